@@ -1,0 +1,1 @@
+"""The core: arrays in, evidence out. No clock, no files, no network, no pandas, no daemon."""

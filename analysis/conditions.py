@@ -1,0 +1,158 @@
+"""What must hold before metrics may be weighed: a source that answers, arms that differ, a candidate that lives."""
+
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.decode import COUNTS, Arrays, Decoded, Floats
+from analysis.result import Arm, Design, JudgeSettings, Kind, SourceStatus
+
+SAME_LOOKS = 10  # identical changing values in both arms for this long: one series seen twice
+RECORDED_ABSENT_LOOKS = 5  # without anybody watching targets, an announced candidate must be gone this long
+GONE_LOOKS = 3  # no candidate samples in this many last looks (or a tenth of the watch): no data
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+Flags = NDArray[np.bool_]
+REQUEST_KINDS = COUNTS | {Kind.LATENCY}
+
+
+def source_trouble(watch: Decoded) -> tuple[SourceStatus, str] | None:
+    """Status and detail of the last look, where the source did not answer wholly."""
+    if not watch.facts or watch.facts[-1].status is SourceStatus.OK:
+        return None
+    return watch.facts[-1].status, watch.facts[-1].detail
+
+
+def absent_since(watch: Decoded, settings: JudgeSettings) -> tuple[int, int] | None:
+    """First look of an absence that is proven, and the look that proved it.
+
+    Proof is positive: the source answers, the baseline is fresh, no request reaches the candidate, and its targets
+    are seen failing. Where nobody watches targets (recorded cases), an announced candidate whose levels are missing
+    or exactly 0, or half of whose request metrics are missing while the baseline reports them, counts as gone.
+    Metrics that are merely missing prove nothing.
+    """
+    if not settings.judge_absence:
+        return None
+    streak = guessed = 0
+    serving = _serving(watch)
+    fresh = _fresh(watch)
+    hollow = _hollow(watch) if watch.candidate_expected else np.zeros(watch.looks, dtype=bool)
+    for i, facts in enumerate(watch.facts):
+        alive = facts.status is SourceStatus.OK and (bool(facts.baseline_up) or bool(fresh[i]))
+        failing = bool(facts.candidate_down) and not facts.candidate_up
+        unseen = facts.candidate_up is None and facts.candidate_down is None
+        streak = streak + 1 if alive and failing and not serving[i] else 0
+        guessed = guessed + 1 if alive and unseen and hollow[i] else 0
+        if streak >= settings.absent_looks:
+            return i - streak + 1, i
+        if guessed >= RECORDED_ABSENT_LOOKS:
+            return i - guessed + 1, i
+    return None
+
+
+def _present(metric: Arrays, arm: Arm) -> Flags:
+    """(intervals,) whether the arm has any value."""
+    panel = metric.panels.get(arm)
+    if panel is None:
+        return np.zeros(metric.panel(arm).value.shape[-1], dtype=bool)
+    return np.asarray(~np.isnan(panel.value).all(axis=(0, 1, 2)))
+
+
+def _looks(metric: Arrays, values: NDArray[_Scalar]) -> NDArray[_Scalar]:
+    """The part from the deploy on."""
+    return values[max(-metric.first, 0) :]
+
+
+def _any(values: Floats, axes: tuple[int, ...]) -> Flags:
+    """(intervals,) whether any value is there and not 0."""
+    return np.asarray(np.any(np.nan_to_num(values) != 0, axis=axes), dtype=bool)
+
+
+def _serving(watch: Decoded) -> Flags:
+    """(looks,) whether any request is known to have reached the candidate."""
+    serving = np.zeros(watch.looks, dtype=bool)
+    for metric in watch.metrics:
+        panel = metric.panels.get(Arm.CANDIDATE)
+        if panel is not None and metric.spec.kind in REQUEST_KINDS:
+            requests = _any(panel.total, (0, 1)) | _any(panel.value, (0, 1, 2))
+            serving |= _looks(metric, requests)
+    return serving
+
+
+def _fresh(watch: Decoded) -> Flags:
+    """(looks,) whether the baseline reports: now, or before the deploy where the arms are before and after."""
+    fresh = np.zeros(watch.looks, dtype=bool)
+    for metric in watch.metrics:
+        present = _present(metric, Arm.BASELINE)
+        if watch.design is Design.BEFORE_AFTER:
+            fresh |= bool(present[: max(-metric.first, 0)].any())
+        elif len(present):
+            fresh |= _looks(metric, present)
+    return fresh
+
+
+def _hollow(watch: Decoded) -> Flags:
+    """(looks,) all levels missing or 0 while the baseline's are not, or half of the request metrics missing."""
+    levels, zero = np.zeros(watch.looks), np.zeros(watch.looks)
+    requests, missing = np.zeros(watch.looks), np.zeros(watch.looks)
+    for metric in watch.metrics:
+        reports = _reports(watch, metric)
+        present = _looks(metric, _present(metric, Arm.CANDIDATE)) if metric.panels else np.zeros(watch.looks, bool)
+        panel = metric.panels.get(Arm.CANDIDATE)
+        value = _looks(metric, _any(panel.value, (0, 1, 2))) if panel is not None else np.zeros(watch.looks, dtype=bool)
+        if metric.spec.kind in REQUEST_KINDS:
+            requests, missing = requests + reports, missing + (reports & ~present)
+        else:
+            levels, zero = levels + reports, zero + (reports & ~value)
+    return np.asarray(((levels > 0) & (zero == levels)) | ((requests > 0) & (2 * missing >= requests)), dtype=bool)
+
+
+def _reports(watch: Decoded, metric: Arrays) -> Flags:
+    """(looks,) whether the baseline reports this metric and it is not 0."""
+    panel = metric.panels.get(Arm.BASELINE)
+    if panel is None:
+        return np.zeros(watch.looks, dtype=bool)
+    nonzero = _any(panel.value, (0, 1, 2))
+    if metric.spec.kind in REQUEST_KINDS:
+        nonzero = _present(metric, Arm.BASELINE)
+    if watch.design is Design.BEFORE_AFTER:
+        past = nonzero[: max(-metric.first, 0)]
+        return np.full(watch.looks, len(past) > 0 and bool(past.mean() >= 0.95))
+    return _looks(metric, nonzero)
+
+
+def seen_twice(watch: Decoded, metric: Arrays) -> bool:
+    """Whether both arms carry the same changing exposure (or level) at every look: the selector tells no arms apart."""
+    if watch.design is not Design.CONCURRENT or metric.spec.configured_share:
+        return False
+    candidate, baseline = _carried(metric, Arm.CANDIDATE), _carried(metric, Arm.BASELINE)
+    if candidate is None or baseline is None:
+        return False
+    both = ~np.isnan(candidate) & ~np.isnan(baseline)
+    a, b = candidate[both], baseline[both]
+    return len(a) >= SAME_LOOKS and bool((a == b).all()) and bool((a != a[0]).any())
+
+
+def _carried(metric: Arrays, arm: Arm) -> Floats | None:
+    """(looks,) total exposure, or the sum of levels; NaN where the arm has no value."""
+    panel = metric.panels.get(arm)
+    if panel is None:
+        return None
+    carried = panel.total if metric.spec.kind in REQUEST_KINDS else panel.value[:, :, 0, :]
+    flat = carried.reshape(-1, carried.shape[-1])
+    total = np.cumsum(np.nan_to_num(flat), axis=0)[-1]
+    return _looks(metric, np.where(np.isnan(flat).all(axis=0), np.nan, total))
+
+
+def without_data(watch: Decoded, metric: Arrays) -> str | None:
+    """Which arm of a metric has no samples: "candidate", "baseline", or None where both have."""
+    usable = np.flatnonzero(watch.usable)
+    if not len(usable):
+        return None
+    recent = usable[-max(GONE_LOOKS, len(usable) // 10) :]
+    if not metric.panels or not _looks(metric, _present(metric, Arm.CANDIDATE))[recent].any():
+        return "candidate"
+    baseline = _present(metric, Arm.BASELINE)
+    if watch.design is Design.BEFORE_AFTER:
+        return None if baseline[: max(-metric.first, 0)].any() else "baseline"
+    return None if _looks(metric, baseline)[recent].any() else "baseline"

@@ -1,0 +1,166 @@
+"""How much noisier than independent events the counts of an unchanged version are."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.decode import Floats
+
+SCALES = (1, 3, 12)  # block lengths in intervals; the whole time seen so far is the last scale
+FEWEST_EVENTS = 8.0  # a block with fewer events says nothing about clustering
+ENOUGH_DF = 10.0  # degrees of freedom from which the replicas are believed without a default
+DEFAULT_V = 0.05  # squared variation of an arm's own rate, assumed where nothing is known
+_CAUTION = 0.9  # the factor is this quantile of what is believed
+_SPIKE = 0.9  # prior belief in independent events
+_SLOPE = 0.5  # else: density of ln D falls as exp(-slope ln D)
+_INHERIT = 0.9  # belief that a coarser scale is as noisy as the finer one
+_LOG_D = np.concatenate([[0.0], np.linspace(0.1, np.log(1000.0), 48)])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Noise:
+    """Variance factors of one comparison, (looks,) each: what is believed at a look holds for all looks up to it.
+
+    factor: measured between replicas up to each look. in_time: of each look's own events, assumed or from history.
+    trusted: from where on the replicas are believed alone.
+    """
+
+    factor: Floats
+    in_time: Floats
+    trusted: NDArray[np.bool_]
+
+    @classmethod
+    def fixed(cls, in_time: Floats) -> "Noise":
+        """Noise that no replica tells anything about."""
+        return cls(np.ones(len(in_time)), in_time, np.zeros(len(in_time), dtype=bool))
+
+    def at(self, look: int) -> Floats:
+        """(looks,) the factors to temper every look with, as known at `look`."""
+        if self.trusted[look]:
+            return np.full(len(self.factor), self.factor[look])
+        return np.asarray(np.maximum(self.factor[look], self.in_time))
+
+    def beliefs(self) -> list[tuple[NDArray[np.bool_], Floats]]:
+        """Every different belief of the watch: the looks that held it, and its factors."""
+        firsts: dict[tuple[float, bool], int] = {}
+        for look in range(len(self.factor)):
+            firsts.setdefault((float(self.factor[look]), bool(self.trusted[look])), look)
+        return [
+            ((self.factor == factor) & (self.trusted == trusted), self.at(look))
+            for (factor, trusted), look in firsts.items()
+        ]
+
+
+def _prior() -> Floats:
+    slab = np.exp(-_SLOPE * _LOG_D[1:])
+    return np.concatenate([[_SPIKE], (1 - _SPIKE) * slab / np.add.accumulate(slab)[-1]])
+
+
+def believed_factor(chi2: Floats, df: Floats) -> Floats:
+    """Variance factor D >= 1 to temper with, from Pearson chi-squares at rising time scales.
+
+    chi2_s ~ D_s chi-square(df_s). Prior of D: mostly on 1 (independent events), the rest on a heavy-tailed slab; a
+    coarser scale inherits most of the finer one's posterior. The factor is the 90 % posterior quantile, the largest
+    over the scales: where little is known it stays near 1 only if nothing speaks against independence.
+
+    Parameters
+    ----------
+    chi2, df : (scales, ...) df = 0 where a scale says nothing
+
+    >>> believed_factor(np.array([[7.0, 70.0]]), np.array([[7.0, 7.0]])).round(1)
+    array([ 1., 20.])
+    """
+    fresh = _prior()
+    belief = np.broadcast_to(fresh, (*chi2.shape[1:], len(fresh)))
+    factor = np.ones(chi2.shape[1:])
+    for scale_chi2, scale_df in zip(chi2, df, strict=True):
+        log_likelihood = -0.5 * scale_df[..., None] * _LOG_D - 0.5 * scale_chi2[..., None] * np.exp(-_LOG_D)
+        weight = belief * np.exp(log_likelihood - np.max(log_likelihood, axis=-1, keepdims=True))
+        running = np.add.accumulate(weight, axis=-1)
+        weight = weight / running[..., -1:]
+        place = np.argmax(running >= _CAUTION * running[..., -1:], axis=-1)
+        factor = np.where(scale_df > 0, np.maximum(factor, np.exp(_LOG_D)[place]), factor)
+        belief = _INHERIT * weight + (1 - _INHERIT) * fresh
+    return factor
+
+
+def between_replicas(value: Floats, total: Floats) -> tuple[Floats, Floats]:
+    """Pearson chi-square of the replicas' event counts given their exposures, accumulated over time.
+
+    Errors cluster by client and a sticky client stays on one replica: only this shows it.
+
+    Parameters
+    ----------
+    value, total : (replicas, strata, intervals) events and exposure, 0 where absent
+
+    Returns
+    -------
+    chi2, df : (scales, intervals) each column uses its own and earlier intervals only
+    """
+    width = value.shape[-1]
+    chi2, df = np.zeros((len(SCALES) + 1, width)), np.zeros((len(SCALES) + 1, width))
+    if value.shape[0] < 2 or width == 0:
+        return chi2, df
+    seen_value, seen_total = np.cumsum(value, axis=-1), np.cumsum(total, axis=-1)
+    for i, scale in enumerate(SCALES):
+        ends = np.arange(scale - 1, width, scale)
+        block_chi2, block_df = _chi2(_blocks(seen_value, ends), _blocks(seen_total, ends))
+        chi2[i, ends], df[i, ends] = block_chi2, block_df
+        chi2[i], df[i] = np.cumsum(chi2[i]), np.cumsum(df[i])
+    elapsed = np.arange(1, width + 1)
+    longest = np.max([np.where(elapsed >= scale, scale, 1) for scale in SCALES], axis=0)
+    apart = elapsed >= 2 * longest  # else the last scale would count the longest blocks twice
+    whole_chi2, whole_df = _chi2(seen_value, seen_total)
+    chi2[-1], df[-1] = np.where(apart, whole_chi2, 0.0), np.where(apart, whole_df, 0.0)
+    return chi2, df
+
+
+def _blocks(seen: Floats, ends: np.ndarray) -> Floats:
+    at_ends = seen[..., ends]
+    return np.diff(at_ends, axis=-1, prepend=0.0)
+
+
+def _chi2(value: Floats, total: Floats) -> tuple[Floats, Floats]:
+    """Chi-square and degrees of freedom of each column of (replicas, strata, columns)."""
+    events, exposure = np.add.accumulate(value, axis=0)[-1], np.add.accumulate(total, axis=0)[-1]
+    rate = np.divide(events, exposure, out=np.zeros_like(events), where=exposure > 0)
+    expected = np.add.accumulate(total * rate, axis=1)[:, -1]
+    seen = np.add.accumulate(value, axis=1)[:, -1]
+    parts = np.divide((seen - expected) ** 2, expected, out=np.zeros_like(seen), where=expected > 0)
+    chi2 = np.add.accumulate(parts, axis=0)[-1]
+    df = np.maximum(np.count_nonzero(expected > 0, axis=0) - 1.0, 0.0)
+    enough = np.add.accumulate(events, axis=0)[-1] >= FEWEST_EVENTS
+    return np.where(enough, chi2, 0.0), np.where(enough, df, 0.0)
+
+
+def over_time(value: Floats, total: Floats) -> tuple[float, float, float]:
+    """Long-run variance factor of one series of counts, and what it rests on.
+
+    Blocks of 1, 3 and 12 intervals against one common rate: slow swings show at the longer scales.
+
+    Parameters
+    ----------
+    value, total : (intervals,) events and exposure of the intervals that were seen
+
+    Returns
+    -------
+    factor : believed variance of a count over its mean
+    mean : mean events per interval
+    df : degrees of freedom at the finest scale
+    """
+    used = total > 0
+    value, total = value[used], total[used]
+    if len(value) < 2:
+        return 1.0, 0.0, 0.0
+    seen_value, seen_total = np.cumsum(value), np.cumsum(total)
+    rate = seen_value[-1] / seen_total[-1]
+    chi2, df = np.zeros((len(SCALES), 1)), np.zeros((len(SCALES), 1))
+    for i, scale in enumerate(SCALES):
+        ends = np.arange(scale - 1, len(value), scale)
+        expected = _blocks(seen_total, ends) * rate
+        if len(ends) < 3 or rate == 0 or expected.mean() < 1:
+            continue
+        parts = (_blocks(seen_value, ends) - expected) ** 2 / expected
+        chi2[i, 0], df[i, 0] = np.cumsum(parts)[-1], len(ends) - 1.0
+    return float(believed_factor(chi2, df)[0]), float(seen_value[-1] / len(value)), float(len(value) - 1)

@@ -1,0 +1,172 @@
+"""The judge: observations in, verdicts out. Pure, deterministic, batched, and blind to everything later.
+
+The order in which a verdict is sought: an alarm that the budget pays for; a candidate that is proven absent; a source
+that does not answer; series that cannot be told apart; an old version that got worse itself; missing samples; and
+only then, with enough power to have seen a stated regression, HEALTHY.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from analysis.combine import average, budget_shares, capped, first_crossing
+from analysis.conditions import REQUEST_KINDS
+from analysis.contrast import Contrast, build_contrast
+from analysis.decode import COUNTS, BadSamplesError, Decoded, Floats, Panel, decode
+from analysis.methods.counts import CountTest, evidence_paths
+from analysis.onset import onset_prior
+from analysis.outcome import Outcome
+from analysis.prepare import Observation
+from analysis.result import Arm, Design, JudgeSettings, Reason, Verdict, VerdictKind
+from analysis.weigh import Weighing, evidence_of_metric, path_of, set_up
+
+LEAST_PAST = 12  # intervals of history from which the old version is compared with its own past
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Case:
+    """One watch with its tests; `past` compares the old version with its own history."""
+
+    watch: Decoded
+    settings: JudgeSettings
+    weighings: tuple[Weighing, ...]
+    past: tuple[tuple[str, float, Contrast], ...]
+
+    @property
+    def tests(self) -> list[CountTest]:
+        own = [test for weighing in self.weighings for test in weighing.tests]
+        return own + [test for _, _, contrast in self.past for test in contrast.tests]
+
+
+def judge(observations: Sequence[Observation], settings: Sequence[JudgeSettings]) -> list[Verdict]:
+    """Judge watches at their last closed interval.
+
+    A pure function of its arguments: the same bits come out for a watch alone or in a batch, and what is said up to
+    a look never changes when later looks arrive. Samples that cannot be what they claim are not weighed at all: the
+    verdict is INCONCLUSIVE, MISCONFIGURED, and names the array.
+
+    >>> judge([], [])
+    []
+    """
+    if len(observations) != len(settings):
+        raise ValueError(f"settings: {len(settings)} for {len(observations)} observations")
+    cases = [_set_up(observation, setting) for observation, setting in zip(observations, settings, strict=True)]
+    tests = [test for case in cases if isinstance(case, _Case) for test in case.tests]
+    paths, ratios = evidence_paths(tests) if tests else (np.zeros((0, 0)), np.zeros((0, 0, 0)))
+    verdicts, at = [], 0
+    for case in cases:
+        if isinstance(case, Verdict):
+            verdicts.append(case)
+            continue
+        looks, n = case.watch.looks, len(case.tests)
+        verdicts.append(_verdict(case, list(paths[at : at + n, :looks]), list(_rows(ratios, at, n, looks))))
+        at += n
+    return verdicts
+
+
+def _rows(ratios: Floats, at: int, n: int, looks: int) -> list[Floats]:
+    return [np.ascontiguousarray(ratios[:, i, :looks]) for i in range(at, at + n)]
+
+
+def _set_up(observation: Observation, settings: JudgeSettings) -> "_Case | Verdict":
+    threshold = float(-np.log(settings.budget))
+    if observation.looks <= 0:
+        return _inconclusive(Reason.NO_DATA, None, -1, threshold, "no closed interval yet")
+    try:
+        watch = decode(observation, warm_up_looks=settings.warm_up_looks)
+    except BadSamplesError as error:
+        words = f"the samples cannot be judged ({error}): check the source and the metric's query"
+        return _inconclusive(Reason.MISCONFIGURED, None, observation.looks - 1, threshold, words)
+    log_prior = onset_prior(watch.usable, settings.planned_looks)
+    shares = budget_shares(observation.metrics)
+    weighings = tuple(
+        set_up(watch, metric, settings, log_prior, share) for metric, share in zip(watch.metrics, shares, strict=True)
+    )
+    return _Case(watch, settings, weighings, _own_past(watch, settings, log_prior, shares))
+
+
+def _own_past(
+    watch: Decoded, settings: JudgeSettings, log_prior: Floats, shares: Sequence[float]
+) -> tuple[tuple[str, float, Contrast], ...]:
+    """The old version now against the old version before the deploy."""
+    if watch.design is Design.BEFORE_AFTER:
+        return ()
+    before = replace(watch, design=Design.BEFORE_AFTER)
+    found = []
+    for metric, share in zip(watch.metrics, shares, strict=True):
+        now = metric.panels.get(Arm.BASELINE)
+        then = metric.panels.get(Arm.HISTORY, now)
+        if metric.spec.kind not in COUNTS or now is None or then is None or metric.first > -LEAST_PAST:
+            continue
+        if metric.spec.configured_share:
+            continue
+        panels: dict[Arm, Panel] = {Arm.CANDIDATE: now, Arm.BASELINE: then}
+        contrast = build_contrast(
+            before, metric.spec, panels, metric.first, settings, log_prior, label="", weight=1.0, share_of_budget=share
+        )
+        if contrast is not None:
+            found.append((metric.spec.name, share, contrast))
+    return tuple(found)
+
+
+def _verdict(case: _Case, paths: list[Floats], ratios: list[Floats]) -> Verdict:
+    threshold = float(-np.log(case.settings.budget))
+    specs = [weighing.spec for weighing in case.weighings]
+    at, metric_paths, slices = 0, [], []
+    for weighing in case.weighings:
+        n = len(weighing.tests)
+        slices.append(slice(at, at + n))
+        own = threshold - (np.log(weighing.share) if weighing.share > 0 else -50.0)
+        metric_paths.append(capped(path_of(weighing, paths[at : at + n]), weighing.spec, specs, float(own)))
+        at += n
+    order = sorted(range(len(specs)), key=lambda i: specs[i].name)
+    shares = [weighing.share for weighing in case.weighings]
+    combined = (
+        average([metric_paths[i] for i in order], [shares[i] for i in order]) if specs else np.zeros(case.watch.looks)
+    )
+    alarm = first_crossing(combined, threshold)
+    decisive = _leading(case, metric_paths, alarm if alarm is not None else case.watch.looks - 1)
+    evidence = tuple(
+        evidence_of_metric(w, p, paths[s], ratios[s], threshold, alarm if i == decisive else None)
+        for i, (w, p, s) in enumerate(zip(case.weighings, metric_paths, slices, strict=True))
+    )
+    return Outcome(
+        watch=case.watch,
+        settings=case.settings,
+        threshold=threshold,
+        combined=combined,
+        alarm=alarm,
+        decisive=decisive,
+        evidence=evidence,
+        past=case.past,
+        past_paths=paths[at:],
+    ).verdict()
+
+
+def _leading(case: _Case, metric_paths: Sequence[Floats], look: int) -> int:
+    """The metric with the largest part of the evidence; the most important one while there is next to none."""
+    keys = [
+        (float(path[look]) + float(np.log(max(w.share, 1e-12))), w.spec.critical, w.spec.name)
+        for w, path in zip(case.weighings, metric_paths, strict=True)
+    ]
+    if not keys:
+        return -1
+    names = sorted(range(len(keys)), key=lambda i: keys[i][2])
+    loud = max(names, key=lambda i: keys[i][0])
+    if float(metric_paths[loud][look]) >= np.log(3.0):
+        return loud
+    return max(names, key=lambda i: (keys[i][1], case.weighings[i].spec.kind in REQUEST_KINDS, case.weighings[i].share))
+
+
+def _inconclusive(reason: Reason, metric: str | None, look: int, threshold: float, words: str) -> Verdict:
+    return Verdict(
+        kind=VerdictKind.INCONCLUSIVE,
+        reason=reason,
+        metric=metric,
+        look=look,
+        alarm_look=None,
+        log_evidence=0.0,
+        log_threshold=threshold,
+        sentence=words,
+    )

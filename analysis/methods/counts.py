@@ -1,0 +1,156 @@
+"""Errors, timeouts, orders: one-sided e-processes for counts of events with an exposure.
+
+Concurrent arms: given e = e_b + e_c events in an interval, e_c ~ Bin(e, r n_c / (r n_c + n_b)) whatever the common
+rate does; the log-ratio of r = r0 rel against the margin r0 is
+
+    llr = e_c ln rel - e ln((r0 rel n_c + n_b) / (r0 n_c + n_b)),
+
+a supermartingale for every true ratio <= r0 (Lindon and Malek, arXiv 2011.03567; margin and changing exposures as in
+docs/statistics.md). Divided by a variance factor phi where events cluster.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from analysis.decode import Floats
+from analysis.dispersion import Noise
+from analysis.onset import onset_mixture
+
+LOG_REL = np.linspace(np.log(1.15), np.log(30.0), 16)  # the grid of ratios beyond the margin
+FEWEST_EVENTS = 3.0  # one or two events never decide
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CountTest:
+    """One count comparison over the looks of one watch. `worse` is the arm with too many events under suspicion.
+
+    Arrays are (strata, looks), 0 where nothing was seen; `log_prior` (looks,). `known_rate` (strata,) turns
+    the test into its one-sample form: the other arm is a rate fixed before the deploy (an upper limit of it).
+    """
+
+    events: Floats
+    exposure: Floats
+    other_events: Floats
+    other_exposure: Floats
+    r0: float
+    floor: float
+    noise: Noise
+    log_prior: Floats
+    known_rate: Floats | None = None
+    fewer: bool = False  # one-sample form only: too few events are suspected
+    swapped: bool = False  # paired form: the arm under suspicion is the baseline, which has too many
+
+
+def log_ratios(tests: Sequence[CountTest]) -> Floats:
+    """(grid, tests, looks) log likelihood ratios before tempering; shorter tests are padded with 0.
+
+    >>> one = CountTest(*(np.array([[v]]) for v in (9.0, 150.0, 13.0, 1350.0)), r0=1.25, floor=0.0,
+    ...                 noise=Noise.fixed(np.ones(1)), log_prior=np.log([0.5]))
+    >>> log_ratios([one]).shape
+    (16, 1, 1)
+    """
+    looks = max((len(test.log_prior) for test in tests), default=0)
+    found = np.zeros((len(LOG_REL), len(tests), looks))
+    paired = [i for i, test in enumerate(tests) if test.known_rate is None]
+    if paired:
+        found[:, paired] = _paired([tests[i] for i in paired], looks)
+    for i, test in enumerate(tests):
+        if test.known_rate is not None:
+            found[:, i, : len(test.log_prior)] = _one_sample(test, test.known_rate)
+    return found
+
+
+def _paired(tests: Sequence[CountTest], looks: int) -> Floats:
+    strata = max(test.events.shape[0] for test in tests)
+    e, n, e_other, n_other = (
+        _stack([getattr(test, name) for test in tests], strata, looks)
+        for name in ("events", "exposure", "other_events", "other_exposure")
+    )
+    r0 = np.array([test.r0 for test in tests])[:, None]
+    floor = np.array([test.floor for test in tests])[:, None]
+    total = np.zeros((len(LOG_REL), len(tests), looks))
+    for s in range(strata):
+        virtual = floor / r0 * n_other[s]
+        both = e[s] + e_other[s] + virtual
+        at_margin = r0 * n[s] + n_other[s]
+        safe = np.where(at_margin > 0, at_margin, 1.0)
+        for k, log_rel in enumerate(LOG_REL):
+            growth = np.where(at_margin > 0, 1.0 + np.expm1(log_rel) * (r0 * n[s]) / safe, 1.0)
+            total[k] = total[k] + (e[s] * log_rel - both * np.log(growth)) * (at_margin > 0)
+    return total
+
+
+def _stack(arrays: Sequence[Floats], strata: int, looks: int) -> Floats:
+    full = np.zeros((strata, len(arrays), looks))
+    for i, array in enumerate(arrays):
+        full[: array.shape[0], i, : array.shape[1]] = array
+    return full
+
+
+def _one_sample(test: CountTest, known_rate: Floats) -> Floats:
+    events = np.cumsum(test.events, axis=0)[-1]
+    tolerated = test.r0 * known_rate + test.floor
+    if test.fewer:
+        tolerated = np.maximum(known_rate / test.r0 - test.floor, 0.0)
+    expected = np.cumsum(tolerated[:, None] * test.exposure, axis=0)[-1]
+    sign = -1.0 if test.fewer else 1.0
+    step = sign * LOG_REL[:, None]
+    return np.asarray(events * step - expected * np.expm1(step))
+
+
+def evidence_paths(tests: Sequence[CountTest]) -> tuple[Floats, Floats]:
+    """ln e-value after every look, (tests, looks), and the tempered log-ratios behind the last, (grid, tests, looks).
+
+    At each look all looks so far are tempered with the noise believed at it: a burst that comes early is forgiven
+    when the replicas turn out to burst as well, and counts when they do not. The one-sample form pays ln 2 for the
+    limit on its known rate (a union bound over the two ways to be wrong).
+    """
+    raw = log_ratios(tests)
+    owners, masks, factors = [], [], []
+    for i, test in enumerate(tests):
+        for mask, factor in test.noise.beliefs():
+            owners.append(i)
+            masks.append(mask)
+            factors.append(factor)
+    tempered = raw[:, owners] / _padded(factors, raw.shape[-1], 1.0)
+    believed = onset_mixture(tempered, _padded([tests[i].log_prior for i in owners], raw.shape[-1], -np.inf))
+    paths, last = np.zeros(raw.shape[1:]), np.zeros(raw.shape)
+    for row, (i, mask) in enumerate(zip(owners, masks, strict=True)):
+        at = np.flatnonzero(mask)
+        paths[i, at] = believed[row, at]
+        if mask[-1]:
+            last[:, i] = tempered[:, row]
+    return _sobered(tests, paths), last
+
+
+def _padded(rows: Sequence[Floats], looks: int, fill: float) -> Floats:
+    full = np.full((len(rows), looks), fill)
+    for target, row in zip(full, rows, strict=True):
+        target[: len(row)] = row
+    return full
+
+
+def _sobered(tests: Sequence[CountTest], paths: Floats) -> Floats:
+    """Less the price of an uncertain known rate; nothing while there are too few events."""
+    events = _padded([np.cumsum(np.cumsum(test.events, axis=0)[-1]) for test in tests], paths.shape[1], 0.0)
+    one_sample = np.array([test.known_rate is not None for test in tests], dtype=bool)[:, None]
+    paths = paths - np.where(one_sample, np.log(2.0), 0.0)
+    needs = np.array([not test.fewer for test in tests], dtype=bool)[:, None]
+    return np.where(needs & (events < FEWEST_EVENTS), np.minimum(paths, 0.0), paths)
+
+
+def rate_limit(events: float, exposure: float, phi: float, alpha: float, *, upper: bool) -> float:
+    """One-sided confidence limit of a Poisson rate with variance factor `phi` (Garwood, scaled).
+
+    >>> round(rate_limit(900.0, 90000.0, 1.0, 0.005, upper=True), 5)
+    0.01089
+    """
+    if exposure <= 0:
+        return float("inf") if upper else 0.0
+    count = events / phi
+    if upper:
+        return float(special.gammaincinv(count + 1.0, 1.0 - alpha)) * phi / exposure
+    return float(special.gammaincinv(count, alpha)) * phi / exposure if count > 0 else 0.0

@@ -1,0 +1,77 @@
+"""The one recursion every sequential test shares: a degradation may begin at any look of the watch."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.decode import Floats
+
+FROM_THE_START = 0.5  # prior weight of "bad from the first look on"; costs ln 2
+
+
+def onset_prior(usable: NDArray[np.bool_], planned_looks: int) -> Floats:
+    """Log prior weight of a degradation that begins at each look, shape (looks,).
+
+    Half lies on the first usable look, the rest is spread evenly over the other planned ones. Looks that are not
+    usable carry no weight, so they spend no budget; looks beyond the plan can begin nothing new.
+
+    >>> np.round(np.exp(onset_prior(np.array([True, False, True]), 3)), 3)
+    array([0.5 , 0.  , 0.25])
+    """
+    place = np.cumsum(usable) - 1
+    rest = (1 - FROM_THE_START) / max(planned_looks - 1, 1)
+    first = FROM_THE_START if planned_looks > 1 else 1.0
+    weight = np.where(place == 0, first, np.where(place < planned_looks, rest, 0.0)) * usable
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log(weight), dtype=np.float64)
+
+
+def log_mean(values: Floats, log_weights: Floats) -> Floats:
+    """ln of the weighted mean of exp(values) over the first axis, added in a fixed order."""
+    top = np.max(values, axis=0)
+    top = np.where(np.isfinite(top), top, 0.0)
+    total = np.zeros(values.shape[1:])
+    for row, log_weight in zip(values, log_weights, strict=True):
+        total = total + np.exp(row - top + log_weight)
+    with np.errstate(divide="ignore"):
+        return np.asarray(top + np.log(total))
+
+
+def onset_mixture(log_ratios: Floats, log_prior: Floats) -> Floats:
+    """ln E_t of the mixture over grid points and onsets.
+
+    E_t = mean_k sum_{s<=t} pi_s prod_{u=s..t} LR_{k,u} + 1 - sum_{s<=t} pi_s. Each start is a supermartingale that
+    is 1 until it begins, so E is an e-process: P(ever E >= 1/alpha) <= alpha (Ville), at any looks.
+    Shiryaev-Roberts form with a per-deploy level, see Shekhar and Ramdas, arXiv 2309.09111.
+
+    Parameters
+    ----------
+    log_ratios : (grid, tests, looks) log likelihood ratio of each look
+    log_prior : (tests, looks) from `onset_prior`
+
+    Returns
+    -------
+    (tests, looks) natural log of the e-value after every look; later looks never change earlier ones.
+    """
+    if log_ratios.shape[-1] == 0:
+        return np.zeros(log_prior.shape)
+    after = np.cumsum(log_ratios, axis=-1)
+    before = np.concatenate([np.zeros((*after.shape[:-1], 1)), after[..., :-1]], axis=-1)
+    started = np.logaddexp.accumulate(log_prior - before, axis=-1)
+    even = np.full(len(log_ratios), -np.log(len(log_ratios)))
+    begun = log_mean(after + started, even)
+    waiting = 1.0 - np.cumsum(np.exp(log_prior), axis=-1)
+    with np.errstate(divide="ignore"):
+        log_waiting = np.log(np.where(waiting > 1e-9, waiting, 0.0))
+    return np.asarray(np.logaddexp(begun, log_waiting))
+
+
+def likely_onset(log_ratios: Floats, log_prior: Floats, look: int) -> int:
+    """The look at which the degradation most likely began, as seen at `look`.
+
+    log_ratios: (grid, looks) of one test; log_prior: (looks,).
+    """
+    after = np.cumsum(log_ratios[:, : look + 1], axis=-1)
+    before = np.concatenate([np.zeros((len(after), 1)), after[:, :-1]], axis=-1)
+    grown = after[:, -1:] - before
+    even = np.full(len(log_ratios), -np.log(len(log_ratios)))
+    return int(np.argmax(log_mean(grown, even) + log_prior[: look + 1]))

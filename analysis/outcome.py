@@ -1,0 +1,203 @@
+"""From evidence to the judge's word: the order of the verdicts, each kept apart from the others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis import conditions, sentence
+from analysis.combine import average
+from analysis.contrast import Contrast, Side
+from analysis.decode import Decoded, Floats
+from analysis.result import Design, Evidence, JudgeSettings, MetricSpec, Reason, SourceStatus, Verdict, VerdictKind
+
+SUSPICION = 0.5  # evidence above this power of the threshold is not called healthy
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """Everything known about one watch after its last look."""
+
+    watch: Decoded
+    settings: JudgeSettings
+    threshold: float
+    combined: Floats  # (looks,) ln e-value of all metrics together
+    alarm: int | None
+    decisive: int  # index of the metric that is spoken of
+    evidence: tuple[Evidence, ...]
+    past: tuple[tuple[str, float, Contrast], ...]  # the old version against its own past
+    past_paths: Sequence[Floats]
+
+    @property
+    def specs(self) -> tuple[MetricSpec, ...]:
+        return tuple(metric.spec for metric in self.watch.metrics)
+
+    def verdict(self) -> Verdict:
+        """The first of the verdicts, in their order, that holds."""
+        absent = conditions.absent_since(self.watch, self.settings)
+        if self.alarm is not None and (absent is None or self.alarm <= absent[1]):
+            return self._alarmed()
+        if absent is not None:
+            return self._absent(*absent)
+        for found in (self._source, self._misconfigured, self._no_data, self._shared_cause):
+            verdict = found()
+            if verdict is not None:
+                return verdict
+        return self._powered()
+
+    def _say(
+        self,
+        kind: VerdictKind,
+        reason: Reason | None,
+        words: str,
+        *,
+        metric: str | None = None,
+        alarm: int | None = None,
+    ) -> Verdict:
+        notes = sorted({e.note for e in self.evidence if e.note} | set(self._worth_telling()))
+        peak = float(np.max(self.combined)) if alarm is not None and reason is not Reason.CANDIDATE_ABSENT else None
+        decisive = self.evidence[self.decisive] if self.evidence else None
+        return Verdict(
+            kind=kind,
+            reason=reason,
+            metric=metric,
+            look=self.watch.looks - 1,
+            alarm_look=alarm,
+            log_evidence=float(self.combined[-1]) if peak is None else peak,
+            log_threshold=self.threshold,
+            sentence=words,
+            evidence=self.evidence,
+            since_look=decisive.since_look if decisive is not None and alarm is not None else None,
+            notes=tuple(notes),
+        )
+
+    def _worth_telling(self) -> list[str]:
+        """Changes beyond the telling margin that are no reason to act."""
+        told = []
+        for spec, found in zip(self.specs, self.evidence, strict=True):
+            margin = self.settings.margin_tell if spec.margin_tell is None else spec.margin_tell
+            if (
+                found.effect_kind == "ratio"
+                and found.effect_low > 1 + margin
+                and found.log_evidence < found.log_threshold
+            ):
+                told.append(f"worth knowing: {found.sentence}")
+        return told
+
+    def _alarmed(self) -> Verdict:
+        found, spec = self.evidence[self.decisive], self.specs[self.decisive]
+        since = found.since_look * self.watch.step_s if found.since_look is not None else None
+        peak = float(np.max(self.combined))
+        words = sentence.degraded(found.sentence, since, peak, self.threshold)
+        if self.watch.design is Design.CONCURRENT or self._calibrated():
+            return self._say(VerdictKind.DEGRADED, Reason.METRICS, words, metric=spec.name, alarm=self.alarm)
+        if self.settings.act_uncalibrated:
+            words += "; compared with the time before the deploy, uncalibrated as the operator allows"
+            return self._say(VerdictKind.DEGRADED, Reason.METRICS, words, metric=spec.name, alarm=self.alarm)
+        words += f"; {sentence.uncalibrated(self.settings.placebo_rate, self.settings.budget)}"
+        return self._say(VerdictKind.INCONCLUSIVE, Reason.UNCALIBRATED, words, metric=spec.name, alarm=self.alarm)
+
+    def _calibrated(self) -> bool:
+        rate = self.settings.placebo_rate
+        return rate is not None and rate <= self.settings.budget
+
+    def _absent(self, since: int, proven: int) -> Verdict:
+        facts = self.watch.facts[proven]
+        words = sentence.absent(
+            since * self.watch.step_s, proven - since + 1, facts.candidate_down, self.watch.candidate_expected
+        )
+        return self._say(VerdictKind.DEGRADED, Reason.CANDIDATE_ABSENT, words, alarm=proven)
+
+    def _source(self) -> Verdict | None:
+        trouble = conditions.source_trouble(self.watch)
+        if trouble is not None:
+            words = sentence.source_down(trouble[1], partial=trouble[0] is SourceStatus.PARTIAL)
+            return self._say(VerdictKind.INCONCLUSIVE, Reason.SOURCE_DOWN, words)
+        lost = sum(facts.status is not SourceStatus.OK for facts in self.watch.facts)
+        judged = int(np.count_nonzero(self.watch.usable))
+        if judged < self.settings.min_looks and lost > judged:
+            words = f"the metrics source answered wholly at only {judged} of {self.watch.looks} looks: check the source"
+            return self._say(VerdictKind.INCONCLUSIVE, Reason.SOURCE_DOWN, words)
+        return None
+
+    def _misconfigured(self) -> Verdict | None:
+        names = [m.spec.name for m in self.watch.metrics if conditions.seen_twice(self.watch, m)]
+        if not names:
+            return None
+        words = sentence.missing(Reason.MISCONFIGURED, names)
+        return self._say(VerdictKind.INCONCLUSIVE, Reason.MISCONFIGURED, words, metric=names[0])
+
+    def _no_data(self) -> Verdict | None:
+        lacking = {m.spec.name: which for m in self.watch.metrics if (which := conditions.without_data(self.watch, m))}
+        needed = self._needed()
+        gone = [spec.name for spec in needed if spec.name in lacking]
+        if not needed or not gone or (len(gone) < len(needed) and not any(spec.critical for spec in needed)):
+            return None
+        words = sentence.missing(Reason.NO_DATA, gone, lacking[gone[0]])
+        return self._say(VerdictKind.INCONCLUSIVE, Reason.NO_DATA, words, metric=gone[0])
+
+    def _needed(self) -> list[MetricSpec]:
+        """Metrics without which nobody is called healthy: the critical ones, else those of requests, else all."""
+        critical = [spec for spec in self.specs if spec.critical]
+        requests = [spec for spec in self.specs if spec.kind in conditions.REQUEST_KINDS]
+        return critical or requests or list(self.specs)
+
+    def _shared_cause(self) -> Verdict | None:
+        if not self.past:
+            return None
+        total = sum(share for _, share, _ in self.past)
+        paths, at = [], 0
+        for _, _, contrast in self.past:
+            paths.append(self.past_paths[at])
+            at += len(contrast.tests)
+        path = average(paths, [share / total for _, share, _ in self.past])
+        if float(path[-1]) < self.threshold:
+            return None
+        worst = int(np.argmax([p[-1] for p in paths]))
+        name, _, contrast = self.past[worst]
+        words = sentence.shared_cause(name, (_rate(contrast.candidate), _rate(contrast.baseline)))
+        return self._say(VerdictKind.INCONCLUSIVE, Reason.SHARED_CAUSE, words, metric=name)
+
+    def _powered(self) -> Verdict:
+        found = self.evidence[self.decisive] if self.evidence else None
+        name = found.metric if found is not None else None
+        judged = int(np.count_nonzero(self.watch.usable))
+        at = f", {sentence.evidence_of(float(self.combined[-1]), self.threshold)}"
+        words = found.sentence if found is not None and found.sentence else "no comparison yet"
+        if judged < self.settings.min_looks:
+            tail = f", look {judged} of at least {self.settings.min_looks}"
+            return self._say(VerdictKind.INCONCLUSIVE, Reason.LOW_TRAFFIC, words + at + tail, metric=name)
+        blind = self._blind()
+        if blind is not None:
+            tail = f"; {sentence.low_traffic(*blind, self.settings.seen_ratio)}"
+            return self._say(VerdictKind.INCONCLUSIVE, Reason.LOW_TRAFFIC, words + at + tail, metric=blind[0].name)
+        if float(self.combined[-1]) > SUSPICION * self.threshold:
+            tail = "; too much suspicion to call it healthy, too little to act"
+            return self._say(VerdictKind.INCONCLUSIVE, Reason.LOW_TRAFFIC, words + at + tail, metric=name)
+        seen = sentence.seen(self.specs[self.decisive], self.evidence[self.decisive])
+        words = f"healthy: {words}" + (f"; {seen}" if seen else "")
+        return self._say(VerdictKind.HEALTHY, None, words, metric=name)
+
+    def _blind(self) -> tuple[MetricSpec, Evidence] | None:
+        """A metric that had to be able to see the stated regression and could not."""
+        needed = self._needed()
+        pairs = [(s, e) for s, e in zip(self.specs, self.evidence, strict=True) if s in needed]
+        blind = [(s, e) for s, e in pairs if not _sees(e, self.settings.seen_ratio)]
+        if not pairs:
+            return None
+        if any(s.critical for s in needed):
+            return blind[0] if blind else None
+        return blind[0] if len(blind) == len(pairs) else None
+
+
+def _sees(found: Evidence, ratio: float) -> bool:
+    if np.isnan(found.detectable):
+        return False
+    if found.effect_kind == "difference":
+        return found.baseline_level == 0 or found.detectable <= (ratio - 1) * abs(found.baseline_level)
+    return 1 / ratio <= found.detectable <= ratio
+
+
+def _rate(side: Side) -> float:
+    exposure = float(np.cumsum(side.exposure.ravel())[-1])
+    return float(np.cumsum(side.events.ravel())[-1]) / exposure if exposure > 0 else 0.0

@@ -1,0 +1,186 @@
+"""The words of a verdict, for a tired human. Numbers that are not known are left out, never printed as nan."""
+
+import math
+from collections.abc import Sequence
+
+from analysis.result import Evidence, Kind, MetricSpec, Reason
+
+THIN = "\u202f"  # narrow, and never broken at the end of a line
+_MOST, _LEAST = 1_000_000, 0.001
+
+
+def count(number: float) -> str:
+    """A whole number with thin spaces.
+
+    >>> count(24390.0).replace(THIN, " ")
+    '24 390'
+    """
+    return f"{number:,.0f}".replace(",", THIN)
+
+
+def significant(number: float, digits: int = 2) -> str:
+    """A number rounded to a few digits, without an exponent.
+
+    >>> significant(0.00123), significant(7.64), significant(1234.0).replace(THIN, " ")
+    ('0.0012', '7.6', '1 234')
+    """
+    if number == 0:
+        return "0"
+    size = math.floor(math.log10(abs(number)))
+    if size >= digits - 1:
+        return f"{number:,.0f}".replace(",", THIN)
+    places = digits - 1 - size
+    return f"{number:.{places}f}"
+
+
+def bound(number: float) -> str:
+    """A bucket bound as it was written.
+
+    >>> bound(0.25), bound(10.0)
+    ('0.25', '10')
+    """
+    return f"{number:.6g}"
+
+
+def percent(share: float) -> str:
+    """A share in percent, with a decimal where it is small.
+
+    >>> percent(0.061), percent(0.00044), percent(0.0)
+    ('6.1 %', '0.044 %', '0 %')
+    """
+    return f"{significant(100 * share, 2 if abs(share) < 0.1 else 3)} %"
+
+
+def evidence_of(log_evidence: float, log_threshold: float) -> str:
+    """The e-value against what decides.
+
+    >>> evidence_of(math.log(61), math.log(100))
+    'evidence 61 of 100'
+    """
+    limit = count(math.exp(log_threshold))
+    if log_evidence > math.log(_MOST):
+        return f"evidence > {count(_MOST)} of {limit}"
+    if log_evidence < math.log(_LEAST):
+        return f"evidence < {_LEAST} of {limit}"
+    value = math.exp(log_evidence)
+    return f"evidence {count(value) if value >= 10 else significant(value)} of {limit}"
+
+
+def after_deploy(seconds: float) -> str:
+    """A time after the deploy as minutes and seconds.
+
+    >>> after_deploy(5), after_deploy(3725)
+    ('00:05', '1:02:05')
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"
+
+
+def comparison(spec: MetricSpec, evidence: Evidence, label: str = "") -> str:
+    """`errors 0.9 % vs 0.3 % (×2.9, 1.7–4.8; 4 120 vs 39 800 requests)`."""
+    name = f"{spec.name}{label}"
+    if math.isnan(evidence.candidate_level) or math.isnan(evidence.baseline_level):
+        return f"{name}: no comparison yet"
+    levels = f"{name} {_level(spec, evidence.candidate_level)} vs {_level(spec, evidence.baseline_level)}"
+    inside = [part for part in (_effect(evidence), _amounts(spec, evidence)) if part]
+    return f"{levels} ({'; '.join(inside)})" if inside else levels
+
+
+def _level(spec: MetricSpec, level: float) -> str:
+    if spec.kind in (Kind.RATIO, Kind.LATENCY):
+        return percent(level)
+    if spec.kind is Kind.RATE:
+        return f"{significant(level, 3)}"
+    return f"{significant(level, 3)}{' ' + spec.unit if spec.unit else ''}"
+
+
+def _effect(evidence: Evidence) -> str:
+    value, low, high = evidence.effect, evidence.effect_low, evidence.effect_high
+    if evidence.effect_kind == "difference":
+        known = not (math.isnan(value) or math.isnan(low) or math.isnan(high))
+        return f"{_signed(value)}, {_signed(low)} to {_signed(high)}" if known else ""
+    if not math.isnan(value) and not math.isnan(low) and not math.isnan(high):
+        return f"×{_times(value)}, {_times(low)}–{_times(high)}"
+    return f"at least ×{_times(low)}" if not math.isnan(low) and low > 0 else ""
+
+
+def _times(ratio: float) -> str:
+    """A ratio for people: next to nothing is nothing."""
+    return "0" if ratio < 0.005 else significant(ratio)
+
+
+def _signed(number: float) -> str:
+    return f"+{significant(number)}" if number >= 0 else f"−{significant(-number)}"
+
+
+def _amounts(spec: MetricSpec, evidence: Evidence) -> str:
+    if spec.kind not in (Kind.RATIO, Kind.LATENCY):
+        return ""
+    return f"{count(evidence.n_candidate)} vs {count(evidence.n_baseline)} requests"
+
+
+def seen(spec: MetricSpec, evidence: Evidence) -> str:
+    """What would not have been missed."""
+    if math.isnan(evidence.detectable):
+        return ""
+    if evidence.effect_kind == "difference":
+        return (
+            f"a shift of {significant(evidence.detectable)}{' ' + spec.unit if spec.unit else ''} would have been seen"
+        )
+    turn = "an increase" if evidence.detectable >= 1 else "a fall"
+    return f"{turn} to ×{significant(evidence.detectable)} would have been seen"
+
+
+def degraded(words: str, since_s: float | None, log_evidence: float, log_threshold: float, *, tail: str = "") -> str:
+    since = f", since {after_deploy(since_s)} after the deploy" if since_s is not None else ""
+    return f"{words}{since}, {evidence_of(log_evidence, log_threshold)}{tail}"
+
+
+def absent(since_s: float, looks: int, down: int | None, expected: int | None) -> str:
+    of = f" of {expected}" if expected else ""
+    who = f"{down}{of} instances fail" if down else "its announced instances report nothing"
+    return (
+        f"the candidate does not serve: {who} since {after_deploy(since_s)} after the deploy, {looks} looks in a row, "
+        "while the baseline is fresh"
+    )
+
+
+def source_down(detail: str, *, partial: bool) -> str:
+    what = "answers only in part" if partial else "does not answer"
+    why = f" ({detail})" if detail else ""
+    return f"the metrics source {what}{why}: nothing can be judged; check the source"
+
+
+def missing(reason: Reason, names: Sequence[str], which: str = "") -> str:
+    """What is missing and what to do, for the reasons that need no numbers."""
+    listed = ", ".join(names)
+    return {
+        Reason.NO_DATA: f"no samples of the {which} for {listed}: check the metric's selector and the version label",
+        Reason.MISCONFIGURED: f"{listed}: both arms carry the same series at every look, "
+        "so the selector does not tell them apart; check the version label",
+    }[reason]
+
+
+def uncalibrated(placebo_rate: float | None, budget: float) -> str:
+    """Why a before/after alarm does not act by itself, and what would let it."""
+    known = "unknown" if placebo_rate is None else f"{percent(placebo_rate)}, above the budget of {percent(budget)}"
+    return (
+        "compared with the time before the deploy, and how often that is wrong on this service is "
+        f"{known}: confirm by hand, set placebo_rate once it is measured, or act_uncalibrated"
+    )
+
+
+def low_traffic(spec: MetricSpec, found: Evidence, wanted: float) -> str:
+    """What could not have been seen."""
+    what = seen(spec, found)
+    only = f"only {what}" if what else "no regression could have been seen"
+    return f"too little traffic: {only}, ×{significant(wanted)} is wanted; watch longer or send more traffic"
+
+
+def shared_cause(name: str, rates: tuple[float, float]) -> str:
+    """The old version got worse itself. rates: now and before the deploy."""
+    return (
+        f"the old version itself got worse: {name} {percent(rates[0])} now, {percent(rates[1])} before the deploy; "
+        "look for a shared cause, or for a lock or pool that this deploy exhausts"
+    )

@@ -1,0 +1,230 @@
+"""One metric of one watch: which tests it needs, and what they say."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from analysis.contrast import Contrast, Side, build_contrast
+from analysis.decode import COUNTS, Arrays, Decoded, Floats, Panel
+from analysis.effect import rate_ratio
+from analysis.methods.counts import CountTest
+from analysis.methods.gauge import GaugeResult, judge_gauge
+from analysis.methods.histogram import choose_bounds, exceedances
+from analysis.methods.ranks import hodges_lehmann, mann_whitney, rank_inflation
+from analysis.onset import likely_onset, log_mean
+from analysis.power import detectable_ratio, detectable_shift
+from analysis.result import Arm, Direction, Evidence, JudgeSettings, Kind, MetricSpec
+from analysis.sentence import bound as words_for_bound
+from analysis.sentence import comparison
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weighing:
+    """A metric on the scales: its count tests (judged in one batch with all others) or its level's evidence."""
+
+    spec: MetricSpec
+    share: float
+    contrasts: tuple[Contrast, ...]
+    gauge: GaugeResult | None
+    log_prior: Floats
+
+    @property
+    def tests(self) -> list[CountTest]:
+        return [test for contrast in self.contrasts for test in contrast.tests]
+
+
+def set_up(watch: Decoded, metric: Arrays, settings: JudgeSettings, log_prior: Floats, share: float) -> Weighing:
+    """Choose the tests of one metric by its kind."""
+    spec = metric.spec
+    contrasts: tuple[Contrast, ...] = ()
+    gauge = None
+    if spec.kind in COUNTS or spec.kind is Kind.LATENCY:
+        found = [
+            build_contrast(
+                watch,
+                spec,
+                panels,
+                metric.first,
+                settings,
+                log_prior,
+                label=label,
+                weight=weight,
+                share_of_budget=share,
+            )
+            for label, weight, panels in _comparisons(watch, metric)
+        ]
+        contrasts = tuple(contrast for contrast in found if contrast is not None)
+    else:  # a trend is judged as a level until its own test is built
+        gauge = judge_gauge(metric, watch.design, settings, log_prior, watch.usable)
+    return Weighing(spec, share, contrasts, gauge, log_prior)
+
+
+def _comparisons(watch: Decoded, metric: Arrays) -> list[tuple[str, float, Mapping[Arm, Panel]]]:
+    if metric.spec.kind is not Kind.LATENCY:
+        return [("", 1.0, metric.panels)]
+    bounds, start = choose_bounds(metric, watch.design)
+    unit = f" {metric.spec.unit}" if metric.spec.unit else ""
+    found: list[tuple[str, float, Mapping[Arm, Panel]]] = []
+    for bound, weight in bounds.items():
+        panels = {arm: _from_look(p, metric.first, start) for arm, p in exceedances(metric, bound).items()}
+        found.append((f" above {words_for_bound(bound)}{unit}", weight, panels))
+    return found
+
+
+def _from_look(panel: Panel, first: int, start: int) -> Panel:
+    """Without the looks 0..start-1, whose bounds were not known yet."""
+    if start <= 0:
+        return panel
+    value, total = panel.value.copy(), panel.total.copy()
+    zero = max(-first, 0)
+    value[..., zero : zero + start], total[..., zero : zero + start] = np.nan, np.nan
+    return Panel(value, total)
+
+
+def path_of(weighing: Weighing, test_paths: Sequence[Floats]) -> Floats:
+    """ln e-value of the metric: the average over its bounds and directions."""
+    if weighing.gauge is not None:
+        return weighing.gauge.path
+    if not weighing.contrasts:
+        return np.zeros(len(weighing.log_prior))
+    weights = [c.weight / len(c.tests) for c in weighing.contrasts for _ in c.tests]
+    return log_mean(np.stack(test_paths), np.log(weights))
+
+
+def evidence_of_metric(
+    weighing: Weighing,
+    path: Floats,
+    test_paths: Sequence[Floats],
+    ratios: Sequence[Floats],
+    log_budget: float,
+    alarm: int | None,
+) -> Evidence:
+    """What one metric says at the last look. `alarm`: the look where it decided; its effect counts from its onset."""
+    threshold = log_budget - (np.log(weighing.share) if weighing.share > 0 else -50.0)
+    spec = weighing.spec
+    if weighing.gauge is not None:
+        found = _level_evidence(weighing, weighing.gauge, path, threshold, alarm)
+    elif weighing.contrasts:
+        found = _count_evidence(weighing, path, test_paths, ratios, threshold, alarm)
+    else:
+        return Evidence(
+            metric=spec.name, method="none", log_evidence=0.0, log_threshold=threshold, path=tuple(path.tolist())
+        )
+    return found
+
+
+def _count_evidence(
+    weighing: Weighing,
+    path: Floats,
+    test_paths: Sequence[Floats],
+    ratios: Sequence[Floats],
+    threshold: float,
+    alarm: int | None,
+) -> Evidence:
+    spec, look = weighing.spec, len(path) - 1 if alarm is None else alarm
+    owners = [c for c in weighing.contrasts for _ in c.tests]
+    best = int(np.argmax([p[look] for p in test_paths]))
+    contrast, test = owners[best], weighing.tests[best]
+    onset = likely_onset(ratios[best], weighing.log_prior, look) if test.log_prior.max() > -np.inf else None
+    first = onset if alarm is not None and onset is not None else 0
+    candidate = (contrast.candidate.events[:, first:], contrast.candidate.exposure[:, first:])
+    paired = test.known_rate is None
+    kept = slice(first, None) if paired else slice(None)
+    baseline = (contrast.baseline.events[:, kept], contrast.baseline.exposure[:, kept])
+    e, n, e_other, n_other = (np.cumsum(a, axis=1)[:, -1] for a in (*candidate, *baseline))
+    phi = float(contrast.noise.at(-1)[-1])
+    effect = rate_ratio(e, n, e_other, n_other, phi)
+    most = 1.0 if spec.kind is not Kind.RATE else np.inf
+    bounds = [
+        detectable_ratio(t, threshold - float(np.log(c.weight / len(c.tests))), most=most)
+        for c, t in zip(owners, weighing.tests, strict=True)
+        if (t.swapped or t.fewer) == (spec.direction is Direction.DOWN_IS_BAD)
+    ]
+    known = [b for b in bounds if not np.isnan(b)]
+    p, a_hat = _companion(_rates(contrast.candidate), _rates(contrast.baseline), spec.direction)
+    total_e, total_n = float(np.cumsum(e)[-1]), float(np.cumsum(n)[-1])
+    base_e, base_n = float(np.cumsum(e_other)[-1]), float(np.cumsum(n_other)[-1])
+    found = Evidence(
+        metric=spec.name,
+        method="counts" if spec.kind is not Kind.LATENCY else f"requests{contrast.label}",
+        log_evidence=float(path[-1]),
+        log_threshold=threshold,
+        path=tuple(path.tolist()),
+        effect=effect.value,
+        effect_low=effect.low,
+        effect_high=effect.high,
+        baseline_level=base_e / base_n if base_n > 0 else NAN,
+        candidate_level=total_e / total_n if total_n > 0 else NAN,
+        n_baseline=base_n,
+        n_candidate=total_n,
+        bad_baseline=base_e,
+        bad_candidate=total_e,
+        since_look=onset,
+        detectable=(max(known) if spec.direction is Direction.DOWN_IS_BAD else min(known)) if known else NAN,
+        mann_whitney_p=p,
+        a_hat=a_hat,
+        dispersion=phi,
+        dispersion_from=contrast.dispersion_from,
+        note=_noise_note(contrast),
+    )
+    return replace(found, sentence=comparison(spec, found, contrast.label))
+
+
+def _noise_note(contrast: Contrast) -> str:
+    if contrast.dispersion_from == "assumed":
+        return "noise assumed (5 % squared variation): no replicas or history of the old version to measure it"
+    return ""
+
+
+def _rates(side: Side) -> Floats:
+    """Events per exposure of every interval that had any."""
+    events, exposure = np.cumsum(side.events, axis=0)[-1], np.cumsum(side.exposure, axis=0)[-1]
+    used = exposure > 0
+    return np.asarray(events[used] / exposure[used], dtype=np.float64)
+
+
+def _companion(candidate: Floats, baseline: Floats, direction: Direction) -> tuple[float, float]:
+    """Mann-Whitney p and A-hat in the bad direction, at the end, corrected for autocorrelation of the baseline."""
+    x, y = candidate[~np.isnan(candidate)], baseline[~np.isnan(baseline)]
+    if len(x) < 2 or len(y) < 2:
+        return NAN, NAN
+    sign = -1.0 if direction is Direction.DOWN_IS_BAD else 1.0
+    _, p, a = mann_whitney(sign * x[None], sign * y[None], rank_inflation(y))
+    if direction is Direction.EITHER:
+        p = np.minimum(1.0, 2 * np.minimum(p, mann_whitney(-x[None], -y[None], rank_inflation(y))[1]))
+    return float(p[0]), float(a[0])
+
+
+def _level_evidence(
+    weighing: Weighing, gauge: GaugeResult, path: Floats, threshold: float, alarm: int | None
+) -> Evidence:
+    spec, look = weighing.spec, len(path) - 1 if alarm is None else alarm
+    x, y = gauge.candidate[~np.isnan(gauge.candidate)], gauge.baseline[~np.isnan(gauge.baseline)]
+    effect = hodges_lehmann(x, y, rank_inflation(y))
+    p, a_hat = _companion(x, y, spec.direction)
+    judged = bool(weighing.log_prior.max() > -np.inf) and len(x) > 0
+    found = Evidence(
+        metric=spec.name,
+        method="gauge",
+        log_evidence=float(path[-1]),
+        log_threshold=threshold,
+        path=tuple(path.tolist()),
+        effect=effect.value,
+        effect_low=effect.low,
+        effect_high=effect.high,
+        effect_kind="difference",
+        baseline_level=float(np.cumsum(y)[-1] / len(y)) if len(y) else NAN,
+        candidate_level=float(np.cumsum(x)[-1] / len(x)) if len(x) else NAN,
+        n_baseline=float(len(y)),
+        n_candidate=float(len(x)),
+        since_look=likely_onset(gauge.log_ratios, weighing.log_prior, look) if judged else None,
+        detectable=detectable_shift(gauge, threshold),
+        mann_whitney_p=p,
+        a_hat=a_hat,
+        dispersion_from="replicas",
+        note="judged as a level: a slow leak may pass unseen" if spec.kind is Kind.TREND else "",
+    )
+    return replace(found, sentence=comparison(spec, found))

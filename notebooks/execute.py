@@ -1,0 +1,29 @@
+"""Run every notebook from top to bottom and keep the executed copies in build/notebooks.
+
+The notebooks themselves stay without outputs. `make notebooks` names the ledger they read.
+"""
+
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+HERE = Path(__file__).parent
+BUILT = HERE.parent / "build" / "notebooks"
+
+
+def execute(notebook: Path, into: Path = BUILT) -> Path:
+    """Run one notebook in this environment's kernel; raises with the failing cell's traceback."""
+    content = nbformat.read(notebook, as_version=4)
+    client = NotebookClient(content, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(HERE)}})
+    client.execute()
+    into.mkdir(parents=True, exist_ok=True)
+    executed = into / notebook.name
+    nbformat.write(content, executed)
+    return executed
+
+
+if __name__ == "__main__":
+    for path in sorted(HERE.glob("*.ipynb")):
+        sys.stdout.write(f"{execute(path)}\n")

@@ -1,0 +1,127 @@
+"""How many were hit, and whether it is over."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from analysis.prepare import Cells, LookFacts
+from analysis.result import Design, Kind, MetricSpec, SourceStatus
+from tests.fakes import counts
+from tests.samples import a_plan
+from watchdog.blast_radius import blast_radius, recovered, sent_to_the_absent
+from watchdog.model import Metric, Plan, StoredLook
+from watchdog.selector import parse_selector
+
+
+def look(interval: int, cells: dict[str, Cells], status: SourceStatus = SourceStatus.OK) -> StoredLook:
+    return StoredLook(interval=interval, facts=LookFacts(status=status), cells=cells)
+
+
+def both(bad: float, total: float) -> Cells:
+    return counts([("baseline", "a", 1.0, 900.0), ("candidate", "b", bad, total)])
+
+
+def latency_plan() -> Plan:
+    spec = MetricSpec(name="latency", kind=Kind.LATENCY)
+    return replace(a_plan(), metrics=(Metric(spec=spec, series={"histogram": parse_selector("d")}),))
+
+
+def buckets(arm: str, under: dict[float, float]) -> Cells:
+    n = len(under)
+    return Cells(
+        arm=(arm,) * n, replica=("r",) * n, stratum=("",) * n, le=tuple(under), value=tuple(under.values()),
+        total=(under[math.inf],) * n,
+    )  # fmt: skip
+
+
+def merged(*parts: Cells) -> Cells:
+    return Cells(
+        *(sum((getattr(p, f) for p in parts), ()) for f in ("arm", "replica", "stratum", "le", "value", "total"))
+    )
+
+
+def test_requests_of_the_candidate_are_exposed_and_its_errors_affected() -> None:
+    """History does not count, nor do the baseline's errors."""
+    past = look(-1, {"errors": counts([("history", "a", 50.0, 1000.0)])})
+    radius = blast_radius(
+        a_plan(), [past, look(0, {"errors": both(6, 100)}), look(1, {"errors": both(7, 110)})], "errors"
+    )
+    assert (radius.exposed, radius.affected, radius.total) == (210.0, 13.0, 2010.0)
+
+
+def test_exposure_of_a_histogram_is_counted_once_however_many_buckets() -> None:
+    """Affected are the requests slower than the old version's 90th percentile."""
+    old = buckets("baseline", {0.1: 80.0, 0.25: 95.0, math.inf: 100.0})
+    new = buckets("candidate", {0.1: 5.0, 0.25: 8.0, math.inf: 20.0})
+    radius = blast_radius(latency_plan(), [look(0, {"latency": merged(old, new)})], "latency")
+    assert (radius.exposed, radius.affected, radius.total) == (20.0, 12.0, 120.0)
+
+
+def test_a_silent_candidate_beside_a_serving_baseline_is_recovered() -> None:
+    """Traffic went back: that is the proof, not an exit code."""
+    plan = a_plan()
+    assert recovered(plan, [], look(5, {"errors": both(0, 0)}), deciding="errors") is True
+    assert recovered(plan, [], look(5, {"errors": both(0, 3)}), deciding="errors") is False
+
+
+def test_a_candidate_without_samples_is_recovered_only_when_known_to_be_gone() -> None:
+    """One missed scrape is no proof; two in a row, or targets known to be down, are."""
+    plan, absent = a_plan(), {"errors": counts([("baseline", "a", 1.0, 900.0)])}
+    once = look(5, absent)
+    gone = replace(once, facts=LookFacts(candidate_up=0))
+    assert recovered(plan, [], once, deciding="errors") is None
+    assert recovered(plan, [], once, deciding="errors", previous=look(4, {"errors": both(0, 3)})) is None
+    assert recovered(plan, [], once, deciding="errors", previous=look(4, absent, SourceStatus.PARTIAL)) is None
+    assert recovered(plan, [], once, deciding="errors", previous=look(4, absent)) is True
+    assert recovered(plan, [], gone, deciding="errors") is True
+
+
+@pytest.mark.parametrize("status", [SourceStatus.DOWN, SourceStatus.PARTIAL])
+def test_an_interval_that_cannot_tell_proves_nothing(status: SourceStatus) -> None:
+    """Neither recovered nor not."""
+    assert recovered(a_plan(), [], look(5, {"errors": both(0, 3)}, status), deciding="errors") is None
+    assert recovered(a_plan(), [], look(5, {}), deciding="errors") is None
+
+
+def test_before_after_is_recovered_when_the_level_is_nearer_to_the_baseline() -> None:
+    """Everybody is the candidate there, so only the level can tell."""
+    plan = a_plan(design=Design.BEFORE_AFTER)
+    past = [look(-1, {"errors": counts([("baseline", "a", 10.0, 1000.0)])})]
+    past += [look(i, {"errors": counts([("candidate", "a", 60.0, 1000.0)])}) for i in range(3)]
+
+    def now(bad: float) -> StoredLook:
+        return look(4, {"errors": counts([("candidate", "a", bad, 1000.0)])})
+
+    assert recovered(plan, past, now(12), deciding="errors") is True
+    assert recovered(plan, past, now(55), deciding="errors") is False
+
+
+def test_without_a_request_metric_only_a_candidate_that_is_gone_is_a_proof() -> None:
+    """A gauge goes on being read where no traffic goes."""
+    spec = MetricSpec(name="cpu", kind=Kind.GAUGE)
+    plan = replace(a_plan(), metrics=(Metric(spec=spec, series={"gauge": parse_selector("cpu")}),))
+    alive = replace(look(5, {}), facts=LookFacts(baseline_up=3, candidate_up=1))
+    gone = replace(look(5, {}), facts=LookFacts(baseline_up=3, candidate_up=0))
+    assert recovered(plan, [], alive, deciding="cpu") is None
+    assert recovered(plan, [], gone, deciding="cpu") is True
+
+
+def test_before_after_nobody_is_exposed_after_the_rollback() -> None:
+    """Half of the second interval was bad: its exposure counts half, and the errors v1 makes anyway not at all."""
+    plan = a_plan(design=Design.BEFORE_AFTER)
+
+    def after(interval: int, bad: float) -> StoredLook:
+        return look(interval, {"errors": counts([("candidate", "a", bad, 1000.0)])})
+
+    past = look(-1, {"errors": counts([("baseline", "a", 10.0, 1000.0)])})
+    radius = blast_radius(plan, [past, after(0, 60.0), after(1, 35.0), after(2, 10.0)], "errors", step_ends=1.5)
+    assert (radius.exposed, radius.affected, radius.total) == (1500.0, 90.0, 3000.0)
+
+
+def test_what_was_sent_to_an_absent_candidate_is_estimated_from_its_share() -> None:
+    """It counted nothing itself; its share of the traffic until the rollback was lost."""
+    serving = [look(i, {"errors": counts([("baseline", "a", 1.0, 900.0)])}) for i in range(3)]
+    radius = sent_to_the_absent(a_plan(), serving, share=0.1, step_ends=2.0)
+    assert radius.exposed == radius.affected == pytest.approx(200)
+    assert radius.total == pytest.approx(2900)

@@ -1,0 +1,235 @@
+"""`check` and `run`: every mistake of a configuration, and what the world around it says."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from watchdog.cli import command_line
+
+PAGE = "# TYPE all_total counter\nall_total 100\n# TYPE bad_total counter\nbad_total 1\n"
+CONFIG = """
+[sources.pages]
+kind = "scrape"
+interval_s = 0.05
+[[sources.pages.targets]]
+url = "{url}"
+[hooks.back]
+kind = "command"
+argv = ["true"]
+probe_argv = ["true"]
+[sinks.log]
+kind = "log"
+[services.shop]
+source = "pages"
+look_s = 0.3
+watch_s = 60
+settle_s = 0
+[[services.shop.metrics]]
+name = "errors"
+kind = "ratio"
+bad = "bad_total"
+total = "all_total"
+"""
+
+Check = Callable[..., tuple[int, list[dict[str, str]], str]]
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[str]:
+    """A /metrics page that is there."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.send_header("Content-Length", str(len(PAGE)))
+            self.end_headers()
+            self.wfile.write(PAGE.encode())
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/metrics"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def check(tmp_path: Path, page: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Check:
+    """Check a configuration that watches the page, with some of its text replaced."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(replaced: dict[str, str] | None = None, text: str = CONFIG) -> tuple[int, list[dict[str, str]], str]:
+        text = text.replace("{url}", page)
+        for old, new in (replaced or {}).items():
+            assert old in text
+            text = text.replace(old, new)
+        (tmp_path / "config.toml").write_text(text)
+        assert command_line(["check", "--json"]) in (0, 4)
+        document = json.loads(capsys.readouterr().out)
+        code = command_line(["check"])
+        assert document["ok"] == (code == 0)
+        return code, document["findings"], capsys.readouterr().out
+
+    return run
+
+
+def of(findings: list[dict[str, str]], level: str) -> list[tuple[str, str]]:
+    return [(finding["about"], finding["message"]) for finding in findings if finding["level"] == level]
+
+
+def test_a_sound_configuration_is_ready(check: Check) -> None:
+    """The source was asked and had samples of every metric; the hook's programs are there."""
+    code, findings, said = check()
+    assert of(findings, "problem") == of(findings, "warning") == []
+    about = [about for about, _ in of(findings, "ok")]
+    assert about == ["daemon.ledger", "hooks.back.argv", "hooks.back.probe_argv", "services.shop.metrics.errors"]
+    assert code == 0
+    assert said.endswith("config.toml: ready\n")
+
+
+def test_mistakes_of_the_file_come_all_at_once(check: Check) -> None:
+    """With file and line, as the daemon itself would say them."""
+    code, findings, said = check({'"scrape"': '"scrap"', "watch_s = 60": "watch_s = -1"})
+    assert code == 4
+    assert [about for about, _ in of(findings, "problem")] == [
+        "config.toml:3: sources.pages.kind",
+        "config.toml:16: services.shop.watch_s",
+    ]
+    assert said.endswith("config.toml: 2 to correct\n")
+
+
+def test_a_source_that_does_not_answer_is_a_problem(check: Check) -> None:
+    """With the reason and what to look at."""
+    text = CONFIG.replace("{url}", "http://127.0.0.1:1/metrics")
+    code, findings, _ = check(text=text)
+    ((about, message),) = of(findings, "problem")
+    assert (code, about) == (4, "sources.pages")
+    assert "does not answer" in message
+    assert "refused" in message
+
+
+def test_a_metric_without_samples_is_a_warning(check: Check) -> None:
+    """A service may be asleep: it is said, with the labels that were asked for, and is no failure."""
+    code, findings, _ = check(
+        {'bad = "bad_total"': 'bad = "bda_total"\nby = []', 'total = "all_total"': 'total = "al_total"'}
+    )
+    assert code == 0
+    assert of(findings, "warning") == [("services.shop.metrics.errors", "no samples in the last interval")]
+
+
+@pytest.mark.parametrize(
+    ("replaced", "level", "about", "told"),
+    [
+        ({'argv = ["true"]\nprobe': 'argv = ["/no/such"]\nprobe'}, "problem", "hooks.back.argv", "'/no/such'"),
+        ({'probe_argv = ["true"]': ""}, "warning", "hooks.back", "without a probe"),
+        (
+            {'source = "pages"': 'source = "pages"\nmode = "approve"'},
+            "problem",
+            "services.shop.rollback_hook",
+            "approve",
+        ),
+        (
+            {'source = "pages"': 'source = "pages"\nmode = "auto"\nrollback_hook = "back"\nstrategy = "direct"'},
+            "warning",
+            "services.shop.act_uncalibrated",
+            "UNCALIBRATED",
+        ),
+        (
+            {
+                'kind = "command"\nargv = ["true"]\nprobe_argv = ["true"]': 'kind = "dry_run"',
+                'source = "pages"': 'source = "pages"\nmode = "auto"\nrollback_hook = "back"',
+            },
+            "warning",
+            "services.shop.rollback_hook",
+            "changes nothing",
+        ),
+        (
+            {'source = "pages"': 'source = "pages"\nstrategy = "rolling"'},
+            "problem",
+            "services.shop.strategy",
+            "cannot be watched yet",
+        ),
+        ({'[sinks.log]\nkind = "log"': ""}, "warning", "services.shop.sinks", "nobody is told"),
+        (
+            {"[sources.pages]": '[daemon]\nledger = "nowhere/x.db"\n[sources.pages]'},
+            "problem",
+            "daemon.ledger",
+            "folder",
+        ),
+    ],
+)
+def test_what_the_world_lacks_is_found(
+    check: Check, replaced: dict[str, str], level: str, about: str, told: str
+) -> None:
+    """Each finding alone, each with its remedy."""
+    code, findings, _ = check(replaced)
+    (found,) = [finding for finding in findings if finding["level"] != "ok"]
+    assert (found["level"], found["about"]) == (level, about)
+    assert told in found["message"]
+    assert found["remedy"]
+    assert code == (4 if level == "problem" else 0)
+
+
+def test_nothing_to_watch_is_a_problem(check: Check) -> None:
+    """An empty file is a valid configuration of nothing."""
+    code, findings, _ = check(text="")
+    assert (code, of(findings, "problem")) == (4, [("services", "none is configured, nothing would be watched")])
+
+
+def test_a_source_nobody_uses_is_said(check: Check) -> None:
+    """It is a leftover, or a service is missing."""
+    _, findings, _ = check(
+        {"[hooks.back]": '[sources.old]\nkind = "prometheus"\nurl = "http://127.0.0.1:1"\n[hooks.back]'}
+    )
+    assert of(findings, "warning") == [("sources.old", "no service uses it")]
+
+
+def test_a_secret_that_is_none_is_found(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is there and is not what it should be: an address for Slack, a token that can be guessed. Neither is shown."""
+    monkeypatch.setenv("ADDRESS", "hidden words")
+    monkeypatch.setenv("TOKEN", "hidden")
+    sink = '[sinks.out]\nkind = "slack"\nwebhook_url_env = "ADDRESS"\n[sinks.log]'
+    code, findings, said = check({"[sinks.log]": sink})
+    assert (code, of(findings, "problem")[0][0]) == (4, "sinks.out.webhook_url")
+    token = '[[auth.tokens]]\nname = "ci"\nscopes = ["read"]\ntoken_env = "TOKEN"\n[sinks.log]'
+    code, findings, more = check({"[sinks.log]": token})
+    assert code == 4
+    assert "ci" in of(findings, "problem")[0][0]
+    assert "hidden" not in said + more
+
+
+def test_checking_changes_nothing(check: Check, tmp_path: Path) -> None:
+    """No ledger is made, no hook is run."""
+    check({'argv = ["true"]\nprobe': 'argv = ["touch", "ran"]\nprobe'})
+    assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
+
+
+def test_a_broken_file_is_refused_by_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line per mistake on stderr, exit code 4, nothing started."""
+    file = tmp_path / "config.toml"
+    file.write_text("[daemon]\nlisten = 8811\n[polici]\n")
+    assert command_line(["run", "--config", str(file)]) == 4
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines() == [
+        f'{file}:2: daemon.listen: expected a text in "quotes", not 8811',
+        f"{file}:3: polici: unknown key; did you mean 'policy'?",
+    ]
+
+
+def test_an_unknown_scenario_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """With those there are; --list tells their stories."""
+    assert command_line(["demo", "--scenario", "good-canary"]) == 4
+    assert "expected one of bad-canary, " in capsys.readouterr().err
+    assert command_line(["demo", "--list", "--json"]) == 0
+    stories = json.loads(capsys.readouterr().out)
+    assert {"scenario": "bad-canary", "outcome": "rolled_back"}.items() <= stories[0].items()

@@ -1,0 +1,202 @@
+"""Deploy events come in."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from tests.fakes import FakeClock, NoOptions
+from tests.samples import DEPLOYED_AT
+from watchdog.config import AdapterConfig, Config
+from watchdog.errors import NotFoundError, RefusedError
+from watchdog.intake import DeployRequest, Intake, Pace, plan_for
+from watchdog.ledger import open_ledger
+from watchdog.model import Mode, State, Strategy
+from watchdog.ports import Ledger, Recorded
+
+
+def a_config() -> Config:
+    return Config.model_validate(
+        {
+            "sources": {"pages": AdapterConfig(kind="fake", options=NoOptions())},
+            "hooks": {"back": AdapterConfig(kind="fake", options=NoOptions())},
+            "services": {
+                "shop": {
+                    "source": "pages",
+                    "mode": "approve",
+                    "rollback_hook": "back",
+                    "watch_s": 90,
+                    "metrics": [{"name": "errors", "kind": "ratio", "bad": 'r{code="500"}', "total": "r"}],
+                }
+            },
+        }
+    )
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(DEPLOYED_AT)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, clock: FakeClock) -> Iterator[Ledger]:
+    opened = open_ledger(str(tmp_path / "w.db"), clock=clock, owner="me", sinks_for=lambda service: ())
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def intake(ledger: Ledger, clock: FakeClock) -> Intake:
+    return Intake(config=a_config(), paces={"pages": Pace(step_s=5.0, settle_s=1.0)}, ledger=ledger, clock=clock)
+
+
+def event(**fields: Any) -> DeployRequest:
+    return DeployRequest.model_validate({"service": "shop", "version": "v2", "previous_version": "v1", **fields})
+
+
+def test_a_deploy_becomes_a_watch_with_its_frozen_plan(intake: Intake, ledger: Ledger) -> None:
+    """Environment, strategy, rhythm and settings come from the configuration."""
+    recorded, watch = intake.receive(event(id="d1", share=0.1), actor="ci")
+    assert recorded is Recorded.CREATED
+    assert (watch.state, watch.mode, watch.deploy.strategy) == (State.WATCHING, Mode.APPROVE, Strategy.CANARY)
+    assert (watch.plan.step_s, watch.plan.judge.planned_looks) == (5.0, 18)
+    assert watch.next_look_at == DEPLOYED_AT + 6.0
+    assert ledger.watch("d1") == watch
+
+
+def test_the_same_deploy_twice_is_one_watch(intake: Intake, ledger: Ledger) -> None:
+    """A CI that retries gets the same answer; the same id with another body is a conflict."""
+    intake.receive(event(id="d1"), actor="ci")
+    assert intake.receive(event(id="d1"), actor="ci")[0] is Recorded.SAME
+    assert intake.receive(event(id="d1", version="v3"), actor="ci")[0] is Recorded.CONFLICT
+    assert len(ledger.watches()) == 1
+
+
+def test_a_newer_deploy_supersedes_the_older_watch(intake: Intake, ledger: Ledger) -> None:
+    """The right version is judged; the old watch says by what it was replaced."""
+    intake.receive(event(id="d1"), actor="ci")
+    intake.receive(event(id="d2", version="v3", previous_version="v2"), actor="ci")
+    old = ledger.watch("d1")
+    assert old is not None
+    assert old.state is State.SUPERSEDED
+    assert "v3" in old.sentence
+
+
+def test_a_retry_after_a_crash_supersedes_what_the_first_try_could_not(intake: Intake, ledger: Ledger) -> None:
+    """The daemon died between recording and superseding; the same event again does the rest."""
+    intake.receive(event(id="d1"), actor="ci")
+    _, newer = intake.receive(event(id="d2", version="v3", previous_version="v2"), actor="ci")
+    older = replace(newer, id="d0", created_at=newer.created_at - 1, deploy=replace(newer.deploy, id="d0"))
+    ledger.record_deploy(older, [], [])
+    recorded, _ = intake.receive(event(id="d2", version="v3", previous_version="v2"), actor="ci")
+    left = ledger.watch("d0")
+    assert left is not None
+    assert (recorded, left.state) == (Recorded.SAME, State.SUPERSEDED)
+
+
+def test_the_previous_version_is_remembered(intake: Intake) -> None:
+    """CI need not send it when the ledger knows what was live."""
+    intake.receive(event(id="d1"), actor="ci")
+    _, watch = intake.receive(event(id="d2", version="v3", previous_version=None), actor="ci")
+    assert watch.deploy.previous_version == "v2"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"previous_version": None}, "previous_version"),
+        ({"previous_version": "v2"}, "nothing was deployed"),
+        ({"deployed_at": DEPLOYED_AT + 61}, "future"),
+        ({"deployed_at": DEPLOYED_AT - 3601}, "past"),
+        ({"strategy": "rolling"}, "rolling"),
+    ],
+)
+def test_an_event_that_cannot_be_watched_is_refused_with_the_reason(
+    intake: Intake, ledger: Ledger, fields: dict[str, Any], said: str
+) -> None:
+    """Nothing is stored of it."""
+    with pytest.raises(RefusedError, match=said):
+        intake.receive(event(**fields), actor="ci")
+    assert ledger.watches() == []
+
+
+def test_an_unknown_service_is_named_with_its_nearest(intake: Intake) -> None:
+    """A typing error is the usual cause."""
+    with pytest.raises(NotFoundError, match="did you mean 'shop'"):
+        intake.receive(event(service="shopp"), actor="ci")
+
+
+@pytest.mark.parametrize(
+    "version", ["$(touch x)", '"} or vector(1)', "-rf", "", "a b", "v2\n", "v" * 129, "\ud800", "v2\u202e", "ｖ2"]
+)
+def test_identifiers_are_plain_and_short(version: str) -> None:
+    """What reaches hooks, queries and pages is harmless before anything else looks at it."""
+    with pytest.raises(ValidationError):
+        event(version=version)
+
+
+@given(st.text(max_size=200))
+def test_any_accepted_version_is_plain(version: str) -> None:
+    """Whatever is accepted has only the characters of the rule."""
+    try:
+        accepted = event(version=version, previous_version=None).version
+    except ValidationError:
+        return
+    assert accepted.isascii()
+    assert not set(accepted) & set(" \n\"'$`\\{}()<>&;|*?!")
+
+
+def test_our_own_way_back_is_watched_but_never_rolled_back(intake: Intake, ledger: Ledger, clock: FakeClock) -> None:
+    """A CI that echoes every event reports our rollback as a deploy: no rollback of the rollback."""
+    config = a_config()
+    auto = config.model_copy(
+        update={"services": {"shop": config.services["shop"].model_copy(update={"mode": Mode.AUTO})}}
+    )
+    automatic = replace(intake, config=auto)
+    _, bad = automatic.receive(event(id="d1"), actor="ci")
+    _roll_back(ledger, bad.id, clock)
+    _, echo = automatic.receive(event(id="d2", version="v1", previous_version="v2"), actor="ci")
+    assert echo.mode is Mode.NOTIFY
+    clock.advance(3601)
+    _, later = automatic.receive(event(id="d3", version="v1", previous_version="v2"), actor="ci")
+    assert later.mode is Mode.AUTO
+
+
+def _roll_back(ledger: Ledger, deploy_id: str, clock: FakeClock) -> None:
+    """Walk a watch to ROLLED_BACK by the ledger's own rules."""
+    from watchdog.model import ActionState, ActionUpdate, AuditEntry, Change, MessageKind, Severity
+    from watchdog.telling import message
+    from watchdog.turns import rollback_action
+
+    watch = ledger.watch(deploy_id)
+    assert watch is not None
+    action = rollback_action(
+        replace(watch, plan=replace(watch.plan, rollback_hook="back")), ActionState.INTENT, clock.now()
+    )
+    assert action is not None
+
+    def move(before: State, after: State, **more: Any) -> None:
+        assert ledger.commit(
+            Change(
+                watch_id=deploy_id, at=clock.now(), expect_state=before, to_state=after,
+                audit=(AuditEntry(at=clock.now(), watch_id=deploy_id, actor="t", event="t"),),
+                messages=(message(watch, MessageKind.ACTION, Severity.INFO, "x", key=after.value),), **more,
+            )
+        )  # fmt: skip
+
+    move(State.WATCHING, State.INTENT, new_action=action)
+    assert ledger.claim_action(action.id, owner="me", now=clock.now(), timeout_s=1) is not None
+    done = ActionUpdate(id=action.id, expect=frozenset({ActionState.RUNNING}), to=ActionState.APPLIED)
+    move(State.RUNNING, State.VERIFYING, action=done)
+    move(State.VERIFYING, State.ROLLED_BACK)
+
+
+def test_a_plan_takes_the_sources_rhythm_unless_the_service_sets_one() -> None:
+    """look_s = 0 and settle_s = -1 mean: as the source does."""
+    plan = plan_for("shop", a_config(), Pace(step_s=10.0, settle_s=3.0), Strategy.DIRECT)
+    assert (plan.step_s, plan.settle_s, plan.judge.planned_looks, plan.baseline_looks) == (10.0, 3.0, 9, 90)

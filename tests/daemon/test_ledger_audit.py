@@ -1,0 +1,121 @@
+"""The audit shows every edit."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes import FakeClock
+from watchdog.errors import LedgerError
+from watchdog.ledger import ChainedEntry, SqlLedger, open_ledger, verify_chain
+from watchdog.model import AuditEntry
+
+Tamper = Callable[[list[ChainedEntry]], list[ChainedEntry]]
+
+
+def opened(path: Path) -> SqlLedger:
+    return open_ledger(path / "w.db", clock=FakeClock(), owner="me", sinks_for=lambda service: ())
+
+
+def an_entry(number: int) -> AuditEntry:
+    return AuditEntry(
+        at=0.1 * number,
+        watch_id=None,
+        actor="ann",
+        event="tested",
+        why="ünïcode \u202e",
+        details={"n": number, "x": 1.0, "deep": [None, {"b": 2, "a": 1}]},
+    )
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> list[ChainedEntry]:
+    """Six entries, written over a restart."""
+    folder = tmp_path_factory.mktemp("audit")
+    for half in (range(3), range(3, 6)):
+        ledger = opened(folder)
+        for number in half:
+            ledger.append_audit(an_entry(number))
+        found = ledger.audit_chain()
+        ledger.close()
+    return found
+
+
+@pytest.fixture
+def chain(written: list[ChainedEntry]) -> list[ChainedEntry]:
+    """A copy to tamper with."""
+    return list(written)
+
+
+def test_an_untouched_chain_is_whole(chain: list[ChainedEntry]) -> None:
+    """All rows verify, and the head is the last row's hash."""
+    report = verify_chain(chain)
+    assert (report.rows, report.head, report.problem) == (6, chain[-1].hash, None)
+    assert verify_chain(chain, head=chain[3].hash).problem is None
+    assert verify_chain([]).problem is None
+
+
+@pytest.mark.parametrize("at", range(6))
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"at": 7.0},
+        {"watch_id": "d9"},
+        {"actor": "bob"},
+        {"event": "other"},
+        {"before": "x"},
+        {"after": "x"},
+        {"why": ""},
+        {"details": {"n": -1}},
+    ],
+)
+def test_an_edit_of_any_field_of_any_row_is_found(chain: list[ChainedEntry], at: int, change: dict[str, Any]) -> None:
+    """Editing one value, with or without a new hash for that row, breaks the chain there or right after."""
+    chain[at] = replace(chain[at], entry=replace(chain[at].entry, **change))
+    problem = verify_chain(chain).problem
+    assert problem is not None
+    assert problem.startswith(f"audit row {chain[at].id}:")
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        lambda rows: rows[:2] + rows[3:],
+        lambda rows: rows[1:],
+        lambda rows: [rows[1], rows[0], *rows[2:]],
+        lambda rows: [*rows[:3], rows[2], *rows[3:]],
+    ],
+    ids=["deleted", "beheaded", "swapped", "doubled"],
+)
+def test_missing_moved_and_doubled_rows_are_found(chain: list[ChainedEntry], tamper: Tamper) -> None:
+    """Each row names the one before it."""
+    assert verify_chain(tamper(chain)).problem is not None
+
+
+def test_rows_cut_off_at_the_end_show_against_a_known_head(chain: list[ChainedEntry]) -> None:
+    """Without a head a shorter chain looks whole; with one it does not."""
+    assert verify_chain(chain[:4]).problem is None
+    assert "cut off" in str(verify_chain(chain[:4], head=chain[-1].hash).problem)
+
+
+@pytest.mark.parametrize("statement", ["UPDATE audit SET why = 'else'", "DELETE FROM audit"])
+def test_the_database_refuses_to_change_the_audit(tmp_path: Path, statement: str) -> None:
+    """Append-only is kept by the tables themselves."""
+    ledger = opened(tmp_path)
+    ledger.append_audit(an_entry(1))
+    with pytest.raises(LedgerError, match="append-only"), ledger._database.write() as connection:
+        connection.exec_driver_sql(statement)
+    assert ledger.audit() == [an_entry(1)]
+    ledger.close()
+
+
+def test_the_newest_entries_come_oldest_first(tmp_path: Path) -> None:
+    """`limit` keeps the newest; a watch's own entries can be asked for."""
+    ledger = opened(tmp_path)
+    for number in range(5):
+        ledger.append_audit(replace(an_entry(number), watch_id=f"d{number % 2}"))
+    assert [entry.details["n"] for entry in ledger.audit(limit=3)] == [2, 3, 4]
+    assert [entry.details["n"] for entry in ledger.audit("d1")] == [1, 3]
+    ledger.close()

@@ -1,0 +1,275 @@
+"""The one road, driven by a simulated clock over a real ledger and the real judge."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.prepare import Cells, Observation
+from analysis.result import Arm, JudgeSettings, Verdict
+from tests.fakes import FakeClock, FakeHook, FakeSource, counts
+from tests.samples import DEPLOYED_AT, a_watch
+from watchdog.action import ActionEdge
+from watchdog.ledger import open_ledger
+from watchdog.model import FINAL, MessageKind, Mode, Severity, State, Watch
+from watchdog.pipeline import Pipeline
+from watchdog.ports import Ledger, LookRequest
+from watchdog.telemetry import Telemetry
+from watchdog.telling import message
+
+
+class Crash(BaseException):
+    """The daemon dies here."""
+
+
+class Shop:
+    """A service of 300 requests/s whose candidate gets 10 %; the candidate's error rate is the fault."""
+
+    def __init__(self, hook: FakeHook, *, candidate_errors: float, seed: int = 1, fails_after: int = 0) -> None:
+        self.hook, self.candidate_errors, self.seed, self.fails_after = hook, candidate_errors, seed, fails_after
+
+    def __call__(self, request: LookRequest) -> Mapping[str, Cells]:
+        rng = np.random.default_rng([self.seed, request.interval + 1000])
+        rows = []
+        for window in request.arms:
+            if window.arm == Arm.CANDIDATE.value:
+                rate = self.candidate_errors if request.interval >= self.fails_after else 0.008
+                if self.hook.live == "v1":
+                    continue
+                total = int(rng.poisson(150))
+                rows.append((window.arm, "v2-0", float(rng.binomial(total, rate)), float(total)))
+            else:
+                for replica in range(3):
+                    total = int(rng.poisson(450))
+                    rows.append((window.arm, f"v1-{replica}", float(rng.binomial(total, 0.008)), float(total)))
+        return {"errors": counts(rows)}
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(DEPLOYED_AT)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, clock: FakeClock) -> Iterator[Ledger]:
+    opened = open_ledger(str(tmp_path / "w.db"), clock=clock, owner="me", sinks_for=lambda service: ("log",))
+    yield opened
+    opened.close()
+
+
+def road(
+    ledger: Ledger, clock: FakeClock, source: FakeSource, hook: FakeHook, failpoint: Callable[[str], None] | None = None
+) -> Pipeline:
+    point = failpoint if failpoint is not None else lambda name: None
+    edge = ActionEdge(ledger=ledger, hooks={"back": hook}, clock=clock, owner="me", failpoint=point)
+    return Pipeline(
+        ledger=ledger,
+        sources={"pages": source},
+        edge=edge,
+        clock=clock,
+        owner="me",
+        telemetry=Telemetry(),
+        submit=lambda job, key: job(),
+        failpoint=point,
+    )
+
+
+def begin(ledger: Ledger, watch: Watch) -> None:
+    ledger.record_deploy(watch, [message(watch, MessageKind.STARTED, Severity.INFO, "on", key="started")], [])
+
+
+def walk(pipeline: Pipeline, ledger: Ledger, clock: FakeClock, *, seconds: int = 300) -> Watch:
+    """Tick once a second until the watch has ended."""
+    for _ in range(seconds):
+        clock.advance(1.0)
+        pipeline.tick()
+        if standing(ledger).state in FINAL:
+            break
+    return standing(ledger)
+
+
+def standing(ledger: Ledger) -> Watch:
+    watch = ledger.watch("d1")
+    assert watch is not None
+    return watch
+
+
+def kinds(ledger: Ledger) -> list[MessageKind]:
+    return [row.message.kind for row, _ in ledger.messages("d1")]
+
+
+def test_a_bad_canary_is_rolled_back_once_within_seconds(ledger: Ledger, clock: FakeClock) -> None:
+    """Errors 0.8 % → 6 % at 30 requests/s: noticed, undone, proven, told."""
+    hook = FakeHook()
+    begin(ledger, a_watch())
+    watch = walk(road(ledger, clock, FakeSource(Shop(hook, candidate_errors=0.06)), hook), ledger, clock)
+    assert watch.state is State.ROLLED_BACK
+    assert hook.effects == 1
+    assert watch.degraded_at is not None
+    assert watch.degraded_at - DEPLOYED_AT <= 25
+    assert watch.metric == "errors"
+    assert "back on v1" in watch.sentence
+    assert watch.exposed_requests == pytest.approx(150 * (watch.degraded_at - DEPLOYED_AT) / 5, rel=0.3)
+    assert 0 < watch.affected_requests < watch.exposed_requests < watch.total_requests
+    assert kinds(ledger)[0] is MessageKind.STARTED
+    assert kinds(ledger)[-1] is MessageKind.ENDED
+    assert MessageKind.DEGRADED in kinds(ledger)
+
+
+def test_a_healthy_canary_passes_with_what_would_have_been_seen(ledger: Ledger, clock: FakeClock) -> None:
+    """The closing sentence names the regression that would have been noticed."""
+    hook = FakeHook()
+    begin(ledger, a_watch())
+    watch = walk(road(ledger, clock, FakeSource(Shop(hook, candidate_errors=0.008)), hook), ledger, clock)
+    assert (watch.state, watch.verdict, hook.calls) == (State.PASSED, "HEALTHY", [])
+    assert "would have been seen" in watch.sentence
+
+
+def test_a_source_that_is_down_all_along_ends_inconclusive(ledger: Ledger, clock: FakeClock) -> None:
+    """Blindness is said once, at once, and never rolls back."""
+    hook = FakeHook()
+    begin(ledger, a_watch())
+    source = FakeSource(Shop(hook, candidate_errors=0.5), down=True)
+    pipeline = road(ledger, clock, source, hook)
+    for _ in range(7):
+        clock.advance(1.0)
+        pipeline.tick()
+    assert kinds(ledger) == [MessageKind.STARTED, MessageKind.SOURCE_DOWN]
+    watch = walk(pipeline, ledger, clock)
+    assert (watch.state, watch.reason) == (State.INCONCLUSIVE, "SOURCE_DOWN")
+    assert hook.calls == []
+
+
+def test_an_outage_in_the_middle_delays_a_rollback_but_does_not_lose_it(ledger: Ledger, clock: FakeClock) -> None:
+    """The bad deploy is rolled back after the metrics are back."""
+    hook = FakeHook()
+    begin(ledger, a_watch())
+    source = FakeSource(Shop(hook, candidate_errors=0.06), down=True)
+    pipeline = road(ledger, clock, source, hook)
+    for _ in range(40):
+        clock.advance(1.0)
+        pipeline.tick()
+    assert hook.calls == []
+    source.down = False
+    watch = walk(pipeline, ledger, clock)
+    assert watch.state is State.ROLLED_BACK
+    assert MessageKind.SOURCE_BACK in kinds(ledger)
+
+
+def test_the_past_is_asked_for_again_when_the_source_was_down_at_first(ledger: Ledger, clock: FakeClock) -> None:
+    """One outage at the first look must not cost the baseline of the whole watch."""
+    hook = FakeHook()
+    begin(ledger, a_watch())
+    source = FakeSource(Shop(hook, candidate_errors=0.008), down=True)
+    pipeline = road(ledger, clock, source, hook)
+    walk(pipeline, ledger, clock, seconds=12)
+    assert [look.interval for look in ledger.looks("d1")] == [0, 1]
+    source.down = False
+    walk(pipeline, ledger, clock, seconds=5)
+    past = [look.interval for look in ledger.looks("d1") if look.interval < 0]
+    assert past == list(range(-60, 0))
+    walk(pipeline, ledger, clock, seconds=5)
+    assert source.calls[-1] == 1, "and only once"
+
+
+def test_a_watch_that_breaks_the_judge_does_not_stop_the_others(
+    ledger: Ledger, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is said to be unjudgeable; the one beside it is rolled back."""
+    from analysis.judge import judge as sound
+
+    hook = FakeHook()
+
+    def brittle(observations: Sequence[Observation], settings: Sequence[JudgeSettings]) -> list[Verdict]:
+        if any(o.candidate_expected == 13 for o in observations):
+            raise RuntimeError("thirteen")
+        return sound(observations, settings)
+
+    monkeypatch.setattr("watchdog.pipeline.judge", brittle)
+    begin(ledger, a_watch())
+    other = a_watch(deploy_id="d2")
+    names = tuple(str(i) for i in range(13))
+    deploy = replace(other.deploy, service="cart", instances={"candidate": names})
+    begin(ledger, replace(other, deploy=deploy))
+    watch = walk(road(ledger, clock, FakeSource(Shop(hook, candidate_errors=0.06)), hook), ledger, clock)
+    assert watch.state is State.ROLLED_BACK
+    cursed = ledger.watch("d2")
+    assert cursed is not None
+    assert (cursed.verdict, cursed.reason) == ("INCONCLUSIVE", "MISCONFIGURED")
+
+
+@pytest.mark.parametrize(("mode", "severity"), [(Mode.OBSERVE, Severity.INFO), (Mode.APPROVE, Severity.PAGE)])
+def test_without_leave_a_bad_canary_is_held(ledger: Ledger, clock: FakeClock, mode: Mode, severity: Severity) -> None:
+    """Held with its reason, no hook called; the hold expires with a word."""
+    hook = FakeHook()
+    begin(ledger, replace(a_watch(), mode=mode))
+    pipeline = road(ledger, clock, FakeSource(Shop(hook, candidate_errors=0.06)), hook)
+    watch = walk(pipeline, ledger, clock, seconds=60)
+    assert watch.state is State.HELD
+    held = [row.message for row, _ in ledger.messages("d1") if row.message.kind is MessageKind.HELD]
+    assert [m.severity for m in held] == [severity]
+    clock.advance(watch.plan.hold_s)
+    watch = walk(pipeline, ledger, clock, seconds=5)
+    assert (watch.state, hook.calls) == (State.CANCELLED, [])
+    assert kinds(ledger)[-1] is MessageKind.ENDED
+
+
+def test_a_rollback_that_changes_nothing_is_not_called_recovered(ledger: Ledger, clock: FakeClock) -> None:
+    """The hook and its probe both say done, yet v2 keeps serving: NOT_RECOVERED, a page."""
+    hook = FakeHook()
+    stubborn = FakeHook()  # production as the metrics see it: always on v2
+    begin(ledger, a_watch())
+    watch = walk(road(ledger, clock, FakeSource(Shop(stubborn, candidate_errors=0.06)), hook), ledger, clock)
+    assert watch.state is State.NOT_RECOVERED
+    assert [row.message.severity for row, _ in ledger.messages("d1")][-1] is Severity.PAGE
+
+
+def test_the_stored_verdict_recomputes_bit_for_bit(ledger: Ledger, clock: FakeClock) -> None:
+    """From the ledger alone: same kind, same sentence, same evidence to the last bit."""
+    from analysis.judge import judge
+    from watchdog.pipeline import observation
+
+    hook = FakeHook()
+    begin(ledger, a_watch())
+    watch = walk(road(ledger, clock, FakeSource(Shop(hook, candidate_errors=0.06)), hook), ledger, clock)
+    for stored in ledger.verdicts("d1"):
+        looks = [look for look in ledger.looks("d1") if look.interval <= stored.look]
+        again = judge([observation(watch, looks)], [watch.plan.judge])[0]
+        assert (again.kind.value, again.look, again.sentence) == (stored.kind, stored.look, stored.sentence)
+        assert again.log_evidence == stored.log_evidence
+
+
+POINTS = ["tick-claimed", "tick-before-judge", "tick-before-commit", "tick-committed", "action-claimed",
+          "hook-returned", "outcome-committed", "verify-before-commit"]  # fmt: skip
+
+
+@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("nth", [1, 3])
+def test_a_crash_at_any_point_ends_as_if_it_had_not_happened(
+    tmp_path: Path, clock: FakeClock, point: str, nth: int
+) -> None:
+    """Killed at the n-th passing of a point and started again: one effect, the same verdict sentence."""
+    hook, passed = FakeHook(), [0]
+    source = FakeSource(Shop(hook, candidate_errors=0.06))
+
+    def die(name: str) -> None:
+        passed[0] += name == point
+        if name == point and passed[0] == nth:
+            raise Crash
+
+    path = str(tmp_path / "w.db")
+    first = open_ledger(path, clock=clock, owner="first", sinks_for=lambda service: ())
+    begin(first, a_watch())
+    try:
+        walk(road(first, clock, source, hook, die), first, clock)
+    except Crash:
+        clock.advance(20)
+    first.close()
+    second = open_ledger(path, clock=clock, owner="second", sinks_for=lambda service: ())
+    pipeline = road(second, clock, source, hook)
+    pipeline.adopt_orphans()
+    watch = walk(pipeline, second, clock)
+    second.close()
+    assert (watch.state, hook.effects) == (State.ROLLED_BACK, 1)

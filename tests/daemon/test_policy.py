@@ -1,0 +1,92 @@
+"""What follows from a verdict."""
+
+from dataclasses import replace
+
+import pytest
+
+from analysis.result import Reason, Verdict, VerdictKind
+from tests.samples import a_watch
+from watchdog.model import DecisionKind, HoldReason, Mode
+from watchdog.policy import Brakes, decide
+
+NOW = 1_700_000_100.0
+
+
+def verdict(kind: VerdictKind, reason: Reason | None = None, alarm: int | None = None) -> Verdict:
+    return Verdict(
+        kind=kind, reason=reason, metric="errors", look=3, alarm_look=alarm, log_evidence=5.0, log_threshold=4.6,
+        sentence="errors 6 % vs 1 %",
+    )  # fmt: skip
+
+
+DEGRADED = verdict(VerdictKind.DEGRADED, Reason.METRICS, 3)
+
+
+@pytest.mark.parametrize(
+    ("mode", "hold"),
+    [
+        (Mode.OBSERVE, HoldReason.MODE_OBSERVE),
+        (Mode.NOTIFY, HoldReason.MODE_NOTIFY),
+        (Mode.APPROVE, HoldReason.APPROVAL),
+    ],
+)
+def test_a_degraded_deploy_is_held_in_every_mode_but_auto(mode: Mode, hold: HoldReason) -> None:
+    """Trust is given per service; only auto acts by itself."""
+    decision = decide(replace(a_watch(), mode=mode), DEGRADED, Brakes(), NOW)
+    assert (decision.kind, decision.hold) == (DecisionKind.HOLD, hold)
+
+
+def test_a_degraded_deploy_is_rolled_back_in_auto() -> None:
+    """The road's purpose."""
+    assert decide(a_watch(), DEGRADED, Brakes(), NOW).kind is DecisionKind.ROLL_BACK
+
+
+@pytest.mark.parametrize(
+    ("brakes", "hold"),
+    [
+        (Brakes(paused="freeze week"), HoldReason.KILL_SWITCH),
+        (Brakes(last_rollback_at=NOW - 3599), HoldReason.COOL_DOWN),
+        (Brakes(migration="irreversible"), HoldReason.MIGRATION),
+        (Brakes(migration="unknown"), HoldReason.MIGRATION),
+    ],
+)
+def test_a_brake_holds_instead_of_rolling_back(brakes: Brakes, hold: HoldReason) -> None:
+    """Every brake ends in HELD with its own reason."""
+    decision = decide(a_watch(), DEGRADED, brakes, NOW)
+    assert (decision.kind, decision.hold) == (DecisionKind.HOLD, hold)
+
+
+def test_a_rollback_is_allowed_again_after_the_cool_down() -> None:
+    """The cool-down is a time, not for ever."""
+    assert decide(a_watch(), DEGRADED, Brakes(last_rollback_at=NOW - 3600), NOW).kind is DecisionKind.ROLL_BACK
+
+
+@pytest.mark.parametrize("reason", [r for r in Reason if r not in (Reason.METRICS, Reason.CANDIDATE_ABSENT)])
+@pytest.mark.parametrize("looks", [3, 18])
+def test_cannot_tell_never_rolls_back_and_never_passes(reason: Reason, looks: int) -> None:
+    """INCONCLUSIVE is neither bad nor good, whatever its reason, during the watch or at its end."""
+    watch = replace(a_watch(), looks=looks)
+    kind = decide(watch, verdict(VerdictKind.INCONCLUSIVE, reason), Brakes(), NOW).kind
+    assert kind not in (DecisionKind.ROLL_BACK, DecisionKind.PASS, DecisionKind.PROMOTE)
+
+
+def test_healthy_passes_only_at_the_end_of_the_watch() -> None:
+    """A fault may begin late."""
+    healthy = verdict(VerdictKind.HEALTHY)
+    assert decide(replace(a_watch(), looks=17), healthy, Brakes(), NOW).kind is DecisionKind.WAIT
+    assert decide(replace(a_watch(), looks=18), healthy, Brakes(), NOW).kind is DecisionKind.PASS
+
+
+def test_an_uncalibrated_alarm_is_held_for_a_human() -> None:
+    """Before/after evidence acts only where its placebo rate is known."""
+    decision = decide(a_watch(), verdict(VerdictKind.INCONCLUSIVE, Reason.UNCALIBRATED, alarm=3), Brakes(), NOW)
+    assert (decision.kind, decision.hold) == (DecisionKind.HOLD, HoldReason.UNCALIBRATED)
+
+
+def test_without_hook_or_target_a_degraded_deploy_is_held() -> None:
+    """There is nothing to go back with, or nowhere to go back to; both are said."""
+    watch = a_watch()
+    no_hook = replace(watch, plan=replace(watch.plan, rollback_hook=None))
+    no_target = replace(watch, deploy=replace(watch.deploy, previous_version=None))
+    assert decide(no_hook, DEGRADED, Brakes(), NOW).hold is HoldReason.NO_HOOK
+    assert decide(no_target, DEGRADED, Brakes(), NOW).hold is HoldReason.NO_TARGET

@@ -1,0 +1,203 @@
+"""Counting between readings, the folding of series to cells, and the rendering of queries, for any input."""
+
+import math
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis.decode import decode
+from analysis.prepare import Cells, Observation
+from analysis.result import Arm, Design, Kind, MetricSpec
+from watchdog.model import Metric
+from watchdog.selector import Matcher, Selector, parse_selector
+from watchdog.sources.fold import fold
+from watchdog.sources.page import PageError, parse
+from watchdog.sources.promql import Dialect, any_instance, any_of, duration, grouped, quote
+from watchdog.sources.questions import Ask, Question, Series, is_named
+from watchdog.sources.ring import Ring
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+# --- the ring ---------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 50), st.booleans()), min_size=2, max_size=80),
+    st.integers(2, 9),
+    st.integers(0, 1_000_000),
+)
+def test_intervals_add_up_whatever_restarts(events: list[tuple[int, bool]], step: int, standing: int) -> None:
+    """Sum of all intervals == events after the first reading, for any restarts and any way to cut the time."""
+    ring = Ring(keep_s=1e6, max_series=10, labels={})
+    value = float(standing)
+    ring.page(0.0, {("x", ()): value})
+    true = 0
+    for at, (count, restarted) in enumerate(events, start=1):
+        # a restart shows by a smaller number; a process that overtakes its predecessor unseen cannot be told
+        restarts = restarted and count < value
+        value = count if restarts else value + count
+        true += count
+        ring.page(float(at), {("x", ()): float(value)})
+    last = len(events)
+    found = 0.0
+    for start in range(0, last, step):
+        span = ring.span(float(start), float(min(start + step, last)), tolerance_s=1.0)
+        assert span is not None
+        found += sum(series.value for series in ring.counted(Selector("x"), span))
+    assert found == true
+
+
+def test_a_ring_keeps_no_more_than_it_should() -> None:
+    """Old readings go; too many series that came and went begin a new ring."""
+    ring = Ring(keep_s=100.0, max_series=5, labels={})
+    for at in range(1000):
+        ring.page(float(at), {("x", (("pod", str(at % 3)),)): 1.0})
+    began = ring.began_at
+    assert began is not None
+    assert 860 <= began <= 900
+    for at in range(1000, 1100):
+        ring.page(float(at), {("x", (("pod", str(at)),)): 1.0})
+    assert len(ring.select(Selector("x"))) <= 4 * 5
+
+
+def test_what_we_know_of_a_target_outranks_its_page() -> None:
+    """As in Prometheus, the page's own label of the same name is kept as `exported_…`."""
+    ring = Ring(keep_s=100.0, max_series=5, labels={"version": "v1", "instance": "a:80"})
+    ring.page(1.0, {("x", (("version", "v9"), ("route", "/"))): 1.0})
+    assert [dict(labels) for _, labels in ring.select(Selector("x", (Matcher("version", "=", "v1"),)))] == [
+        {"version": "v1", "instance": "a:80", "exported_version": "v9", "route": "/"}
+    ]
+
+
+# --- the page ---------------------------------------------------------------------------------------------
+
+
+def test_series_are_called_what_the_page_calls_them() -> None:
+    """The parser would call a counter `hits` `hits_total`; a selector says what is on the page."""
+    text = "# TYPE hits counter\nhits 3\n# TYPE more_total counter\nmore_total 4\n# TYPE g gauge\ng NaN\nh +Inf\n"
+    assert parse(text) == {("hits", ()): 3.0, ("more_total", ()): 4.0}
+
+
+@settings(deadline=None)
+@given(st.text(max_size=200))
+def test_any_text_is_a_page_or_no_page(text: str) -> None:
+    """Garbage never raises anything but PageError, and nothing that is no number gets in."""
+    try:
+        page = parse(text)
+    except PageError:
+        return
+    assert all(math.isfinite(value) for value in page.values())
+
+
+# --- cells ------------------------------------------------------------------------------------------------
+
+RATIO = Metric(
+    spec=MetricSpec(name="m", kind=Kind.RATIO), series={"bad": Selector("b"), "total": Selector("t")}, by=("route",)
+)
+LATENCY = Metric(spec=MetricSpec(name="m", kind=Kind.LATENCY), series={"histogram": Selector("h")})
+series = st.builds(
+    Series,
+    st.fixed_dictionaries(
+        {"instance": st.sampled_from(["a", "b", "c"]), "route": st.sampled_from(["/", "/buy"])},
+        optional={"le": st.sampled_from(["0.1", "0.10", "1", "+Inf", "NaN", "x"])},
+    ),
+    st.floats(0, 1e9),
+)
+
+
+def asked(role: str, ask: Ask, metric: Metric, arm: Arm = Arm.CANDIDATE) -> Question:
+    return Question(metric="m", role=role, ask=ask, arm=arm, start=0.0, end=10.0, selector=Selector("x"), by=metric.by)
+
+
+def judge_takes(metric: Metric, cells: Cells) -> bool:
+    """Whether the judge's own decoder accepts the cells."""
+    decode(
+        Observation(design=Design.CONCURRENT, step_s=10.0, metrics=(metric.spec,), samples={("m", 0): cells}, looks=1)
+    )
+    return True
+
+
+@settings(deadline=None)
+@given(st.lists(series, max_size=12), st.lists(series, max_size=12), st.integers(1, 4))
+def test_ratio_cells_are_possible_and_keep_all_exposure(bad: list[Series], total: list[Series], most: int) -> None:
+    """Never more bad events than events, every cell once, nothing lost by grouping replicas."""
+    answers = [(asked("bad", Ask.COUNT, RATIO), bad), (asked("total", Ask.COUNT, RATIO), total)]
+    cells = fold(RATIO, answers, max_replicas=most)
+    assert all(0 <= value <= exposure for value, exposure in zip(cells.value, cells.total, strict=True))
+    assert sum(cells.total) == pytest.approx(sum(one.value for one in total))
+    assert judge_takes(RATIO, cells)
+
+
+@settings(deadline=None)
+@given(st.lists(series, max_size=12))
+def test_bucket_cells_rise_to_their_total(buckets: list[Series]) -> None:
+    """Cumulative, with a total, without unreadable bounds; without the bound +Inf nothing at all."""
+    cells = fold(LATENCY, [(asked("histogram", Ask.BUCKETS, LATENCY), buckets)], max_replicas=16)
+    assert not any(map(math.isnan, (*cells.le, *cells.value, *cells.total)))
+    assert judge_takes(LATENCY, cells)
+
+
+def test_replica_groups_follow_from_the_name_alone() -> None:
+    """An instance stays in its group while others come and go."""
+
+    def groups(names: list[str]) -> dict[str, str]:
+        found = [Series({"instance": name, "route": name}, 1.0) for name in names]
+        cells = fold(RATIO, [(asked("total", Ask.COUNT, RATIO), found)], max_replicas=4)
+        return dict(zip(cells.stratum, cells.replica, strict=True))
+
+    few, many = groups([f"pod{i}" for i in range(6)]), groups([f"pod{i}" for i in range(40)])
+    assert few == {name: many[name] for name in few}
+    assert set(many.values()) == {"group-0", "group-1", "group-2", "group-3"}
+
+
+# --- queries ----------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_a_quoted_value_matches_itself_and_nothing_else(value: str, other: str) -> None:
+    """In a regular expression as much as outside of one."""
+    assert re.fullmatch(quote(value), value)
+    assert (re.fullmatch(quote(value), other) is None) == (value != other)
+    both = any_of("version", [value, "v2"])
+    assert both.matches({"version": value})
+    assert both.matches({"version": other}) == (other in {value, "v2"})
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(max_size=12), min_size=1, max_size=3), st.text(max_size=12))
+def test_no_value_ends_its_string(values: list[str], name: str) -> None:
+    """A rendered query, read back as a selector, has the conditions it was made of and no more."""
+    question = Question(
+        metric="m",
+        role="total",
+        ask=Ask.COUNT,
+        arm=Arm.BASELINE,
+        start=0.0,
+        end=10.0,
+        selector=parse_selector('x{code=~"5.."}'),
+        labels={"version": name},
+    )
+    selector = Selector("x", (any_of("version", [*values, name]), any_instance("instance", values)))
+    assert parse_selector(selector.render()) == selector
+    [group] = grouped([question], Dialect())
+    assert f'version="{Matcher("version", "=", name).render()[9:-1]}"' in group.query(Dialect())
+
+
+@pytest.mark.parametrize(
+    ("name", "instance", "meant"),
+    [("a", "a", True), ("a", "a:80", True), ("a:80", "a:80", True), ("a:80", "a:81", False), ("a", "ab:80", False)],
+)
+def test_an_announced_name_may_leave_out_the_port(name: str, instance: str, meant: bool) -> None:
+    """The source and the query agree on it."""
+    assert is_named(name, instance) is meant
+    assert any_instance("instance", [name]).matches({"instance": instance}) is meant
+
+
+def test_durations_are_exact() -> None:
+    """Whole seconds or milliseconds."""
+    assert (duration(10_000), duration(10_001)) == ("10s", "10001ms")

@@ -1,0 +1,158 @@
+"""The status pages: inert whatever they show, and nothing loaded from elsewhere."""
+
+import base64
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from analysis.result import VerdictKind
+from tests.samples import a_deploy, a_watch
+from tests.web_server import World, running, token
+from watchdog.model import AuditEntry, State, Watch
+from watchdog.ports import StoredVerdict
+
+PAYLOADS = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "'><svg/onload=alert(1)>",
+    "</td></tr></table><iframe src=//evil.example>",
+    "javascript:alert(1)",
+    "{{ 7 * 7 }}{% raw %}",
+    "</title><meta http-equiv=refresh content='0;url=//evil.example'>",
+    "<a href='//evil.example'>here</a>",
+    "&lt;b&gt; &amp;amp; <b>",
+    "\u202egnp.exe",
+]
+
+
+class Elements(HTMLParser):
+    """The elements and attributes of a page, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, tuple[tuple[str, str | None], ...]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append(
+            (tag, tuple((k, "…" if k == "href" and (v or "").startswith("/deploys/") else v) for k, v in attrs))
+        )
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[World]:
+    with running() as world:
+        yield world
+
+
+@pytest.fixture
+def world(server: World) -> World:
+    return server.fresh()
+
+
+def fill(world: World, text: str) -> Watch:
+    """A deploy with this text wherever text can be."""
+    deploy = replace(a_deploy(), service=text, environment=text, version=text, previous_version=text)
+    watch = world.ledger.put(replace(a_watch(state=State.HELD), deploy=deploy, sentence=text, metric=text, reason=text))
+    world.ledger.entries[:] = [AuditEntry(at=1.7e9, watch_id="d1", actor=text, event=text, before=text, why=text)]
+    evidence: list[dict[str, Any]] = [{"metric": text, "sentence": text}]
+    world.ledger.judged[:] = [
+        StoredVerdict(look=1, at=1.7e9, kind=VerdictKind.DEGRADED.value, reason=None, metric=text, log_evidence=1.0,
+                      log_threshold=2.0, sentence=text, payload={"evidence": evidence})
+    ]  # fmt: skip
+    world.ledger.brake = text
+    return watch
+
+
+@pytest.mark.parametrize("path", ["/", "/deploys/d1"])
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_no_text_becomes_markup(world: World, path: str, payload: str) -> None:
+    """A page full of a payload has exactly the elements of one full of a word, and shows the payload as it is."""
+    fill(world, "word")
+    harmless = Elements(world.get(path).text)
+    fill(world, payload)
+    harmful = Elements(world.get(path).text)
+    assert harmful.found == harmless.found
+    assert harmful.text.count(payload) == harmless.text.count("word") >= 3
+
+
+def test_a_page_says_the_sentence_first_and_then_the_timeline(world: World) -> None:
+    """What is going on is the headline."""
+    watch = world.ledger.put(replace(a_watch(), sentence="shop v2: errors 6 % vs 1 %, next look in 10 s"))
+    world.ledger.entries.append(
+        AuditEntry(at=1.7e9, watch_id="d1", actor="daemon", event="deploy.received", why="live")
+    )
+    page = world.get("/deploys/d1").text
+    assert (
+        page.index(watch.sentence) < page.index("Blast radius") < page.index("Timeline") < page.index("deploy.received")
+    )
+    assert "2023-11-14 22:13:20 UTC" in page
+    assert watch.sentence in world.get("/").text
+
+
+def test_an_empty_ledger_tells_the_next_step(world: World) -> None:
+    """No empty table."""
+    assert "deploy-watchdog trigger" in world.get("/").text
+
+
+def test_pages_load_nothing_from_elsewhere_and_run_nothing(world: World) -> None:
+    """Every address is ours, there is no script and no inline style, and the policy says the same."""
+    fill(world, "word")
+    for path in ("/", "/deploys/d1", "/deploys/none"):
+        answer = world.get(path)
+        elements = Elements(answer.text).found
+        assert not {tag for tag, _ in elements} & {"script", "style", "iframe", "object", "img", "form"}
+        assert all(k != "style" and not k.startswith("on") for _, attrs in elements for k, _ in attrs)
+        links = [v for _, attrs in elements for k, v in attrs if k in ("href", "src")]
+        assert all(v in ("/", "/static/style.css", "…") for v in links)
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'self';")
+    style = world.get("/static/style.css", as_=None)
+    assert (style.status_code, style.headers["Content-Type"]) == (200, "text/css; charset=utf-8")
+    assert "url(" not in style.text
+    assert "@import" not in style.text
+
+
+def test_a_browser_signs_in_with_the_token_as_password(world: World) -> None:
+    """Basic opens the pages only: it is sent by itself, so it must not be able to change anything."""
+    world.ledger.put(a_watch())
+    asked = world.get("/deploys/d1", as_=None)
+    assert asked.status_code == 401
+    assert asked.headers["WWW-Authenticate"].startswith("Basic ")
+    assert "shop" not in asked.text
+    login = {"Authorization": "Basic " + base64.b64encode(f"me:{token('admin')}".encode()).decode()}
+    assert world.get("/deploys/d1", as_=None, headers=login).status_code == 200
+    assert world.post("/api/v1/deploys/d1/rollback", as_=None, headers=login).status_code == 401
+    for wrong in ("Basic bWU6d3Jvbmc=", "Basic ****", "Basic bWU=", "Basic bWU6"):
+        assert world.get("/", as_=None, headers={"Authorization": wrong}).status_code == 401
+
+
+def test_a_page_needs_the_scope_read(world: World) -> None:
+    """A token that may only send deploys cannot look around."""
+    assert world.get("/", as_="trigger").status_code == 403
+
+
+def test_a_page_says_so_when_the_ledger_fails(world: World) -> None:
+    """503 as a page, not as JSON and not as a traceback."""
+    world.ledger.broken = True
+    answer = world.get("/")
+    assert (answer.status_code, answer.headers["Content-Type"]) == (503, "text/html; charset=utf-8")
+    assert "ledger" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/", "/api/v1/deploys", "/nope", "/metrics", "/openapi.json", "/static/style.css"])
+def test_every_answer_carries_the_security_headers(world: World, path: str) -> None:
+    """Also refusals; and no other origin is ever let in."""
+    for as_ in (None, "admin"):
+        answer = world.get(path, as_=as_, headers={"Origin": "https://evil.example"})
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+        assert "Server" not in answer.headers
+        assert not [name for name in answer.headers if name.lower().startswith("access-control")]

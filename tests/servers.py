@@ -1,0 +1,307 @@
+"""Real servers for tests: found on PATH, else Debian packages unpacked without root into a cache folder.
+
+Plain functions; a conftest or a test imports this file by path and wraps them in fixtures. Where a server can be had in
+neither way its tests are skipped with the reason, and fail where CI=true.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+PACKAGES = {"prometheus": "prometheus", "promtool": "prometheus", "haproxy": "haproxy", "nginx": "nginx"}
+_DOWNLOAD_S = 180.0
+_READY_S = 20.0
+
+
+def program(name: str) -> str:
+    """Path of a server program, its Debian package unpacked where it is not installed. Needs no environment."""
+    installed = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if installed:
+        return installed
+    missing = [tool for tool in ("apt-get", "apt-cache", "dpkg", "ldd") if shutil.which(tool) is None]
+    if missing:
+        without(name, f"it is not on PATH, and {', '.join(missing)} to fetch the Debian package is not there either")
+    try:
+        return str(_unpacked(name))
+    except (OSError, subprocess.SubprocessError) as error:
+        without(name, f"it is not on PATH, and its Debian package cannot be had: {error}")
+
+
+def without(name: str, why: str) -> NoReturn:
+    """Skip the test, or fail where nothing may be left out."""
+    sentence = f"{name} is not available, so this test did NOT run: {why}"
+    if os.environ.get("CI", "").lower() in {"1", "true"}:
+        pytest.fail(sentence)
+    pytest.skip(sentence)
+
+
+def cache_folder() -> Path:
+    """Where unpacked packages are kept between runs."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "deploy-watchdog-tests" / "debian"
+
+
+def _unpacked(name: str) -> Path:
+    package = PACKAGES[name]
+    root = cache_folder() / package
+    if not (root / name).exists():
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache_folder()) as fresh:
+            unpacked = Path(fresh) / "root"
+            _unpack([package], unpacked)
+            for member in (n for n, p in PACKAGES.items() if p == package):
+                _complete(package, _binary(unpacked, member), unpacked)
+                _write_starter(member, unpacked)
+            with contextlib.suppress(OSError):  # another run was faster
+                unpacked.rename(root)
+    return root / name
+
+
+def _binary(root: Path, name: str) -> Path:
+    found = next((p for p in (root / "usr/sbin" / name, root / "usr/bin" / name) if p.exists()), None)
+    if found is None:
+        raise FileNotFoundError(f"the package holds no {name}")
+    return found
+
+
+def _write_starter(name: str, root: Path) -> None:
+    """A script that starts the program with the libraries unpacked beside it, wherever the cache lies."""
+    folders = ":".join(f"$here/{path.relative_to(root)}" for path in _library_folders(root))
+    libraries = f'export LD_LIBRARY_PATH="{folders}"\n' if folders else ""
+    binary = _binary(root, name).relative_to(root)
+    starter = root / name
+    starter.write_text(f'#!/bin/sh\nhere=$(dirname "$0")\n{libraries}exec "$here/{binary}" "$@"\n')
+    starter.chmod(0o755)
+
+
+def _complete(package: str, binary: Path, root: Path) -> None:
+    """Add the libraries that this machine lacks, from the packages that the package depends on."""
+    if not _lacking(binary, root):
+        return
+    depends = _run(["apt-cache", "depends", "--recurse", "--no-recommends", "--no-suggests", "--no-conflicts",
+                    "--no-breaks", "--no-replaces", "--no-enhances", package])  # fmt: skip
+    libraries = [name for name in dict.fromkeys(re.findall(r"Depends: (lib[a-z0-9.+-]+)", depends)) if name != "libc6"]
+    for library in libraries:
+        lacking = _lacking(binary, root)
+        if not lacking:
+            return
+        if any(_stem(soname) in library.replace("-", "") for soname in lacking):
+            _unpack([library], root)
+    if still := _lacking(binary, root):
+        raise FileNotFoundError(f"{binary.name} needs {', '.join(still)}")
+
+
+def _stem(soname: str) -> str:
+    """`liblua5.3.so.0` → `liblua5.3`, as packages are named."""
+    return soname.partition(".so")[0].replace("-", "").lower()
+
+
+def _lacking(binary: Path, root: Path) -> list[str]:
+    folders = ":".join(map(str, _library_folders(root)))
+    found = _run(["ldd", str(binary)], env={**os.environ, "LD_LIBRARY_PATH": folders})
+    return re.findall(r"^\s*(\S+) => not found", found, re.MULTILINE)
+
+
+def _library_folders(root: Path) -> list[Path]:
+    return sorted({path.parent for path in (root / "usr/lib").rglob("lib*.so*")})
+
+
+def _unpack(packages: Sequence[str], into: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            _run(["apt-get", "download", "-q", *packages], cwd=folder)
+        except OSError:  # no package lists here, or old ones: keep lists of our own, which needs no root
+            own = cache_folder() / "apt"
+            for part in ("lists/partial", "cache/archives/partial"):
+                (own / part).mkdir(parents=True, exist_ok=True)
+            ours = ["-o", f"Dir::State::lists={own}/lists", "-o", f"Dir::Cache={own}/cache", "-q"]
+            _run(["apt-get", "update", *ours])
+            _run(["apt-get", "download", *ours, *packages], cwd=folder)
+        for archive in Path(folder).glob("*.deb"):
+            _run(["dpkg", "-x", str(archive), str(into)])
+
+
+def _run(argv: Sequence[str], *, cwd: str | None = None, env: Mapping[str, str] | None = None) -> str:
+    done = subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True, timeout=_DOWNLOAD_S, check=False)
+    if done.returncode != 0:
+        raise OSError(f"{' '.join(argv[:3])}: {done.stderr.strip()[-300:]}")
+    return done.stdout
+
+
+# --- running them ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PrometheusServer:
+    """A running Prometheus."""
+
+    url: str
+    stop: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class HaproxyServer:
+    """A running HAProxy; `command` speaks its runtime API."""
+
+    url: str
+    admin_socket: Path
+    stop: Callable[[], None]
+
+    def command(self, line: str) -> str:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(5)
+            sock.connect(str(self.admin_socket))
+            sock.sendall(f"{line}\n".encode())
+            return b"".join(iter(lambda: sock.recv(65536), b"")).decode()
+
+
+@dataclass(frozen=True)
+class NginxServer:
+    """A running nginx; `reload` makes it read its changed configuration."""
+
+    url: str
+    folder: Path
+    reload: Callable[[], None]
+    stop: Callable[[], None]
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@contextlib.contextmanager
+def prometheus(
+    targets: Sequence[tuple[Sequence[str], Mapping[str, str]]] = (),
+    *,
+    scrape_interval_s: float = 1.0,
+    blocks: Path | None = None,
+) -> Iterator[PrometheusServer]:
+    """Run a Prometheus that scrapes groups of `host:port` addresses, each group with labels of its own.
+
+    blocks: a storage folder that already holds samples, as `backfill` makes it.
+    """
+    port = free_port()
+    interval = f"{round(scrape_interval_s * 1000)}ms"
+    jobs: dict[str, list[object]] = {}
+    for addresses, labels in targets:
+        own = {name: value for name, value in labels.items() if name != "job"}
+        jobs.setdefault(labels.get("job", "job"), []).append({"targets": list(addresses), "labels": own})
+    scrapes = [{"job_name": name, "static_configs": groups} for name, groups in jobs.items()]
+    with tempfile.TemporaryDirectory() as folder:
+        config = {"global": {"scrape_interval": interval, "scrape_timeout": interval}, "scrape_configs": scrapes}
+        (Path(folder) / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
+        argv = [
+            program("prometheus"),
+            f"--config.file={folder}/prometheus.yml",
+            f"--storage.tsdb.path={blocks or Path(folder) / 'data'}",
+            "--storage.tsdb.retention.time=100y",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ]
+        url = f"http://127.0.0.1:{port}"
+        with _running(argv, folder, lambda: _answers(f"{url}/-/ready")) as stop:
+            yield PrometheusServer(url, stop)
+
+
+def backfill(openmetrics: str, folder: Path) -> Path:
+    """Turn OpenMetrics text with timestamps into a storage folder for `prometheus(blocks=…)`."""
+    text = folder / "samples.om"
+    text.write_text(openmetrics)
+    blocks = folder / "blocks"
+    _run([program("promtool"), "tsdb", "create-blocks-from", "openmetrics", str(text), str(blocks)])
+    return blocks
+
+
+@contextlib.contextmanager
+def haproxy(config: str, *, port: int) -> Iterator[HaproxyServer]:
+    """Run HAProxy with a configuration that listens on `port`; `{socket}` in it stands for its admin socket."""
+    with tempfile.TemporaryDirectory(prefix="hap") as folder:
+        admin = Path(folder) / "admin.sock"
+        (Path(folder) / "haproxy.cfg").write_text(config.replace("{socket}", str(admin)))
+        argv = [program("haproxy"), "-W", "-db", "-f", f"{folder}/haproxy.cfg"]
+        with _running(argv, folder, lambda: _listens(port)) as stop:
+            yield HaproxyServer(f"http://127.0.0.1:{port}", admin, stop)
+
+
+@contextlib.contextmanager
+def nginx(config: str, *, port: int) -> Iterator[NginxServer]:
+    """Run nginx with a configuration (`events` and `http`, no more) that listens on `port`."""
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "logs").mkdir()
+        places = " ".join(f"{kind}_temp_path {name}/{kind};" for kind in kinds)
+        placed = config.replace("http {", f"http {{ {places}", 1)
+        (folder / "nginx.conf").write_text(f"daemon off;\npid {name}/nginx.pid;\n{placed}")
+        argv = [program("nginx"), "-p", name, "-c", f"{name}/nginx.conf", "-e", f"{name}/logs/error.log"]
+
+        def reload() -> None:
+            _run([*argv, "-s", "reload"])
+
+        with _running(argv, name, lambda: _listens(port)) as stop:
+            yield NginxServer(f"http://127.0.0.1:{port}", folder, reload, stop)
+
+
+@contextlib.contextmanager
+def _running(argv: Sequence[str], folder: str, ready: Callable[[], bool]) -> Iterator[Callable[[], None]]:
+    """Start a server in a process group of its own, wait until it is ready, and end the whole group."""
+    log = Path(folder) / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(argv, cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+
+    def stop() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(5)
+
+    try:
+        wait_until(lambda: process.poll() is not None or ready(), within_s=_READY_S, what=f"{argv[0]} is ready")
+        if process.poll() is not None:
+            raise RuntimeError(f"{argv[0]} ended at once: {log.read_text(errors='replace')[-2000:]}")
+        yield stop
+    finally:
+        stop()
+
+
+def wait_until(condition: Callable[[], bool], *, within_s: float, what: str) -> None:
+    """Wait for a condition in a real process; a deadline missed is a failure with its name."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {within_s:g} s: {what}")
+        time.sleep(0.02)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as response:
+            return bool(response.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as sock:
+        sock.settimeout(0.5)
+        return sock.connect_ex(("127.0.0.1", port)) == 0

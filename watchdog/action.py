@@ -1,0 +1,222 @@
+"""The only edge that changes production: claim → hook → probe → outcome, from a recorded intent.
+
+What is promised here: an action is carried out, held with a reason, or reported failed, never forgotten; its effect
+happens at most once; and where nobody can know whether it happened, it stops as UNKNOWN and pages.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from watchdog.missing_hook import NO_HOOK
+from watchdog.model import Action, ActionKind, ActionState
+from watchdog.ports import Clock, Failpoint, Hook, HookCall, HookOutcome, HookResult, Ledger, ProbeAnswer
+from watchdog.settlement import Outcome, held_by_the_brake, settlement
+
+_log = logging.getLogger(__name__)
+
+GRACE_S = 5.0  # how long after its deadline an attempt may still be on its way
+CLAIM_FRESH_S = 10.0  # a claim older than this, by the monotonic clock, starts nothing
+CLAIMABLE = frozenset({ActionState.INTENT, ActionState.RETRY_WAIT})
+
+_INTERRUPTED = "the daemon stopped while the hook ran"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionEdge:
+    """Carries out recorded actions. One instance per daemon; `carry_out` is safe from several threads."""
+
+    ledger: Ledger
+    hooks: Mapping[str, Hook]
+    clock: Clock
+    owner: str
+    retries: int = 3
+    failpoint: Failpoint = lambda name: None
+
+    def carry_out(self, action_id: str) -> None:
+        """Take one action from intent to outcome. Returns without a word if somebody else has it.
+
+        1. under the kill switch an intent is held, aloud, and nobody is asked anything;
+        2. a rollback that a newer deploy of the service has overtaken gives way to it;
+        3. ask the probe: production may have moved on already (NOT_NEEDED);
+        4. claim it in one conditional transaction that reads kill switch and newer deploys again;
+        5. refuse to start on a stale claim;
+        6. run the hook, ask the probe what came of it;
+        7. record outcome, audit and message together.
+        """
+        action = self.ledger.action(action_id)
+        if action is None or action.state not in CLAIMABLE or action.next_at > self.clock.now():
+            return
+        paused = self.ledger.paused()
+        if paused is not None:
+            self._hold(action, paused)
+            return
+        overtaken = self._overtaken_by(action)
+        if overtaken is not None:
+            self._give_way(action, overtaken)
+            return
+        hook = self._hook(action)
+        before = self._ask(action, hook)
+        if action.attempt == 0 and before in (ProbeAnswer.APPLIED, ProbeAnswer.MOVED_ON):
+            self._not_needed(action, before)
+            return
+        self.failpoint("action-before-claim")
+        claimed_at = self.clock.monotonic()
+        claimed = self.ledger.claim_action(action_id, owner=self.owner, now=self.clock.now(), timeout_s=hook.timeout_s)
+        if claimed is None:
+            return
+        self.failpoint("action-claimed")
+        self._settle(claimed, self._attempt(claimed, hook, before, claimed_at))
+
+    def adopt(self, action: Action) -> bool:
+        """Settle an action whose daemon died while it was RUNNING. False: too early to tell, ask again later.
+
+        Until its deadline the attempt may still be on its way: in a hook that outlived the daemon, or in the system
+        that a request was sent to. Only a probe that says APPLIED is believed before.
+        """
+        hook, late = self._hook(action), self._is_over(action)
+        if hook.still_running(action.id):
+            if late:
+                why = f"{_INTERRUPTED}, and it still runs after its deadline; nobody can tell what it will do"
+                self._settle(action, Outcome(state=ActionState.UNKNOWN, why=why))
+            return late
+        answer = self._ask(action, hook)
+        if answer is not ProbeAnswer.APPLIED and hook.acts_elsewhere and not late:
+            return False
+        self._settle(action, self._judge_interrupted(action, hook, answer))
+        return True
+
+    def ask_again(self, action: Action) -> None:
+        """An UNKNOWN action: let the probe speak once more, without touching anything."""
+        hook = self._hook(action)
+        if hook.still_running(action.id):
+            return
+        answer = self._ask(action, hook)
+        if answer is ProbeAnswer.APPLIED:
+            self._settle(action, Outcome(state=ActionState.APPLIED, why="the probe now says that it took effect"))
+        elif answer is ProbeAnswer.NOT_APPLIED and action.attempt < self.retries and self._is_over(action):
+            why = "the probe now says that it did not take effect"
+            self._settle(action, Outcome(state=ActionState.INTENT, why=why))
+
+    def _is_over(self, action: Action) -> bool:
+        """Whether whatever an attempt set going has had its time."""
+        return self.clock.now() > (action.deadline_at or 0.0) + GRACE_S
+
+    def _hook(self, action: Action) -> Hook:
+        """The hook an action names; one that is no longer configured fails aloud instead of being forgotten."""
+        return self.hooks.get(action.hook, NO_HOOK)
+
+    def _ask(self, action: Action, hook: Hook) -> ProbeAnswer:
+        return hook.probe(self._call(action)) if hook.has_probe else ProbeAnswer.UNKNOWN
+
+    def _attempt(self, action: Action, hook: Hook, before: ProbeAnswer, claimed_at: float) -> Outcome:
+        if before is ProbeAnswer.APPLIED:
+            return Outcome(state=ActionState.APPLIED, why="an earlier attempt took effect")
+        if before is ProbeAnswer.MOVED_ON:
+            return Outcome(state=ActionState.FAILED, why="production moved on to another version between two attempts")
+        if self.clock.monotonic() - claimed_at > CLAIM_FRESH_S:
+            return Outcome(state=ActionState.RETRY_WAIT, why="the claim went stale before the hook was started")
+        self.failpoint("hook-before-start")
+        result = hook.run(self._call(action))
+        self.failpoint("hook-returned")
+        return self._judge(action, hook, result, self._ask(action, hook))
+
+    def _judge(self, action: Action, hook: Hook, result: HookResult, after: ProbeAnswer) -> Outcome:
+        """The outcome of an attempt whose end was seen."""
+        said = _say(result)
+        if after is ProbeAnswer.APPLIED:
+            return Outcome(state=ActionState.APPLIED, why=f"{said}; the probe confirms it")
+        if result.outcome is HookOutcome.OK and after is ProbeAnswer.UNKNOWN:
+            return Outcome(state=ActionState.APPLIED, why=said)
+        if result.outcome is HookOutcome.OK and hook.acts_elsewhere:
+            why = f"{said}; the probe does not confirm it yet, the metrics will tell"
+            return Outcome(state=ActionState.APPLIED, why=why)
+        if after is ProbeAnswer.MOVED_ON:
+            return Outcome(state=ActionState.FAILED, why=f"{said}; another version is live now, hands off")
+        if result.outcome is HookOutcome.NOT_STARTED:
+            return self._again(action, f"{said}; it did not take effect")
+        if after is ProbeAnswer.NOT_APPLIED and not (result.outcome is HookOutcome.TIMED_OUT and hook.acts_elsewhere):
+            return self._again(action, f"{said}; it did not take effect")
+        return self._unsure(action, hook, f"{said}; nobody can tell whether it took effect")
+
+    def _judge_interrupted(self, action: Action, hook: Hook, answer: ProbeAnswer) -> Outcome:
+        said = _INTERRUPTED
+        if answer is ProbeAnswer.APPLIED:
+            return Outcome(state=ActionState.APPLIED, why=f"{said}; the probe says that it took effect")
+        if answer is ProbeAnswer.NOT_APPLIED:
+            return self._again(action, f"{said}; the probe says that it did not take effect")
+        if answer is ProbeAnswer.MOVED_ON:
+            return Outcome(state=ActionState.FAILED, why=f"{said}; another version is live now, hands off")
+        return self._unsure(action, hook, f"{said}; nobody can tell whether it took effect")
+
+    def _unsure(self, action: Action, hook: Hook, why: str) -> Outcome:
+        """Not known to have failed: only a hook that may safely run twice is run again."""
+        return self._again(action, why) if hook.idempotent else Outcome(state=ActionState.UNKNOWN, why=why)
+
+    def _again(self, action: Action, why: str) -> Outcome:
+        if action.attempt < self.retries:
+            return Outcome(state=ActionState.RETRY_WAIT, why=why)
+        return Outcome(state=ActionState.FAILED, why=f"{why}, after {action.attempt} attempts")
+
+    def _overtaken_by(self, action: Action) -> str | None:
+        """The version of a newer deploy of the same service, which the rollback would hit instead of its own."""
+        if action.kind is not ActionKind.ROLLBACK:
+            return None
+        newest = self.ledger.watches(service=action.service, environment=action.environment, limit=1)
+        return newest[0].deploy.version if newest and newest[0].id != action.watch_id else None
+
+    def _give_way(self, action: Action, version: str) -> None:
+        state = ActionState.NOT_NEEDED if action.state is ActionState.INTENT else ActionState.FAILED
+        self._settle(action, Outcome(state=state, why=f"{version} was deployed meanwhile, hands off"))
+
+    def _hold(self, action: Action, paused: str) -> None:
+        """Brake pulled between decision and claim: held with its reason, so that it is seen and does not go stale."""
+        watch = self.ledger.watch(action.watch_id)
+        if watch is not None and action.state is ActionState.INTENT and action.kind is ActionKind.ROLLBACK:
+            self.ledger.commit(held_by_the_brake(watch, action, paused, self.clock.now()))
+
+    def _not_needed(self, action: Action, answer: ProbeAnswer) -> None:
+        if answer is ProbeAnswer.APPLIED:
+            why = f"production is on {action.to_version} already"
+        else:
+            why = f"neither {action.from_version} nor {action.to_version} is live any more, hands off"
+        self._settle(action, Outcome(state=ActionState.NOT_NEEDED, why=why))
+
+    def _settle(self, action: Action, outcome: Outcome) -> None:
+        """Record outcome, audit and message in one transaction; log if somebody else was first."""
+        self.failpoint("outcome-before-commit")
+        watch = self.ledger.watch(action.watch_id)
+        if watch is None:
+            _log.error("action %s belongs to no watch", action.id)
+            return
+        change = settlement(watch, action, outcome, self.clock.now())
+        if not self.ledger.commit(change):
+            _log.warning("action %s was settled by somebody else", action.id)
+            return
+        self.failpoint("outcome-committed")
+
+    def _call(self, action: Action) -> HookCall:
+        return HookCall(
+            action_id=action.id,
+            kind=action.kind,
+            attempt=action.attempt,
+            fence=action.fence,
+            service=action.service,
+            environment=action.environment,
+            from_version=action.from_version,
+            to_version=action.to_version,
+            deploy_id=action.watch_id,
+            params=action.params,
+        )
+
+
+def _say(result: HookResult) -> str:
+    """The hook's end in words."""
+    words = {
+        HookOutcome.OK: "the hook finished",
+        HookOutcome.RETRY: "the hook asked for another try",
+        HookOutcome.FAILED: f"the hook failed (exit {result.exit_code})",
+        HookOutcome.TIMED_OUT: f"the hook gave no clear answer within {result.duration_s:.0f} s",
+        HookOutcome.NOT_STARTED: f"the hook could not be started ({result.output.strip()[:200]})",
+    }
+    return words[result.outcome]

@@ -1,0 +1,196 @@
+"""How many users were hit, and whether it is over: pure functions over stored looks."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from analysis.prepare import Cells
+from analysis.result import Arm, Design, Kind, Reason, SourceStatus
+from watchdog.model import Metric, Plan, StoredLook, Watch
+
+_REQUEST_KINDS = (Kind.RATIO, Kind.LATENCY)
+LEVEL_LOOKS = 3  # intervals that say how far the metric had fallen when the rollback began
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlastRadius:
+    """exposed: requests the candidate served. affected: of these, bad by the deciding metric. total: both arms."""
+
+    exposed: float
+    affected: float
+    total: float
+
+
+def radius_fields(watch: Watch, looks: Sequence[StoredLook], *, applied_at: float | None = None) -> dict[str, float]:
+    """The blast radius as columns of a watch; `applied_at`: when its rollback took effect."""
+    step_ends = math.inf
+    if applied_at is not None:
+        step_ends = (applied_at - watch.deploy.deployed_at) / watch.plan.step_s
+    if watch.reason == Reason.CANDIDATE_ABSENT.value and watch.deploy.share is not None:
+        radius = sent_to_the_absent(watch.plan, looks, share=watch.deploy.share, step_ends=step_ends)
+    else:
+        radius = blast_radius(watch.plan, looks, watch.metric, step_ends=step_ends)
+    return {
+        "exposed_requests": radius.exposed,
+        "affected_requests": radius.affected,
+        "total_requests": radius.total,
+    }
+
+
+def blast_radius(
+    plan: Plan, looks: Sequence[StoredLook], deciding: str | None, *, step_ends: float = math.inf
+) -> BlastRadius:
+    """Count from the deploy on; history and baseline before the deploy do not count.
+
+    step_ends: intervals after the deploy (with a fraction) at which the rollback took effect. Before/after, everybody
+    is the candidate until then and nobody afterwards; of the interval in between, the errors that the baseline would
+    have had anyway in its second part are not counted.
+    """
+    metric = _request_metric(plan, deciding)
+    exposed = affected = total = 0.0
+    if metric is None:
+        return BlastRadius(exposed=exposed, affected=affected, total=total)
+    name, kind = metric.spec.name, metric.spec.kind
+    bound = _slow_bound(looks, name) if kind is Kind.LATENCY else math.nan
+    usual = _level([x for x in looks if x.interval < 0], metric, Arm.BASELINE, looks)
+    for look in looks:
+        cells = look.cells.get(name)
+        if look.interval < 0 or cells is None:
+            continue
+        served, bad = requests(cells, (Arm.CANDIDATE,)), _bad(cells, kind, bound)
+        share = 1.0
+        if plan.design is Design.BEFORE_AFTER:
+            share = min(max(step_ends - look.interval, 0.0), 1.0)
+            innocent = (1.0 - share) * served * (usual if math.isfinite(usual) else 0.0)
+            bad = max(bad - innocent, 0.0) if share > 0 else 0.0
+        total += requests(cells, (Arm.BASELINE, Arm.CANDIDATE))
+        exposed += share * served
+        affected += bad
+    return BlastRadius(exposed=exposed, affected=affected, total=total)
+
+
+def sent_to_the_absent(
+    plan: Plan, looks: Sequence[StoredLook], *, share: float, step_ends: float = math.inf
+) -> BlastRadius:
+    """An estimate where the candidate is absent and so counted nothing itself: its share of the traffic, all lost."""
+    metric = _request_metric(plan, None)
+    if metric is None or share >= 1:
+        return BlastRadius(exposed=0.0, affected=0.0, total=0.0)
+    sent = served = 0.0
+    for look in looks:
+        cells = look.cells.get(metric.spec.name)
+        if look.interval < 0 or cells is None:
+            continue
+        baseline = requests(cells, (Arm.BASELINE,))
+        served += baseline
+        sent += baseline * share / (1 - share) * min(max(step_ends - look.interval, 0.0), 1.0)
+    return BlastRadius(exposed=sent, affected=sent, total=served + sent)
+
+
+def recovered(
+    plan: Plan,
+    past: Sequence[StoredLook],
+    look: StoredLook,
+    *,
+    deciding: str | None,
+    previous: StoredLook | None = None,
+) -> bool | None:
+    """Whether one interval after the rollback shows that it took effect; None where the interval cannot tell.
+
+    Concurrent: the candidate serves nothing any more; one that merely has no samples must be known to be gone, or
+    have none in the `previous` interval after the rollback either. Before/after: the deciding metric is nearer to
+    the baseline's level than to the level it had fallen to in the last intervals of `past`.
+    """
+    if look.facts.status is not SourceStatus.OK:
+        return None
+    metric = _request_metric(plan, deciding)
+    if plan.design is Design.CONCURRENT:
+        return _candidate_is_silent(look, previous, metric)
+    metric = next((m for m in plan.metrics if m.spec.name == deciding), metric)
+    if metric is None:
+        return None
+    before = _level([x for x in past if x.interval < 0], metric, Arm.BASELINE, past)
+    fallen = _level([x for x in past if x.interval >= 0][-LEVEL_LOOKS:], metric, Arm.CANDIDATE, past)
+    now = _level([look], metric, Arm.CANDIDATE, past)
+    if not all(map(math.isfinite, (before, fallen, now))):
+        return None
+    return abs(now - before) < abs(now - fallen)
+
+
+def requests(cells: Cells, arms: Iterable[Arm]) -> float:
+    """Requests served by the arms in one interval: exposure counted once, however many buckets it has."""
+    wanted = {a.value for a in arms}
+    once: dict[tuple[str, str, str], float] = {}
+    for arm, replica, stratum, total in zip(cells.arm, cells.replica, cells.stratum, cells.total, strict=True):
+        if arm in wanted and math.isfinite(total):
+            once[(arm, replica, stratum)] = total
+    return sum(once.values())
+
+
+def _level(looks: Sequence[StoredLook], metric: Metric, arm: Arm, past: Sequence[StoredLook]) -> float:
+    """One arm's level over some intervals: bad share, rate, share of slow requests, or mean gauge."""
+    name, kind = metric.spec.name, metric.spec.kind
+    held = [look.cells[name] for look in looks if name in look.cells]
+    values = [v for cells in held for a, v in zip(cells.arm, cells.value, strict=True) if a == arm.value]
+    if kind in (Kind.GAUGE, Kind.TREND):
+        return sum(values) / len(values) if values else math.nan
+    exposure = sum(requests(cells, (arm,)) for cells in held)
+    if exposure <= 0:
+        return math.nan
+    if kind is Kind.LATENCY:
+        bound = _slow_bound(past, name)
+        return sum(_slower_than(cells, arm, bound) for cells in held) / exposure
+    return sum(values) / exposure
+
+
+def _candidate_is_silent(look: StoredLook, previous: StoredLook | None, counted: Metric | None) -> bool | None:
+    if counted is None:  # nothing counts requests here: only a candidate that is gone is a proof
+        return True if look.facts.candidate_up == 0 and look.facts.baseline_up else None
+    cells = look.cells.get(counted.spec.name)
+    if cells is None or requests(cells, (Arm.BASELINE,)) <= 0:
+        return None  # nothing at all was counted: no proof that traffic went back
+    if Arm.CANDIDATE.value in cells.arm:
+        return requests(cells, (Arm.CANDIDATE,)) == 0
+    if look.facts.candidate_up == 0:
+        return True
+    return True if previous is not None and _without_candidate(previous, counted) else None
+
+
+def _without_candidate(look: StoredLook, counted: Metric) -> bool:
+    """A whole interval with samples of the baseline and none of the candidate."""
+    cells = look.cells.get(counted.spec.name)
+    whole = look.facts.status is SourceStatus.OK and cells is not None
+    return whole and cells is not None and requests(cells, (Arm.BASELINE,)) > 0 and Arm.CANDIDATE.value not in cells.arm
+
+
+def _request_metric(plan: Plan, deciding: str | None) -> Metric | None:
+    """The deciding metric where it counts requests, else the first metric that does."""
+    counting = [m for m in plan.metrics if m.spec.kind in _REQUEST_KINDS]
+    return next((m for m in counting if m.spec.name == deciding), counting[0] if counting else None)
+
+
+def _bad(cells: Cells, kind: Kind, slow_bound: float) -> float:
+    if kind is Kind.LATENCY:
+        return _slower_than(cells, Arm.CANDIDATE, slow_bound)
+    return sum(v for a, v in zip(cells.arm, cells.value, strict=True) if a == Arm.CANDIDATE.value)
+
+
+def _slower_than(cells: Cells, arm: Arm, bound: float) -> float:
+    if not math.isfinite(bound):
+        return 0.0
+    under = sum(v for a, le, v in zip(cells.arm, cells.le, cells.value, strict=True) if a == arm.value and le == bound)
+    return max(0.0, requests(cells, (arm,)) - under)
+
+
+def _slow_bound(looks: Sequence[StoredLook], name: str) -> float:
+    """The bucket bound just above the old version's 90th percentile: slower than that counts as affected."""
+    under: dict[float, float] = {}
+    for look in looks:
+        cells = look.cells.get(name)
+        for arm, le, value in zip(cells.arm, cells.le, cells.value, strict=True) if cells is not None else ():
+            if arm != Arm.CANDIDATE.value:
+                under[le] = under.get(le, 0.0) + value
+    count = under.get(math.inf, 0.0)
+    if count <= 0:
+        return math.nan
+    return min((le for le, v in under.items() if v >= 0.9 * count and math.isfinite(le)), default=math.nan)

@@ -1,0 +1,157 @@
+"""`backtest`: recorded deploys judged as the daemon would have judged them."""
+
+import json as json_text
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from analysis.result import JudgeSettings
+from watchdog.cli.output import tell
+from watchdog.errors import WatchdogError
+
+if TYPE_CHECKING:
+    from analysis.evaluate import Score
+    from watchdog.backtest import Judged
+
+SHIPPED = JudgeSettings()
+_COLUMNS = ("cases", "AA", "false", "95 %", "acted", "faults", "found", "95 %", "early", "delay")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command()(backtest)
+
+
+def backtest(
+    *,
+    cases: Annotated[Path, typer.Option("--cases", metavar="DIR", help="Folder with cases.json and Parquet files.")],
+    json: Annotated[Path, typer.Option("--json", metavar="OUT", help="Where to write one JSON line per case.")],
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-9,
+            max=0.5,
+            metavar="SHARE",
+            help=f"Healthy deploys that may be called bad. {SHIPPED.budget} unless given.",
+        ),
+    ] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, metavar="SHARE", help=f"Relative worsening that is tolerated. {SHIPPED.margin} unless given."
+        ),
+    ] = None,
+    watch_looks: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help=f"Planned looks of a watch. {SHIPPED.planned_looks} unless given."),
+    ] = None,
+    look_s: Annotated[
+        float,
+        typer.Option(min=0.0, metavar="SECONDS", help="Shortest look: finer steps are put together."),
+    ] = 0.0,
+    placebo_rate: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, metavar="SHARE", help="Measured false-rollback rate of before/after verdicts."),
+    ] = None,
+    act_uncalibrated: Annotated[
+        bool, typer.Option("--act-uncalibrated", help="Let before/after verdicts act without such a rate.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Processes that judge.")] = 2,
+) -> None:
+    """Judge recorded deploys.
+
+    Every case is judged after every look as the daemon would have, to its first alarm or its end. Where cases.json
+    knows the truth, a table follows on stderr: AA are the deploys in which nothing was broken, false the alarms of
+    these, acted those that would have rolled back, delay the median steps from a fault's onset to its alarm.
+    """
+    from analysis.evaluate import score
+    from watchdog.backtest import backtest as judge_all
+    from watchdog.backtest import trials
+
+    if json.is_dir() or not json.absolute().parent.is_dir():
+        raise WatchdogError(f"{json} cannot be written: it must be a file in a folder that exists")
+    wished = {"budget": budget, "margin": margin, "planned_looks": watch_looks, "placebo_rate": placebo_rate}
+    given = {name: value for name, value in wished.items() if value is not None}
+    if act_uncalibrated:
+        given["act_uncalibrated"] = True
+    with _progress() as told:
+        judged = judge_all(cases, given, look_s=look_s, workers=workers, progress=told)
+    _write(json, judged)
+    tell(_summary(judged))
+    known = trials(cases, judged)
+    if known:
+        _print_scores(score(known))
+
+
+def _write(out: Path, judged: Sequence["Judged"]) -> None:
+    """Write all lines, or leave what was there: an interrupted run is no result."""
+    text = "".join(f"{json_text.dumps(asdict(one), ensure_ascii=False)}\n" for one in judged)
+    if out.exists() and not out.is_file():  # a pipe, a terminal
+        out.write_text(text, encoding="utf-8")
+        return
+    part = out.with_name(f"{out.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(out)
+
+
+def _summary(judged: Sequence["Judged"]) -> str:
+    words = Counter(one.verdict if one.reason is None else f"{one.verdict} {one.reason}" for one in judged)
+    return f"{len(judged)} cases: " + ", ".join(f"{number} {word}" for word, number in sorted(words.items()))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, else a line for every tenth of the cases, on stderr."""
+    if not sys.stderr.isatty():
+        yield _tenths
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("judging", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _tenths(done: int, total: int) -> None:
+    if done == total or 10 * done // total > 10 * (done - 1) // total:
+        tell(f"judged {done} of {total}")
+
+
+def _print_scores(scores: Sequence["Score"]) -> None:
+    """Print aligned columns on stderr; stdout belongs to nobody."""
+    rows = [_COLUMNS, *(_row(one) for one in scores)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    for row in rows:
+        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        tell("  ".join([row[0].ljust(widths[0]), *cells]))
+
+
+def _row(one: "Score") -> tuple[str, ...]:
+    delay = "-" if one.median_delay_steps is None else f"{one.median_delay_steps:.1f}"
+    return (
+        one.group,
+        str(one.unchanged),
+        *_share(one.false, one.unchanged),
+        str(one.false_acted),
+        str(one.faults),
+        *_share(one.found, one.faults),
+        str(one.early),
+        delay,
+    )
+
+
+def _share(hits: int, n: int) -> tuple[str, str]:
+    """`7 = 1.1 %` and its exact interval `0.5–2.3`."""
+    from analysis.evaluate import exact_interval
+
+    if not n:
+        return "-", ""
+    low, high = exact_interval(hits, n)
+    return f"{hits} = {100 * hits / n:.1f} %", f"{100 * low:.1f}–{100 * high:.1f}"

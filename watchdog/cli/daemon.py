@@ -1,0 +1,85 @@
+"""The commands around the daemon itself: run it, check its configuration, see it at work."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from watchdog.cli.options import ConfigFile, Json
+from watchdog.cli.output import print_json, print_lines
+from watchdog.errors import WatchdogError
+
+DEFAULT_CONFIG = Path("config.toml")
+BROKEN = 4
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module, in the order of --help."""
+    for command in (run, check, demo):
+        app.command()(command)
+
+
+def run(
+    *,
+    config: ConfigFile = DEFAULT_CONFIG,
+    json: Annotated[bool, typer.Option("--json", help="Log JSON to stderr, one object a line.")] = False,
+) -> None:
+    """Run the daemon, until SIGTERM or Ctrl-C."""
+    from watchdog import app
+    from watchdog.cli.logs import log_to_stderr
+
+    settings = app.load_config(config)
+    log_to_stderr(as_json=json)
+    app.run(settings)
+
+
+def check(*, config: ConfigFile = DEFAULT_CONFIG, json: Json = False) -> int:
+    """Name every mistake of a configuration.
+
+    Then ask every source once and look for the programs of the hooks. No hook is run, nobody is told, nothing is
+    changed. Exit code: 0 ready; 4 something must be corrected.
+    """
+    from watchdog.cli.checking import check_file
+
+    findings = check_file(config)
+    broken = [finding for finding in findings if finding.is_problem]
+    if json:
+        print_json({"ok": not broken, "config": str(config), "findings": [finding.as_json() for finding in findings]})
+    else:
+        print_lines(finding.line() for finding in findings)
+        print_lines([f"{config}: {len(broken)} to correct" if broken else f"{config}: ready"])
+    return BROKEN if broken else 0
+
+
+def demo(
+    *,
+    scenario: Annotated[
+        str, typer.Option(metavar="NAME", help="Which story to show; --list names them.")
+    ] = "bad-canary",
+    list_scenarios: Annotated[bool, typer.Option("--list", help="List the scenarios.")] = False,
+    keep: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="A new or empty folder to leave ledger, configuration and logs in."),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Watch a bad version being rolled back.
+
+    A small shop with real traffic on this machine; the new version is noticed, rolled back once and explained. With
+    --json, stdout ends with one JSON object on one line. Where SLACK_BOT_TOKEN is set, the messages really go to Slack,
+    to SLACK_CHANNEL or #deploys. Exit code: 0 it ended as the scenario says; 1 it did not; 4 it could not be run.
+    """
+    from watchdog.demo.scenarios import SCENARIOS
+
+    if list_scenarios:
+        stories = [{"scenario": s.name, "outcome": s.outcome, "story": s.story} for s in SCENARIOS.values()]
+        if json:
+            print_json(stories)
+        else:
+            print_lines(f"{story['scenario']:<18}{story['outcome']:<14}{story['story']}" for story in stories)
+        return 0
+    if scenario not in SCENARIOS:
+        raise WatchdogError(f"there is no scenario {scenario!r}; expected one of {', '.join(SCENARIOS)}")
+    from watchdog.demo.runner import run as run_demo
+
+    return run_demo(scenario, json_output=json, keep=keep)

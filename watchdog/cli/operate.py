@@ -1,0 +1,67 @@
+"""The commands of operators: decide about one deploy, or pull the brake for all."""
+
+import typer
+
+from watchdog.cli.client import ApiClient, deploy_path
+from watchdog.cli.options import DEFAULT_URL, DeployId, Json, TokenFile, Url, Why
+from watchdog.cli.output import print_json, print_lines, sentence_of
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module, in the order of --help."""
+    for command in (rollback, approve, deny, cancel, pause, resume):
+        app.command()(command)
+
+
+def rollback(
+    deploy_id: DeployId, *, why: Why, url: Url = DEFAULT_URL, token_file: TokenFile = None, json: Json = False
+) -> None:
+    """Roll back now, whatever the metrics say; only while watched or held."""
+    _decide("rollback", deploy_id, why, url, token_file, json=json)
+
+
+def approve(
+    deploy_id: DeployId, *, why: Why = "", url: Url = DEFAULT_URL, token_file: TokenFile = None, json: Json = False
+) -> None:
+    """Let a held rollback go ahead."""
+    _decide("approve", deploy_id, why, url, token_file, json=json)
+
+
+def deny(
+    deploy_id: DeployId, *, why: Why = "", url: Url = DEFAULT_URL, token_file: TokenFile = None, json: Json = False
+) -> None:
+    """Refuse a held rollback; the new version stays."""
+    _decide("deny", deploy_id, why, url, token_file, json=json)
+
+
+def cancel(
+    deploy_id: DeployId, *, why: Why = "", url: Url = DEFAULT_URL, token_file: TokenFile = None, json: Json = False
+) -> None:
+    """Stop watching a deploy; a rollback not started yet goes with it."""
+    _decide("cancel", deploy_id, why, url, token_file, json=json)
+
+
+def pause(*, why: Why, url: Url = DEFAULT_URL, token_file: TokenFile = None, json: Json = False) -> None:
+    """Kill switch on: no rollback is started, by nobody; watching goes on."""
+    answer = ApiClient.connect(url, token_file).post("/api/v1/pause", {"why": why})
+    if json:
+        print_json(answer)
+    else:
+        print_lines(["paused: no action is started until `deploy-watchdog resume`; watching goes on"])
+
+
+def resume(*, why: Why = "", url: Url = DEFAULT_URL, token_file: TokenFile = None, json: Json = False) -> None:
+    """Kill switch off; what is held stays held until somebody approves it."""
+    answer = ApiClient.connect(url, token_file).post("/api/v1/resume", {"why": why})
+    if json:
+        print_json(answer)
+    else:
+        print_lines(["resumed: actions may be started again"])
+
+
+def _decide(verb: str, deploy_id: str, why: str, url: str, token_file: TokenFile, *, json: bool) -> None:
+    watch = ApiClient.connect(url, token_file).post(deploy_path(deploy_id, verb), {"why": why})
+    if json:
+        print_json(watch)
+    else:
+        print_lines([sentence_of(watch)])

@@ -1,0 +1,75 @@
+"""What commands print: one JSON document, or lines for people. Text from outside cannot move the cursor."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import typer
+
+from watchdog.errors import WatchdogError
+
+_HARMLESS = "\t\u202f"  # tabs between columns, thin spaces in numbers
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document on stdout."""
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        typer.echo(printable(line))
+
+
+def tell(sentence: str) -> None:
+    """Say something beside the result, on stderr."""
+    typer.echo(printable(sentence), err=True)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a drawn table on a terminal, else one line a row with tabs between, for cut and awk."""
+    if not sys.stdout.isatty():
+        print_lines("\t".join(row) for row in rows)
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    Console().print(table)
+
+
+def printable(text: str) -> str:
+    """Return the text with everything that a terminal would obey made visible."""
+    return "".join(sign if sign.isprintable() or sign in _HARMLESS else f"\\x{ord(sign):02x}" for sign in text)
+
+
+def when(at: float | None) -> str:
+    """Return a time as people read it, in UTC."""
+    if at is None:
+        return "-"
+    try:
+        return datetime.fromtimestamp(at, tz=UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return f"{at:g}"
+
+
+def word(watch: Mapping[str, Any]) -> str:
+    """Return the outcome, or while there is none the state."""
+    return str(watch.get("outcome") or watch.get("state") or "-")
+
+
+def sentence_of(watch: Mapping[str, Any]) -> str:
+    """Return the watch's one sentence."""
+    return str(watch.get("sentence") or f"{watch.get('service')} {watch.get('version')}: {word(watch)}")
+
+
+def required(answer: Mapping[str, Any], key: str) -> Any:
+    """Return a field that every answer of the API has."""
+    if key not in answer:
+        raise WatchdogError(f"the daemon's answer has no {key!r}; is it of the same version as this command?")
+    return answer[key]

@@ -1,0 +1,35 @@
+"""config.toml as typed settings: every mistake at once, each with its file, line and key."""
+
+from watchdog.config.loader import AdapterOptions, load
+from watchdog.config.metrics import MetricConfig
+from watchdog.config.secrets import read_secret
+from watchdog.config.service import ServiceConfig
+from watchdog.config.tables import (
+    AdapterConfig,
+    AuthConfig,
+    DaemonConfig,
+    JudgeConfig,
+    JudgeOverrides,
+    PolicyConfig,
+    Scope,
+    TokenConfig,
+)
+from watchdog.config.whole import Config, config_digest
+
+__all__ = [
+    "AdapterConfig",
+    "AdapterOptions",
+    "AuthConfig",
+    "Config",
+    "DaemonConfig",
+    "JudgeConfig",
+    "JudgeOverrides",
+    "MetricConfig",
+    "PolicyConfig",
+    "Scope",
+    "ServiceConfig",
+    "TokenConfig",
+    "config_digest",
+    "load",
+    "read_secret",
+]

@@ -1,0 +1,51 @@
+"""Reads a TOML file into plain tables; what is no TOML is told with its line."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from watchdog.errors import ConfigError, Problem
+
+_LARGEST_FILE = 4 * 1024 * 1024
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a configuration file."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_LARGEST_FILE + 1)
+    except OSError as error:
+        raise _one_problem(
+            str(path), None, f"cannot be read: {error.strerror}; expected a configuration file"
+        ) from None
+    if len(raw) > _LARGEST_FILE:
+        raise _one_problem(str(path), None, f"is larger than {_LARGEST_FILE} bytes; expected a configuration file")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise _one_problem(str(path), line, "is not UTF-8 text; save the file as UTF-8") from None
+
+
+def parse(text: str, file: str) -> dict[str, Any]:
+    """Return the tables of a TOML text."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise _one_problem(file, None, "is nested too deeply; expected plain tables") from None
+    except ValueError as error:  # also what int() says of a number with too many digits
+        message, line = _syntax(str(error), text)
+        raise _one_problem(file, line, message) from None
+
+
+def _syntax(message: str, text: str) -> tuple[str, int | None]:
+    what, at, where = message.rpartition(" (at ")
+    if not at:
+        return f"is not TOML: {message}", None
+    if where.startswith("line "):
+        return f"is not TOML: {what}", int(where.removeprefix("line ").partition(",")[0])
+    return f"is not TOML: {what}; the file ends too early, is a bracket or quote left open?", text.count("\n") + 1
+
+
+def _one_problem(file: str, line: int | None, message: str) -> ConfigError:
+    return ConfigError([Problem(file=file, line=line, key="", message=message)])

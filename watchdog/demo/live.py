@@ -1,0 +1,85 @@
+"""How a running demo is shown: a live view on a terminal, plain lines everywhere else."""
+
+import math
+import sys
+from typing import Protocol, TextIO
+
+from watchdog.demo.scenarios import NEW, OLD
+from watchdog.demo.scene import Scene
+
+PLAIN_EVERY_S = 5.0
+
+
+class View(Protocol):
+    """Takes the scenes of a demo, about two a second."""
+
+    def show(self, scene: Scene) -> None: ...
+    def close(self) -> None: ...
+
+
+def open_view(*, json_output: bool) -> View:
+    """The view that suits where the output goes. With --json it is stderr, so that stdout holds one line."""
+    if json_output:
+        return PlainView(sys.stderr)
+    if sys.stdout.isatty():
+        from watchdog.demo.live_terminal import TerminalView
+
+        return TerminalView()
+    return PlainView(sys.stdout)
+
+
+class PlainView:
+    """One line when something new is said, at most every few seconds while only figures move."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._said = ""
+        self._state = ""
+        self._sentence = ""
+        self._sentence_at_s = -math.inf
+        self._told = 0
+
+    def show(self, scene: Scene) -> None:
+        if scene.says != self._said:
+            self._said = scene.says
+            self._line(scene.since_deploy_s, scene.says)
+        timeline = scene.timeline
+        for at_s, text in timeline[self._told :]:
+            self._line(at_s, text)
+        self._told = max(self._told, len(timeline))
+        self._show_sentence(scene)
+
+    def _show_sentence(self, scene: Scene) -> None:
+        now_s = scene.since_deploy_s or 0.0
+        if scene.sentence == self._sentence:
+            return
+        if scene.state == self._state and now_s - self._sentence_at_s < PLAIN_EVERY_S:
+            return
+        self._sentence, self._state, self._sentence_at_s = scene.sentence, scene.state, now_s
+        self._line(scene.since_deploy_s, f"{scene.sentence}  [{traffic(scene)}]")
+
+    def _line(self, at_s: float | None, text: str) -> None:
+        self._out.write(f"{clock(at_s):>8}  {text}\n")
+        self._out.flush()
+
+    def close(self) -> None:
+        self._out.flush()
+
+
+def clock(at_s: float | None) -> str:
+    """`T+12.3s`, or nothing before the deploy."""
+    return "" if at_s is None else f"T{at_s:+.1f}s"
+
+
+def traffic(scene: Scene) -> str:
+    """`v1 90 %: 1.1 % errors · v2 10 %: 6.4 % errors`, by the front's count."""
+    parts = []
+    for version in (OLD, NEW):
+        rates = scene.rates[version]
+        errors = "" if math.isnan(rates.error_share) else f": {percent(rates.error_share)} errors"
+        parts.append(f"{version} {scene.shares.get(version, 0.0):.0%}{errors}".replace("%", " %", 1))
+    return " · ".join(parts)
+
+
+def percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{100 * share:.1f} %"

@@ -1,0 +1,130 @@
+"""What a demo ends with: the sentence, the timeline, the blast radius by two counts, the messages, where it lies."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from watchdog.demo.live import clock
+from watchdog.demo.scenarios import Scenario
+from watchdog.demo.slack_desk import Post
+
+KEYS = (
+    *("outcome", "verdict", "reason", "metric", "time_to_detect_s", "time_to_recover_s"),
+    *("exposed_requests", "affected_requests", "total_requests", "sentence"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontCount:
+    """What the front counted from the deploy on; the daemon never sees these figures."""
+
+    exposed: int  # served by the new version
+    errors: int  # of these, 5xx or no answer
+    total: int  # until the watch ended; the daemon's figure ends with its last look
+    after_end: int  # requests the new version still got after the watch had ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a demo ended."""
+
+    scenario: Scenario
+    watch: Mapping[str, Any]
+    front: FrontCount
+    posts: Sequence[Post] | None  # None: they went to the real Slack
+    kept: Path | None
+
+    @property
+    def as_expected(self) -> bool:
+        reason = self.scenario.reason
+        return self.watch["outcome"] == self.scenario.outcome and (reason is None or self.watch["reason"] == reason)
+
+
+def as_json(ending: Ending) -> dict[str, Any]:
+    """The keys that DESIGN §7 keeps stable, and what the front counted beside them."""
+    told = {"scenario": ending.scenario.name, "strategy": ending.watch["strategy"]}
+    told |= {key: ending.watch[key] for key in KEYS}
+    front = ending.front
+    counted = {
+        "exposed_requests": front.exposed,
+        "failed_requests": front.errors,
+        "total_requests": front.total,
+        "requests_after_end": front.after_end,
+    }
+    return told | {"time_to_hook_s": _hook_delay_s(ending.watch), "front": counted}
+
+
+def _hook_delay_s(watch: Mapping[str, Any]) -> float | None:
+    """Seconds from the verdict to the start of the hook."""
+    verdict_at, hook_at = watch["degraded_at"], watch["hook_started_at"]
+    return None if verdict_at is None or hook_at is None else round(hook_at - verdict_at, 2)
+
+
+def as_text(ending: Ending) -> str:
+    """The same for people."""
+    parts = [
+        _verdict(ending),
+        _section("What happened", _timeline(ending.watch)),
+        _section("Who was hit", _blast_radius(ending)),
+        _section("What the team was told", _messages(ending.posts)),
+        _section("Where to look further", _where(ending)),
+    ]
+    return "\n".join(parts)
+
+
+def _verdict(ending: Ending) -> str:
+    watch, scenario = ending.watch, ending.scenario
+    expected = scenario.outcome + (f" ({scenario.reason})" if scenario.reason else "")
+    told = f"as expected: {expected}" if ending.as_expected else f"UNEXPECTED: this scenario ends {expected}"
+    reason = f" ({watch['reason']})" if watch["reason"] else ""
+    return f"\n{watch['outcome']}{reason}, {told}\n\n  {watch['sentence']}\n"
+
+
+def _section(title: str, lines: Sequence[str]) -> str:
+    return "\n".join([title, *(f"  {line}" for line in lines), ""])
+
+
+def _timeline(watch: Mapping[str, Any]) -> list[str]:
+    began = float(watch["deployed_at"])
+    return [f"{clock(float(entry['at']) - began):>8}  {entry['text']}" for entry in watch["timeline"]]
+
+
+def _blast_radius(ending: Ending) -> list[str]:
+    watch, front = ending.watch, ending.front
+    exposed, affected, total = (watch[f"{word}_requests"] for word in ("exposed", "affected", "total"))
+    lines = [
+        f"by the daemon: {exposed} requests exposed, {affected} affected, of {total} in total",
+        f"by the front:  {front.exposed} requests exposed, {front.errors} failed, of {front.total} in total",
+    ]
+    if watch["time_to_detect_s"] is not None:
+        lines.append(f"time to detect:  {watch['time_to_detect_s']:.1f} s after the new version took traffic")
+    if watch["time_to_recover_s"] is not None:
+        lines.append(f"time to recover: {watch['time_to_recover_s']:.1f} s after the verdict")
+    if watch["outcome"] == "rolled_back":
+        lines.append(f"the new version got {front.after_end} requests after the end")
+    return lines
+
+
+def _messages(posts: Sequence[Post] | None) -> list[str]:
+    if posts is None:
+        return ["The messages went to Slack."]
+    lines = ["No Slack token: the messages are shown as they would be sent.", ""]
+    for post in posts:
+        lines += [f"│ {line}" for line in post.text.splitlines()]
+        for reply in post.replies:
+            first, *rest = reply.splitlines() or [""]
+            lines += [f"│   ↳ {first}", *(f"│     {line}" for line in rest)]
+        lines.append("")
+    return lines[:-1] if posts else [*lines, "(none)"]
+
+
+def _where(ending: Ending) -> list[str]:
+    if ending.kept is None:
+        return ["Nothing was kept. `deploy-watchdog demo --keep DIR` leaves ledger, configuration and logs in DIR."]
+    return [
+        f"ledger:   {ending.kept / 'watchdog.db'}",
+        f"show:     deploy-watchdog show {ending.watch['id']} --ledger {ending.kept / 'watchdog.db'}",
+        f"notebook: notebooks/01_review_a_verdict.ipynb, with DEPLOY_WATCHDOG_LEDGER={ending.kept / 'watchdog.db'}",
+        f"logs:     {ending.kept}/*.log",
+    ]

@@ -1,0 +1,77 @@
+"""Every error the daemon raises on purpose. `permanent` alone decides whether a retry makes sense."""
+
+from dataclasses import dataclass
+
+
+class WatchdogError(Exception):
+    """Base of all errors that carry a sentence for the user."""
+
+    def __init__(self, message: str, *, permanent: bool = False) -> None:
+        super().__init__(message)
+        self.message = message
+        self.permanent = permanent
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in a configuration file, told as `file:line: key: what is wrong, what was expected`."""
+
+    file: str
+    line: int | None
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}" if self.line is not None else self.file
+        return f"{where}: {self.key}: {self.message}" if self.key else f"{where}: {self.message}"
+
+
+class ConfigError(WatchdogError):
+    """All mistakes of a configuration at once."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(str(p) for p in problems), permanent=True)
+        self.problems = problems
+
+
+class SourceError(WatchdogError):
+    """A source could not be asked at all (bad options, unusable file)."""
+
+
+class HookError(WatchdogError):
+    """A hook could not be started."""
+
+
+class SinkError(WatchdogError):
+    """A message could not be delivered. Permanent: it never will be (revoked token, unknown channel).
+
+    `retry_after_s` is the receiver's own wish, where it named one.
+    """
+
+    def __init__(self, message: str, *, permanent: bool = False, retry_after_s: float | None = None) -> None:
+        super().__init__(message, permanent=permanent)
+        self.retry_after_s = retry_after_s
+
+
+class LedgerError(WatchdogError):
+    """The ledger cannot be used as it is."""
+
+
+class LedgerLockedError(LedgerError):
+    """Another process holds this ledger; the message names it."""
+
+
+class LedgerCorruptError(LedgerError):
+    """The ledger is damaged; the message says how to restore it. Never replaced silently."""
+
+
+class NotFoundError(WatchdogError):
+    """No such service, deploy or action."""
+
+
+class ConflictError(WatchdogError):
+    """The request contradicts what is already recorded."""
+
+
+class RefusedError(WatchdogError):
+    """The request is understood and not allowed in this state."""

@@ -1,0 +1,196 @@
+"""Who may work on what: leases on watches, claims on actions."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection, exists, insert, or_, select, update
+
+from watchdog.ledger import journal, rows
+from watchdog.ledger.queries import joined, paused
+from watchdog.ledger.schema import actions, fences, watches
+from watchdog.model import (
+    FINAL,
+    Action,
+    ActionKind,
+    ActionState,
+    AuditEntry,
+    Message,
+    MessageKind,
+    Severity,
+    State,
+    Watch,
+)
+
+CLAIMABLE = frozenset({ActionState.INTENT, ActionState.RETRY_WAIT})
+_ROLLBACK_FROM = frozenset({State.INTENT, State.RETRY_WAIT})
+_FORWARD = frozenset({ActionKind.PROMOTE, ActionKind.SWITCH})
+_WITHDRAWN = frozenset({ActionState.CANCELLED, ActionState.FAILED, ActionState.NOT_NEEDED})
+
+
+def due(connection: Connection, *, owner: str, now: float, lease_s: float, limit: int) -> list[Watch]:
+    """Lease the watches whose time has come, the longest waiting first; each lease raises the epoch."""
+    found = (
+        joined()
+        .where(
+            watches.c.state.not_in([state.value for state in FINAL]),
+            watches.c.next_look_at <= now,
+            or_(watches.c.lease_owner.is_(None), watches.c.lease_until <= now),
+        )
+        .order_by(watches.c.next_look_at, watches.c.id)
+        .limit(limit)
+        .with_for_update(of=watches, skip_locked=True)
+    )
+    claimed = [rows.to_watch(row) for row in connection.execute(found).mappings()]
+    if claimed:
+        connection.execute(
+            update(watches)
+            .where(watches.c.id.in_([watch.id for watch in claimed]))
+            .values(lease_owner=owner, lease_until=now + lease_s, epoch=watches.c.epoch + 1)
+        )
+    return [replace(watch, epoch=watch.epoch + 1) for watch in claimed]
+
+
+def release(connection: Connection, watch_id: str, *, owner: str, epoch: int, next_look_at: float) -> None:
+    """Give a lease back; one that was lost meanwhile changes nothing."""
+    mine = (watches.c.id == watch_id, watches.c.lease_owner == owner, watches.c.epoch == epoch)
+    connection.execute(
+        update(watches).where(*mine).values(lease_owner=None, lease_until=0.0, next_look_at=next_look_at)
+    )
+
+
+def void_leases(connection: Connection) -> None:
+    """Drop all leases: whoever held them lost the file's lock, so it is dead."""
+    connection.execute(
+        update(watches).where(watches.c.lease_owner.is_not(None)).values(lease_owner=None, lease_until=0.0)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Somebody's wish to start one attempt of one action."""
+
+    action_id: str
+    owner: str
+    now: float
+    timeout_s: float
+
+
+def claim(connection: Connection, wish: Claim, sinks_for: Callable[[str], Sequence[str]]) -> Action | None:
+    """Start one attempt, if everything that must hold holds in this very transaction."""
+    wanted = select(actions).where(actions.c.id == wish.action_id).with_for_update()
+    row = connection.execute(wanted).mappings().one_or_none()
+    if row is None:
+        return None
+    action = rows.to_action(row)
+    watch = connection.execute(select(watches).where(watches.c.id == action.watch_id).with_for_update()).one()
+    if action.state not in CLAIMABLE or action.next_at > wish.now or paused(connection) is not None:
+        return None
+    if watch.lease_owner not in (None, wish.owner) and watch.lease_until > wish.now:
+        return None
+    if _opposed(connection, action, State(watch.state)):
+        return None
+    claimed = replace(
+        action,
+        state=ActionState.RUNNING,
+        attempt=action.attempt + 1,
+        fence=_next_fence(connection, action),
+        epoch=watch.epoch,
+        deadline_at=wish.now + wish.timeout_s,
+        started_at=action.started_at if action.started_at is not None else wish.now,
+        finished_at=None,
+    )
+    connection.execute(update(actions).where(actions.c.id == action.id).values(rows.action_row(claimed)))
+    journal.append(connection, [_entry(action, claimed, wish)])
+    if action.kind is ActionKind.ROLLBACK:
+        _start_rollback(connection, claimed, wish.now, sinks_for(action.service))
+    return claimed
+
+
+def _opposed(connection: Connection, action: Action, watch_state: State) -> bool:
+    """A rollback waits out a running promote or switch of its deploy, and they never start once one is intended."""
+    if action.kind is ActionKind.ROLLBACK:
+        return (
+            watch_state not in _ROLLBACK_FROM
+            or _any(connection, action, _FORWARD, {ActionState.RUNNING})
+            or _overtaken(connection, action)
+        )
+    if action.kind in _FORWARD:
+        return _any(connection, action, {ActionKind.ROLLBACK}, set(ActionState) - _WITHDRAWN)
+    return False
+
+
+def _overtaken(connection: Connection, action: Action) -> bool:
+    """A newer deploy of the same service is on record: the rollback would hit that one."""
+    own = select(watches.c.created_at).where(watches.c.id == action.watch_id).scalar_subquery()
+    newer = exists().where(
+        watches.c.service == action.service,
+        watches.c.environment == action.environment,
+        watches.c.id != action.watch_id,
+        watches.c.created_at > own,
+    )
+    return bool(connection.execute(select(newer)).scalar())
+
+
+def _any(
+    connection: Connection,
+    action: Action,
+    kinds: set[ActionKind] | frozenset[ActionKind],
+    states: set[ActionState] | frozenset[ActionState],
+) -> bool:
+    found = exists().where(
+        actions.c.watch_id == action.watch_id,
+        actions.c.kind.in_([kind.value for kind in kinds]),
+        actions.c.state.in_([state.value for state in states]),
+    )
+    return bool(connection.execute(select(found)).scalar())
+
+
+def _next_fence(connection: Connection, action: Action) -> int:
+    """A number above every fence ever given for this service and environment."""
+    place = (fences.c.service == action.service, fences.c.environment == action.environment)
+    raised = update(fences).where(*place).values(fence=fences.c.fence + 1)
+    if connection.execute(raised).rowcount == 0:
+        connection.execute(insert(fences), {"service": action.service, "environment": action.environment, "fence": 1})
+    return int(connection.execute(select(fences.c.fence).where(*place)).scalar_one())
+
+
+def _start_rollback(connection: Connection, action: Action, now: float, sinks: Sequence[str]) -> None:
+    sentence = (
+        f"{action.service} {action.from_version}: rolling back to {action.to_version} "
+        f"with hook {action.hook} (attempt {action.attempt})"
+    )
+    connection.execute(
+        update(watches)
+        .where(watches.c.id == action.watch_id)
+        .values(state=State.RUNNING.value, updated_at=now, sentence=sentence)
+    )
+    told = Message(
+        key=f"action:{action.id}:attempt:{action.attempt}",
+        watch_id=action.watch_id,
+        kind=MessageKind.ACTION,
+        severity=Severity.WARNING,
+        sentence=sentence,
+        facts={
+            "service": action.service,
+            "environment": action.environment,
+            "version": action.from_version,
+            "previous_version": action.to_version,
+            "state": State.RUNNING.value,
+            "action": action.id,
+            "attempt": action.attempt,
+        },
+    )
+    journal.enqueue(connection, [told], sinks, now)
+
+
+def _entry(before: Action, after: Action, wish: Claim) -> AuditEntry:
+    return AuditEntry(
+        at=wish.now,
+        watch_id=after.watch_id,
+        actor=wish.owner,
+        event="action.running",
+        before=before.state.value,
+        after=after.state.value,
+        why=f"attempt {after.attempt} of {after.kind.value} to {after.to_version} with hook {after.hook}",
+        details={"action": after.id, "attempt": after.attempt, "fence": after.fence, "epoch": after.epoch},
+    )

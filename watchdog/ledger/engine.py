@@ -1,0 +1,117 @@
+"""Connections to the database: one for each thread that reads, one writer at a time, errors in our own words."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, QueuePool, create_engine, event, exc
+
+from watchdog.errors import LedgerCorruptError, LedgerError
+
+BUSY_TIMEOUT_MS = 5000
+_DUPLICATE = frozenset({"SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"})
+_DAMAGE = ("malformed", "not a database", "not decode", "can't decode")  # text that is no UTF-8 was no text of ours
+_WRITER = "watchdog_writes"
+
+_PRAGMAS = (
+    f"busy_timeout={BUSY_TIMEOUT_MS}",
+    "foreign_keys=ON",
+    "synchronous=FULL",  # a commit that was answered survives a power cut
+    "trusted_schema=OFF",
+)
+_WRITER_PRAGMAS = ("journal_mode=WAL", "journal_size_limit=67108864")
+
+
+class Database:
+    """An engine with short read transactions for any thread and one writing transaction at a time.
+
+    Writers wait for each other on a lock of their own: SQLite's busy handler polls and is not fair. BEGIN IMMEDIATE
+    then never has to upgrade a lock, which is the one thing SQLite refuses instead of waiting.
+    """
+
+    def __init__(self, engine: Engine, *, read_only: bool = False) -> None:
+        self.engine = engine
+        self.read_only = read_only
+        self._writes = engine.execution_options(**{_WRITER: True})
+        self._writer_lock = threading.Lock()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One consistent snapshot."""
+        with translated(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction: committed at the end of the block, rolled back by any exception."""
+        if self.read_only:
+            raise LedgerError("the ledger was opened for reading only", permanent=True)
+        with self._writer_lock, translated(), self._writes.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def sqlite_engine(path: Path, *, read_only: bool = False) -> Engine:
+    """An engine on one SQLite file; never creates the file."""
+    uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
+    engine = create_engine(
+        "sqlite+pysqlite://",
+        creator=lambda: sqlite3.connect(uri, uri=True, check_same_thread=False),
+        poolclass=QueuePool,
+        max_overflow=-1,  # a thread that reads never waits for another one's connection
+        hide_parameters=True,  # values are users' data and do not belong into error texts
+    )
+    pragmas = _PRAGMAS if read_only else _PRAGMAS + _WRITER_PRAGMAS
+
+    @event.listens_for(engine, "connect")
+    def configure(dbapi_connection: sqlite3.Connection, _record: object) -> None:
+        dbapi_connection.isolation_level = None  # the driver must not begin transactions of its own
+        for pragma in pragmas:
+            dbapi_connection.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get(_WRITER, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Give the database's errors as LedgerError with a sentence that says what to do."""
+    try:
+        yield
+    except (exc.DBAPIError, sqlite3.Error, UnicodeDecodeError) as error:
+        raise ledger_error(error) from error
+
+
+def is_duplicate(error: exc.IntegrityError) -> bool:
+    """Whether a row with the same key was there already, as opposed to any other broken constraint."""
+    name = getattr(error.orig, "sqlite_errorname", "")
+    return name in _DUPLICATE or getattr(error.orig, "sqlstate", "") == "23505"  # PostgreSQL's unique_violation
+
+
+def ledger_error(error: Exception) -> LedgerError:
+    """What a driver's error means for the user."""
+    text = str(getattr(error, "orig", None) or error)
+    lower = text.lower()
+    if any(sign in lower for sign in _DAMAGE):
+        return LedgerCorruptError(f"the ledger is damaged ({text}); {RESTORE}", permanent=True)
+    if "is full" in lower or "disk i/o" in lower:
+        return LedgerError(f"the ledger could not be written ({text}); free space on its disk, nothing was lost")
+    if "locked" in lower:
+        return LedgerError(f"the ledger is busy ({text}); another program keeps a transaction open on it")
+    if "readonly" in lower:
+        return LedgerError(f"the ledger cannot be written ({text}); check who owns its file and folder", permanent=True)
+    return LedgerError(f"the ledger refused: {text}", permanent=isinstance(error, exc.IntegrityError))
+
+
+RESTORE = (
+    "it is left as it is. To restore: stop the daemon, move the file and its -wal and -shm files aside, put a backup "
+    "in its place (or try `sqlite3 OLD .recover | sqlite3 NEW`), start again"
+)

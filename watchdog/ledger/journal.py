@@ -1,0 +1,91 @@
+"""What every change carries with it: rows of the audit's chain and of the outbox, and the outbox's own life."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+from sqlalchemy import Connection, exists, func, insert, select, update
+
+from watchdog.ledger import rows
+from watchdog.ledger.chain import GENESIS, hash_entry
+from watchdog.ledger.encode import dumps
+from watchdog.ledger.schema import audit, outbox, threads
+from watchdog.model import AuditEntry, Message
+from watchdog.ports import OutboxRow
+
+PENDING, DELIVERED, DEAD = "pending", "delivered", "dead"
+
+
+def append(connection: Connection, entries: Iterable[AuditEntry]) -> None:
+    """Chain entries to the audit's end. Writers are serialised; UNIQUE(prev_hash) would refuse a fork."""
+    new = []
+    last: str | None = None
+    for entry in entries:
+        prev = last if last is not None else _head(connection)
+        last = hash_entry(entry, prev)
+        new.append(rows.audit_row(entry, prev, last))
+    if new:
+        connection.execute(insert(audit), new)
+
+
+def _head(connection: Connection) -> str:
+    last = connection.execute(select(audit.c.hash).order_by(audit.c.id.desc()).limit(1)).scalar()
+    return GENESIS if last is None else str(last)
+
+
+def enqueue(connection: Connection, messages: Sequence[Message], sinks: Sequence[str], at: float) -> None:
+    """One outbox row per (message, sink); a key that is there already is not told twice."""
+    new = [rows.message_row(message, sink, at) for message in messages for sink in sinks]
+    for row in new:
+        same = (outbox.c.watch_id == row["watch_id"], outbox.c.key == row["key"], outbox.c.sink == row["sink"])
+        if not connection.execute(select(exists().where(*same))).scalar():
+            connection.execute(insert(outbox), row)
+
+
+def due(connection: Connection, *, now: float, limit: int) -> list[OutboxRow]:
+    """The oldest pending row of each (watch, sink), where its time has come: a sink hears things in order."""
+    oldest = (
+        select(func.min(outbox.c.id))
+        .where(outbox.c.state == PENDING)
+        .group_by(outbox.c.watch_id, outbox.c.sink)
+        .scalar_subquery()
+    )
+    found = (
+        select(outbox)
+        .where(outbox.c.id.in_(oldest), outbox.c.next_at <= now)
+        .order_by(outbox.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [rows.to_outbox_row(row) for row in connection.execute(found).mappings()]
+
+
+def delivered(connection: Connection, row_id: int, *, at: float, remember: Mapping[str, str]) -> None:
+    """Mark a row told, and keep what its sink wants to remember about the deploy."""
+    row = connection.execute(select(outbox.c.watch_id, outbox.c.sink).where(outbox.c.id == row_id)).one_or_none()
+    if row is None:
+        return
+    _settle(connection, row_id, {"state": DELIVERED, "tried_at": at, "error": ""})
+    if remember:
+        memory = dumps({**thread(connection, row.watch_id, row.sink), **remember})
+        place = (threads.c.watch_id == row.watch_id, threads.c.sink == row.sink)
+        if connection.execute(update(threads).where(*place).values(memory=memory)).rowcount == 0:
+            connection.execute(insert(threads), {"watch_id": row.watch_id, "sink": row.sink, "memory": memory})
+
+
+def failed(connection: Connection, row_id: int, *, at: float, error: str, next_at: float | None) -> None:
+    """Try again at `next_at`, or give up: the row stays, marked dead, and the ones behind it go on."""
+    state = {"state": DEAD} if next_at is None else {"next_at": next_at}
+    _settle(connection, row_id, state | {"tried_at": at, "error": error[:2000]})
+
+
+def _settle(connection: Connection, row_id: int, values: Mapping[str, object]) -> None:
+    found = update(outbox).where(outbox.c.id == row_id, outbox.c.state == PENDING)
+    connection.execute(found.values(attempts=outbox.c.attempts + 1, **values))
+
+
+def thread(connection: Connection, watch_id: str, sink: str) -> dict[str, str]:
+    """What a sink remembers about a deploy."""
+    found = select(threads.c.memory).where(threads.c.watch_id == watch_id, threads.c.sink == sink)
+    text = connection.execute(found).scalar()
+    memory: dict[str, str] = {} if text is None else rows.read("a sink's memory", lambda: json.loads(text))
+    return memory

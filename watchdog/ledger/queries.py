@@ -1,0 +1,124 @@
+"""What is asked of the ledger: pure reading, on the caller's snapshot."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, select
+
+from watchdog.ledger import rows
+from watchdog.ledger.chain import ChainedEntry
+from watchdog.ledger.schema import actions, audit, deploys, flags, looks, outbox, plans, samples, verdicts, watches
+from watchdog.model import Action, ActionKind, ActionState, State, StoredLook, Watch
+from watchdog.ports import OutboxRow, StoredVerdict
+
+PAUSED = "paused"
+
+
+def joined() -> Select[Any]:
+    """Watches with the texts of their deploy and plan."""
+    return (
+        select(watches, deploys.c.body.label("deploy_body"), plans.c.body.label("plan_body"))
+        .join(deploys, deploys.c.id == watches.c.deploy_id)
+        .join(plans, plans.c.digest == watches.c.plan_digest)
+    )
+
+
+def watch(connection: Connection, watch_id: str) -> Watch | None:
+    row = connection.execute(joined().where(watches.c.id == watch_id)).mappings().one_or_none()
+    return None if row is None else rows.to_watch(row)
+
+
+def find_watches(
+    connection: Connection,
+    *,
+    service: str | None,
+    environment: str | None,
+    states: frozenset[State] | None,
+    limit: int,
+    before: float | None,
+) -> list[Watch]:
+    """The newest first."""
+    found = joined().order_by(watches.c.created_at.desc(), watches.c.id.desc()).limit(limit)
+    if service is not None:
+        found = found.where(watches.c.service == service)
+    if environment is not None:
+        found = found.where(watches.c.environment == environment)
+    if states is not None:
+        found = found.where(watches.c.state.in_([state.value for state in states]))
+    if before is not None:
+        found = found.where(watches.c.created_at < before)
+    return [rows.to_watch(row) for row in connection.execute(found).mappings()]
+
+
+def stored_looks(connection: Connection, watch_id: str, after: int | None) -> list[StoredLook]:
+    """In the order of their intervals; `after` leaves out intervals up to and including it."""
+    heads = select(looks).where(looks.c.watch_id == watch_id).order_by(looks.c.interval)
+    bodies = select(samples).where(samples.c.watch_id == watch_id).order_by(samples.c.interval, samples.c.metric)
+    if after is not None:
+        heads, bodies = heads.where(looks.c.interval > after), bodies.where(samples.c.interval > after)
+    cells: defaultdict[int, dict[str, str]] = defaultdict(dict)
+    for row in connection.execute(bodies):
+        cells[row.interval][row.metric] = row.cells
+    return [rows.to_look(row, cells.get(row["interval"], {})) for row in connection.execute(heads).mappings()]
+
+
+def stored_verdicts(connection: Connection, watch_id: str, last: int | None) -> list[StoredVerdict]:
+    """In the order they fell; `last` keeps the newest ones only."""
+    found = select(verdicts).where(verdicts.c.watch_id == watch_id).order_by(verdicts.c.id.desc()).limit(last)
+    return [rows.to_verdict(row) for row in connection.execute(found).mappings()][::-1]
+
+
+def chained_audit(connection: Connection, watch_id: str | None, limit: int | None) -> list[ChainedEntry]:
+    """The newest `limit` rows, oldest first."""
+    found = select(audit).order_by(audit.c.id.desc()).limit(limit)
+    if watch_id is not None:
+        found = found.where(audit.c.watch_id == watch_id)
+    return [rows.to_chained(row) for row in connection.execute(found).mappings()][::-1]
+
+
+def find_actions(
+    connection: Connection, *, watch_id: str | None, states: frozenset[ActionState] | None
+) -> list[Action]:
+    """In the order they were intended."""
+    found = select(actions).order_by(actions.c.created_at, actions.c.id)
+    if watch_id is not None:
+        found = found.where(actions.c.watch_id == watch_id)
+    if states is not None:
+        found = found.where(actions.c.state.in_([state.value for state in states]))
+    return [rows.to_action(row) for row in connection.execute(found).mappings()]
+
+
+def action(connection: Connection, action_id: str) -> Action | None:
+    row = connection.execute(select(actions).where(actions.c.id == action_id)).mappings().one_or_none()
+    return None if row is None else rows.to_action(row)
+
+
+def last_rollback_at(connection: Connection, service: str, environment: str) -> float | None:
+    """When a rollback of the service was last started, whatever came of it but NOT_NEEDED."""
+    found = select(func.max(actions.c.started_at)).where(
+        actions.c.service == service,
+        actions.c.environment == environment,
+        actions.c.kind == ActionKind.ROLLBACK.value,
+        actions.c.state != ActionState.NOT_NEEDED.value,
+    )
+    at: float | None = connection.execute(found).scalar()
+    return at
+
+
+def paused(connection: Connection) -> str | None:
+    """Why no action may start, while the kill switch is on."""
+    row = connection.execute(select(flags).where(flags.c.name == PAUSED)).one_or_none()
+    if row is None:
+        return None
+    return str(row.value) or f"paused by {row.actor}"
+
+
+def messages(connection: Connection, watch_id: str) -> list[tuple[OutboxRow, str]]:
+    found = select(outbox).where(outbox.c.watch_id == watch_id).order_by(outbox.c.id)
+    return [(rows.to_outbox_row(row), str(row["state"])) for row in connection.execute(found).mappings()]
+
+
+def counts(connection: Connection) -> Mapping[str, int]:
+    found = select(watches.c.state, func.count()).group_by(watches.c.state)
+    return {str(state): int(number) for state, number in connection.execute(found)}

@@ -1,0 +1,199 @@
+"""The Ledger port over SQLAlchemy Core: every method is one transaction on the tables of `schema`."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from sqlalchemy import delete, insert, select
+
+from watchdog.ledger import claims, commit, journal, queries
+from watchdog.ledger.chain import ChainedEntry
+from watchdog.ledger.engine import Database
+from watchdog.ledger.lock import FileLock
+from watchdog.ledger.schema import flags, webhook_ids
+from watchdog.model import Action, ActionState, AuditEntry, Change, Message, State, StoredLook, Watch
+from watchdog.ports import Failpoint, OutboxRow, Recorded, StoredVerdict
+
+
+class SqlLedger:
+    """Safe from several threads: tick, hook workers, outbox and API share one instance."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        sinks_for: Callable[[str], tuple[str, ...]],
+        lock: FileLock | None = None,
+        failpoint: Failpoint = lambda _: None,
+    ) -> None:
+        self._database = database
+        self._sinks_for = sinks_for
+        self._lock = lock
+        self._failpoint = failpoint
+
+    # --- watches -----------------------------------------------------------------------------------------
+
+    def record_deploy(self, watch: Watch, messages: Sequence[Message], audit: Sequence[AuditEntry]) -> Recorded:
+        """Store a new deploy with its watch; SAME or CONFLICT where the id is known."""
+        sinks = self._sinks_for(watch.deploy.service)
+        with self._database.write() as connection:
+            recorded = commit.record(connection, watch, messages, audit, sinks)
+            self._failpoint("ledger-record-before-commit")
+        return recorded
+
+    def commit(self, change: Change) -> bool:
+        """Write all of a change, or nothing and False where the compare-and-set lost."""
+        commit.check(change)
+        try:
+            with self._database.write() as connection:
+                sinks = self._sinks_for(commit.service_of(connection, change.watch_id))
+                commit.apply(connection, change, sinks)
+                self._failpoint("ledger-change-before-commit")
+        except commit.LostError:
+            return False
+        self._failpoint("ledger-change-committed")
+        return True
+
+    def claim_due(self, *, owner: str, now: float, lease_s: float, limit: int) -> list[Watch]:
+        """Lease up to `limit` watches whose next look is due."""
+        with self._database.write() as connection:
+            return claims.due(connection, owner=owner, now=now, lease_s=lease_s, limit=limit)
+
+    def release(self, watch_id: str, *, owner: str, epoch: int, next_look_at: float) -> None:
+        """Give a lease back and say when the watch wants attention again."""
+        with self._database.write() as connection:
+            claims.release(connection, watch_id, owner=owner, epoch=epoch, next_look_at=next_look_at)
+
+    def watch(self, watch_id: str) -> Watch | None:
+        with self._database.read() as connection:
+            return queries.watch(connection, watch_id)
+
+    def watches(
+        self,
+        *,
+        service: str | None = None,
+        environment: str | None = None,
+        states: frozenset[State] | None = None,
+        limit: int = 100,
+        before: float | None = None,
+    ) -> list[Watch]:
+        """The newest first; `before` pages on by `created_at`."""
+        with self._database.read() as connection:
+            return queries.find_watches(
+                connection, service=service, environment=environment, states=states, limit=limit, before=before
+            )
+
+    def looks(self, watch_id: str, after: int | None = None) -> list[StoredLook]:
+        """The closed intervals in order; with `after`, only later ones."""
+        with self._database.read() as connection:
+            return queries.stored_looks(connection, watch_id, after)
+
+    def verdicts(self, watch_id: str, *, last: int | None = None) -> list[StoredVerdict]:
+        """The verdicts in the order they fell; with `last`, only the newest."""
+        with self._database.read() as connection:
+            return queries.stored_verdicts(connection, watch_id, last)
+
+    def counts(self) -> Mapping[str, int]:
+        """Watches per state."""
+        with self._database.read() as connection:
+            return queries.counts(connection)
+
+    # --- audit -------------------------------------------------------------------------------------------
+
+    def audit(self, watch_id: str | None = None, *, limit: int = 1000) -> list[AuditEntry]:
+        """The newest entries, oldest first."""
+        with self._database.read() as connection:
+            return [row.entry for row in queries.chained_audit(connection, watch_id, limit)]
+
+    def audit_chain(self) -> list[ChainedEntry]:
+        """The whole audit with its hashes, for `verify_chain`."""
+        with self._database.read() as connection:
+            return queries.chained_audit(connection, None, None)
+
+    def append_audit(self, entry: AuditEntry) -> None:
+        with self._database.write() as connection:
+            journal.append(connection, [entry])
+
+    # --- actions -----------------------------------------------------------------------------------------
+
+    def action(self, action_id: str) -> Action | None:
+        with self._database.read() as connection:
+            return queries.action(connection, action_id)
+
+    def actions(self, *, watch_id: str | None = None, states: frozenset[ActionState] | None = None) -> list[Action]:
+        """In the order they were intended."""
+        with self._database.read() as connection:
+            return queries.find_actions(connection, watch_id=watch_id, states=states)
+
+    def last_rollback_at(self, service: str, environment: str) -> float | None:
+        with self._database.read() as connection:
+            return queries.last_rollback_at(connection, service, environment)
+
+    def claim_action(self, action_id: str, *, owner: str, now: float, timeout_s: float) -> Action | None:
+        """Start one attempt; None where somebody else has it or it may not run now."""
+        wish = claims.Claim(action_id=action_id, owner=owner, now=now, timeout_s=timeout_s)
+        with self._database.write() as connection:
+            claimed = claims.claim(connection, wish, self._sinks_for)
+            self._failpoint("ledger-claim-before-commit")
+        return claimed
+
+    def set_paused(self, paused: bool, *, actor: str, why: str, at: float) -> None:
+        """Turn the kill switch, with audit."""
+        with self._database.write() as connection:
+            before = queries.paused(connection)
+            connection.execute(delete(flags).where(flags.c.name == queries.PAUSED))
+            if paused:
+                connection.execute(insert(flags), {"name": queries.PAUSED, "value": why, "actor": actor, "at": at})
+            entry = AuditEntry(
+                at=at,
+                watch_id=None,
+                actor=actor,
+                event="operator.pause" if paused else "operator.resume",
+                before="paused" if before is not None else "running",
+                after="paused" if paused else "running",
+                why=why,
+            )
+            journal.append(connection, [entry])
+
+    def paused(self) -> str | None:
+        with self._database.read() as connection:
+            return queries.paused(connection)
+
+    # --- outbox ------------------------------------------------------------------------------------------
+
+    def due_messages(self, *, now: float, limit: int) -> list[OutboxRow]:
+        """The oldest undelivered row of each (watch, sink), where its time has come."""
+        with self._database.read() as connection:
+            return journal.due(connection, now=now, limit=limit)
+
+    def delivered(self, row_id: int, *, at: float, remember: Mapping[str, str]) -> None:
+        with self._database.write() as connection:
+            journal.delivered(connection, row_id, at=at, remember=remember)
+
+    def failed(self, row_id: int, *, at: float, error: str, next_at: float | None) -> None:
+        with self._database.write() as connection:
+            journal.failed(connection, row_id, at=at, error=error, next_at=next_at)
+
+    def thread(self, watch_id: str, sink: str) -> Mapping[str, str]:
+        with self._database.read() as connection:
+            return journal.thread(connection, watch_id, sink)
+
+    def messages(self, watch_id: str) -> list[tuple[OutboxRow, str]]:
+        """All messages of a watch with their state: pending, delivered or dead."""
+        with self._database.read() as connection:
+            return queries.messages(connection, watch_id)
+
+    # --- webhooks ----------------------------------------------------------------------------------------
+
+    def first_use(self, webhook_id: str, *, now: float, keep_s: float) -> bool:
+        """Remember a webhook's id for `keep_s`; False where it is remembered already."""
+        with self._database.write() as connection:
+            connection.execute(delete(webhook_ids).where(webhook_ids.c.expires_at <= now))
+            known = connection.execute(select(webhook_ids.c.id).where(webhook_ids.c.id == webhook_id)).scalar()
+            if known is None:
+                connection.execute(insert(webhook_ids), {"id": webhook_id, "expires_at": now + keep_s})
+        return known is None
+
+    def close(self) -> None:
+        """Close all connections, then let the next process in."""
+        self._database.close()
+        if self._lock is not None:
+            self._lock.release()

@@ -1,0 +1,67 @@
+"""What follows from a verdict: pure, and the only place where modes and brakes are weighed."""
+
+from dataclasses import dataclass
+
+from analysis.result import Reason, Verdict, VerdictKind
+from watchdog.model import Decision, DecisionKind, HoldReason, Mode, Watch
+
+_MODE_HOLDS: dict[Mode, tuple[HoldReason, str]] = {
+    Mode.OBSERVE: (HoldReason.MODE_OBSERVE, "mode is observe: it would have been rolled back"),
+    Mode.NOTIFY: (HoldReason.MODE_NOTIFY, "mode is notify: a human decides"),
+    Mode.APPROVE: (HoldReason.APPROVAL, "waiting for approval"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brakes:
+    """What may stop an automatic rollback."""
+
+    paused: str | None = None  # why the kill switch is on
+    last_rollback_at: float | None = None  # of this service and environment
+    cool_down_s: float = 3600.0
+    migration: str = "none"
+
+
+def decide(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Decision:
+    """One decision from one verdict; a verdict itself never acts."""
+    if verdict.kind is VerdictKind.DEGRADED:
+        return roll_back_or_hold(watch, brakes, now)
+    if verdict.reason is Reason.UNCALIBRATED and verdict.alarm_look is not None:
+        return _hold(
+            HoldReason.UNCALIBRATED,
+            "the before/after comparison is not calibrated for this service; a human decides "
+            "(set placebo_rate once it is measured, or act_uncalibrated = true)",
+        )
+    if verdict.reason is Reason.SHARED_CAUSE:
+        return _hold(HoldReason.SHARED_CAUSE, "both versions got worse; going back may not help, a human decides")
+    if watch.looks < watch.plan.judge.planned_looks:
+        return Decision(kind=DecisionKind.WAIT, why="the watch goes on")
+    if verdict.kind is VerdictKind.HEALTHY:
+        return Decision(kind=DecisionKind.PASS, why="the watch is over and nothing got worse")
+    return Decision(kind=DecisionKind.CONCLUDE, why="the watch is over and nobody can tell")
+
+
+def roll_back_or_hold(watch: Watch, brakes: Brakes, now: float) -> Decision:
+    """Whether a degraded deploy is rolled back by the daemon itself, or held for a human."""
+    if watch.mode in _MODE_HOLDS:
+        return _hold(*_MODE_HOLDS[watch.mode])
+    if brakes.migration not in ("none", "expand"):
+        why = f"the deploy carries a migration ({brakes.migration}); going back may do harm"
+        return _hold(HoldReason.MIGRATION, why)
+    if watch.plan.rollback_hook is None:
+        return _hold(HoldReason.NO_HOOK, "the service has no rollback hook")
+    if watch.deploy.previous_version is None:
+        return _hold(HoldReason.NO_TARGET, "no previous version is known to go back to")
+    if brakes.paused is not None:
+        return _hold(HoldReason.KILL_SWITCH, f"rollbacks are paused: {brakes.paused}")
+    if brakes.last_rollback_at is not None and now - brakes.last_rollback_at < brakes.cool_down_s:
+        minutes = (now - brakes.last_rollback_at) / 60
+        return _hold(
+            HoldReason.COOL_DOWN,
+            f"this service was rolled back {minutes:.0f} min ago; a second automatic rollback so soon is a loop",
+        )
+    return Decision(kind=DecisionKind.ROLL_BACK, why=f"going back to {watch.deploy.previous_version}")
+
+
+def _hold(reason: HoldReason, why: str) -> Decision:
+    return Decision(kind=DecisionKind.HOLD, why=why, hold=reason)

@@ -1,0 +1,252 @@
+"""What the daemon needs from the world, as Protocols and the values that cross them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from pydantic import BaseModel
+
+from analysis.prepare import Cells, LookFacts
+from watchdog.model import (
+    Action,
+    ActionKind,
+    ActionState,
+    AuditEntry,
+    Change,
+    Deploy,
+    Message,
+    Metric,
+    State,
+    StoredLook,
+    Watch,
+)
+
+
+class Clock(Protocol):
+    """Time and identity. One file reads the real ones."""
+
+    def now(self) -> float: ...  # Unix seconds
+    def monotonic(self) -> float: ...
+    def sleep(self, seconds: float) -> None: ...
+    def new_id(self) -> str: ...
+
+
+# --- sources ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmWindow:
+    """Where and when one arm's samples come from. `labels` select series by label; `instances` by name."""
+
+    arm: str  # analysis.result.Arm
+    start: float
+    end: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+    instances: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookRequest:
+    """One watch's question about one interval."""
+
+    watch_id: str
+    service: str
+    interval: int
+    arms: tuple[ArmWindow, ...]
+    metrics: tuple[Metric, ...]
+    max_replicas: int = 16  # counts are asked per instance up to this many, as sums beyond
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookAnswer:
+    """What the source knows. Every failure is an answer with a status, never an exception."""
+
+    facts: LookFacts
+    cells: Mapping[str, Cells] = field(default_factory=dict)
+    queries: Mapping[str, str] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Brings samples. `fetch` groups what the requests share, keeps the deadline, and never raises for faults
+    of the outside: DOWN, PARTIAL and missing cells say what happened. NaN and Inf never pass it."""
+
+    kind: ClassVar[str]
+    Options: ClassVar[type[BaseModel]]
+    default_step_s: ClassVar[float]
+    default_settle_s: ClassVar[float]
+
+    def __init__(self, name: str, options: Any, clock: Clock, env: Mapping[str, str]) -> None: ...
+    def start(self) -> None: ...
+    def fetch(self, requests: Sequence[LookRequest], *, deadline_s: float) -> list[LookAnswer]: ...
+    def close(self) -> None: ...
+
+
+# --- hooks -----------------------------------------------------------------------------------------------
+
+
+class HookOutcome(StrEnum):
+    OK = "ok"
+    RETRY = "retry"  # the hook itself asks for another try (exit 75, 503)
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    NOT_STARTED = "not_started"  # surely without effect: missing program, refused connection
+
+
+class ProbeAnswer(StrEnum):
+    """What production says about an action: is it in effect?"""
+
+    APPLIED = "applied"  # exit 0
+    NOT_APPLIED = "not_applied"  # exit 3
+    PARTIAL = "partial"  # exit 4
+    MOVED_ON = "moved_on"  # exit 5: neither candidate nor target is live, hands off
+    UNKNOWN = "unknown"  # anything else, or no probe configured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookCall:
+    """What a hook is told; identical for every attempt of an action but for `attempt` and `fence`."""
+
+    action_id: str
+    kind: ActionKind
+    attempt: int
+    fence: int
+    service: str
+    environment: str
+    from_version: str
+    to_version: str
+    deploy_id: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookResult:
+    outcome: HookOutcome
+    exit_code: int | None = None
+    output: str = ""  # bounded: first and last part
+    duration_s: float = 0.0
+
+
+class Hook(Protocol):
+    """Does something to production, or asks it. Blocking; both calls keep their own deadline."""
+
+    kind: ClassVar[str]
+    Options: ClassVar[type[BaseModel]]
+
+    def __init__(self, name: str, options: Any, clock: Clock, env: Mapping[str, str], state_dir: Path) -> None: ...
+    @property
+    def has_probe(self) -> bool: ...
+    @property
+    def idempotent(self) -> bool: ...
+    @property
+    def acts_elsewhere(self) -> bool: ...  # it asks another system, which goes on by itself when the asking has ended
+    @property
+    def timeout_s(self) -> float: ...
+
+    def run(self, call: HookCall) -> HookResult: ...
+    def probe(self, call: HookCall) -> ProbeAnswer: ...
+    def still_running(self, action_id: str) -> bool: ...  # an attempt that outlived a former daemon
+
+
+# --- sinks -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One message on its way to one sink."""
+
+    message: Message
+    deploy: Deploy
+    state: State
+    thread: Mapping[str, str] = field(default_factory=dict)  # what this sink remembered about this deploy
+
+
+class Sink(Protocol):
+    """Tells someone. Called only by the outbox; raises SinkError(permanent=…)."""
+
+    kind: ClassVar[str]
+    Options: ClassVar[type[BaseModel]]
+
+    def __init__(self, name: str, options: Any, clock: Clock, env: Mapping[str, str]) -> None: ...
+    def send(self, delivery: Delivery) -> Mapping[str, str]: ...  # what to remember (e.g. the parent's ts)
+
+
+# --- ledger ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxRow:
+    id: int
+    sink: str
+    message: Message
+    attempts: int
+    created_at: float
+    next_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredVerdict:
+    look: int
+    at: float
+    kind: str
+    reason: str | None
+    metric: str | None
+    log_evidence: float
+    log_threshold: float
+    sentence: str
+    payload: Mapping[str, Any]  # the whole Verdict as JSON values
+
+
+class Recorded(StrEnum):
+    CREATED = "created"
+    SAME = "same"
+    CONFLICT = "conflict"
+
+
+class Ledger(Protocol):
+    """The database. Every write is one transaction; `commit` is the only way a watch changes."""
+
+    def record_deploy(self, watch: Watch, messages: Sequence[Message], audit: Sequence[AuditEntry]) -> Recorded: ...
+    def commit(self, change: Change) -> bool: ...  # False: the compare-and-set lost, nothing was written
+    def claim_due(self, *, owner: str, now: float, lease_s: float, limit: int) -> list[Watch]: ...
+    def release(self, watch_id: str, *, owner: str, epoch: int, next_look_at: float) -> None: ...
+
+    def watch(self, watch_id: str) -> Watch | None: ...
+    def watches(
+        self,
+        *,
+        service: str | None = None,
+        environment: str | None = None,
+        states: frozenset[State] | None = None,
+        limit: int = 100,
+        before: float | None = None,
+    ) -> list[Watch]: ...
+    def looks(self, watch_id: str) -> list[StoredLook]: ...
+    def verdicts(self, watch_id: str, *, last: int | None = None) -> list[StoredVerdict]: ...
+    def audit(self, watch_id: str | None = None, *, limit: int = 1000) -> list[AuditEntry]: ...
+    def append_audit(self, entry: AuditEntry) -> None: ...
+
+    def action(self, action_id: str) -> Action | None: ...
+    def actions(self, *, watch_id: str | None = None, states: frozenset[ActionState] | None = None) -> list[Action]: ...
+    def last_rollback_at(self, service: str, environment: str) -> float | None: ...
+
+    # Reads lease, kill switch and state in the claim's own transaction; raises attempt and fence; moves action
+    # and, for a rollback, its watch to RUNNING, with audit. None: somebody else has it, or it may not run now.
+    def claim_action(self, action_id: str, *, owner: str, now: float, timeout_s: float) -> Action | None: ...
+
+    def set_paused(self, paused: bool, *, actor: str, why: str, at: float) -> None: ...
+    def paused(self) -> str | None: ...  # why, while the kill switch is on
+
+    def due_messages(self, *, now: float, limit: int) -> list[OutboxRow]: ...  # oldest undelivered per (watch, sink)
+    def delivered(self, row_id: int, *, at: float, remember: Mapping[str, str]) -> None: ...
+    def failed(self, row_id: int, *, at: float, error: str, next_at: float | None) -> None: ...  # None: give up
+    def thread(self, watch_id: str, sink: str) -> Mapping[str, str]: ...
+    def messages(self, watch_id: str) -> list[tuple[OutboxRow, str]]: ...  # with delivery state
+
+    def first_use(self, webhook_id: str, *, now: float, keep_s: float) -> bool: ...  # False: replayed
+    def counts(self) -> Mapping[str, int]: ...  # watches per state, for /metrics
+    def close(self) -> None: ...
+
+
+Failpoint = Callable[[str], None]

@@ -1,0 +1,128 @@
+"""One tick job and few housekeeping jobs on APScheduler 3.11; the state of what is due lives in the ledger."""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC
+from threading import Lock
+
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from watchdog.errors import LedgerError
+from watchdog.outbox import Outbox
+from watchdog.pipeline import Pipeline
+from watchdog.ports import Clock
+from watchdog.telemetry import Telemetry
+
+_log = logging.getLogger(__name__)
+
+OUTBOX_S = 0.5
+ACT_S = 0.5  # apart from the tick: a source that hangs must not keep a rollback waiting
+UNKNOWN_S = 15.0
+
+
+class Workers:
+    """A bounded pool for actions: a key that is already running is not started twice."""
+
+    def __init__(self, size: int = 8) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=size, thread_name_prefix="action")
+        self._lock = Lock()
+        self._running: set[str] = set()
+
+    def submit(self, job: Callable[[], None], key: str) -> None:
+        with self._lock:
+            if key in self._running:
+                return
+            self._running.add(key)
+        self._pool.submit(self._run, job, key)
+
+    def _run(self, job: Callable[[], None], key: str) -> None:
+        try:
+            job()
+        except Exception:  # noqa: BLE001 (the action stays as recorded and is taken up again by the next tick)
+            _log.exception("action %s broke off", key)
+        finally:
+            with self._lock:
+                self._running.discard(key)
+
+    def stop(self) -> None:
+        """Wait for what is running; what has not begun stays recorded for the next daemon."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Scheduler:
+    """Drives the pipeline and the outbox. A tick that fails is logged and the next one comes."""
+
+    def __init__(
+        self, *, pipeline: Pipeline, outbox: Outbox, workers: Workers, clock: Clock, telemetry: Telemetry, tick_s: float
+    ) -> None:
+        self._pipeline = pipeline
+        self._outbox = outbox
+        self._workers = workers
+        self._clock = clock
+        self._telemetry = telemetry
+        self._tick_s = tick_s
+        self._finished_at: float | None = None
+        self._ledger_ok = True
+        # A round that is skipped because the last one still runs shows as tick lag; a warning each time is noise.
+        logging.getLogger("apscheduler.executors.default").setLevel(logging.ERROR)
+        logging.getLogger("apscheduler.scheduler").setLevel(logging.ERROR)
+        self._jobs = BackgroundScheduler(
+            timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+        )
+
+    def start(self) -> None:
+        """Settle what a former daemon left behind, then begin to tick."""
+        self._pipeline.adopt_orphans()
+        self._jobs.add_job(self._tick, "interval", seconds=self._tick_s, id="tick", replace_existing=True)
+        self._jobs.add_job(self._act, "interval", seconds=ACT_S, id="act", replace_existing=True)
+        self._jobs.add_job(self._drain, "interval", seconds=OUTBOX_S, id="outbox", replace_existing=True)
+        self._jobs.add_job(
+            self._pipeline.ask_unknown, "interval", seconds=UNKNOWN_S, id="unknown", replace_existing=True
+        )
+        self._finished_at = self._clock.monotonic()
+        self._jobs.start()
+
+    def stop(self) -> None:
+        """Stop claiming, then wait for the hooks that are running."""
+        if self._jobs.running:
+            self._jobs.shutdown(wait=True)
+        self._workers.stop()
+        self._drain()
+        self._outbox.close()
+
+    def tick_age_s(self) -> float | None:
+        """Seconds since the last finished tick; None before the start."""
+        return None if self._finished_at is None else self._clock.monotonic() - self._finished_at
+
+    def ledger_ok(self) -> bool:
+        """Whether the last tick could use the ledger."""
+        return self._ledger_ok
+
+    def _tick(self) -> None:
+        began = self._clock.monotonic()
+        lag_s = max(0.0, began - (self._finished_at or began) - self._tick_s)
+        try:
+            self._pipeline.tick()
+        except LedgerError as error:
+            self._ledger_ok = False
+            _log.error("the ledger cannot be used: %s", error)
+            return
+        except Exception:  # noqa: BLE001 (a daemon that stops ticking is worse than one that logs and goes on)
+            _log.exception("tick failed; the next one follows in %.1f s", self._tick_s)
+            return
+        self._ledger_ok = True
+        self._finished_at = self._clock.monotonic()
+        self._telemetry.tick(lag_s, self._finished_at - began)
+
+    def _act(self) -> None:
+        try:
+            self._pipeline.act()
+        except Exception:  # noqa: BLE001 (the actions stay recorded; the next round takes them up)
+            _log.exception("actions could not be started")
+
+    def _drain(self) -> None:
+        try:
+            self._outbox.drain()
+        except Exception:  # noqa: BLE001 (messages wait in the ledger)
+            _log.exception("outbox failed; it goes on with the next round")

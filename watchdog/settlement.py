@@ -1,0 +1,112 @@
+"""What an attempt came to, as one transaction: outcome, watch, audit and message together. Pure."""
+
+from dataclasses import dataclass, replace
+
+from watchdog.model import (
+    Action,
+    ActionKind,
+    ActionState,
+    ActionUpdate,
+    AuditEntry,
+    Change,
+    HoldReason,
+    MessageKind,
+    Severity,
+    State,
+    Watch,
+)
+from watchdog.telling import ending, message, title
+
+RETRY_DELAYS_S = (1.0, 5.0, 20.0)
+
+_WATCH_STATE = {
+    ActionState.APPLIED: State.VERIFYING,
+    ActionState.RETRY_WAIT: State.RETRY_WAIT,
+    ActionState.FAILED: State.FAILED,
+    ActionState.UNKNOWN: State.UNKNOWN,
+    ActionState.INTENT: State.INTENT,
+    ActionState.NOT_NEEDED: State.NOT_NEEDED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What an attempt came to, and why, in one sentence."""
+
+    state: ActionState
+    why: str
+
+
+def settlement(watch: Watch, action: Action, outcome: Outcome, now: float) -> Change:
+    """The change that records an outcome. A rollback's watch moves along; other actions leave it where it is."""
+    delay = RETRY_DELAYS_S[min(max(action.attempt, 1), len(RETRY_DELAYS_S)) - 1]
+    fields: dict[str, object] = {"detail": outcome.why}
+    if outcome.state in (ActionState.RETRY_WAIT, ActionState.INTENT):
+        fields["next_at"] = now + (delay if outcome.state is ActionState.RETRY_WAIT else 0.0)
+    else:
+        fields["finished_at"] = now
+    to_state = _WATCH_STATE[outcome.state] if action.kind is ActionKind.ROLLBACK else None
+    moved = replace(watch, state=to_state) if to_state is not None else watch
+    sentence = f"{title(watch)}: {action.kind.value} to {action.to_version}: {outcome.why}"
+    return Change(
+        watch_id=watch.id,
+        at=now,
+        expect_state=watch.state,
+        to_state=to_state,
+        fields={"sentence": sentence, "next_look_at": now},
+        action=ActionUpdate(id=action.id, expect=frozenset({action.state}), to=outcome.state, fields=fields),
+        audit=(
+            AuditEntry(
+                at=now,
+                watch_id=watch.id,
+                actor="daemon",
+                event=f"action.{outcome.state.value.lower()}",
+                before=action.state.value,
+                after=outcome.state.value,
+                why=outcome.why,
+                details={"action": action.id, "attempt": action.attempt, "fence": action.fence},
+            ),
+        ),
+        messages=(
+            ending(moved, to_state, outcome.why)
+            if to_state in (State.FAILED, State.NOT_NEEDED)
+            else message(
+                moved,
+                MessageKind.ACTION,
+                Severity.PAGE if outcome.state is ActionState.UNKNOWN else Severity.WARNING,
+                sentence,
+                key=f"action:{action.id}:{action.attempt}:{outcome.state.value.lower()}",
+            ),
+        ),
+    )
+
+
+def held_by_the_brake(watch: Watch, action: Action, paused: str, now: float) -> Change:
+    """An intent that the kill switch found before anybody claimed it: held aloud, so that it cannot go stale."""
+    why = f"rollbacks are paused ({paused}); it goes on only when somebody approves it"
+    sentence = f"{title(watch)}: {why}"
+    return Change(
+        watch_id=watch.id,
+        at=now,
+        expect_state=State.INTENT,
+        to_state=State.HELD,
+        fields={"sentence": sentence, "hold": HoldReason.KILL_SWITCH, "hold_until": now + watch.plan.hold_s},
+        action=ActionUpdate(id=action.id, expect=frozenset({ActionState.INTENT}), to=ActionState.HELD),
+        audit=(
+            AuditEntry(
+                at=now,
+                watch_id=watch.id,
+                actor="daemon",
+                event="action.held",
+                before=State.INTENT.value,
+                after=State.HELD.value,
+                why=why,
+                details={"action": action.id},
+            ),
+        ),
+        messages=(
+            message(
+                watch, MessageKind.HELD, Severity.PAGE, sentence, state=State.HELD, key=f"held:{action.id}:{now:.0f}"
+            ),
+        ),
+    )

@@ -1,0 +1,92 @@
+"""Sink `webhook`: a signed POST of each message, described by webhook.schema.json beside this file."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from watchdog.config import read_secret
+from watchdog.errors import ConfigError, Problem, SinkError
+from watchdog.ports import Clock, Delivery
+from watchdog.signed_http import (
+    NoReplyError,
+    NotSentError,
+    Reply,
+    check_url,
+    exchange,
+    retry_after_s,
+    signature,
+    signer,
+)
+from watchdog.sinks.payload import message_id, payload
+
+# Gone for good, or a body they will never take. 401, 403 and 404 may be mended while we retry.
+NEVER = frozenset({400, 410, 413, 422})
+
+
+class WebhookOptions(BaseModel):
+    """What config.toml may say about it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(description="Where to POST, https://… Redirects are not followed.")
+    secret_env: str = Field("", description="Variable with the Standard Webhooks secret (whsec_…) to sign with.")
+    secret_file: str = Field("", description="File with that secret.")
+    timeout_s: float = Field(5.0, gt=0, le=60, description="Deadline from name lookup to the whole answer.")
+
+    @field_validator("url")
+    @classmethod
+    def _plain_address(cls, value: str) -> str:
+        return check_url(value)
+
+
+class WebhookSink:
+    """At least once: the same message keeps its webhook-id, whatever the number of deliveries."""
+
+    kind: ClassVar[str] = "webhook"
+
+    Options: ClassVar[type[BaseModel]] = WebhookOptions
+
+    def __init__(self, name: str, options: WebhookOptions, clock: Clock, env: Mapping[str, str]) -> None:
+        self.name = name
+        self._options = options
+        self._clock = clock
+        try:
+            self._key = signer(read_secret(options.secret_env, options.secret_file, env, Path()))
+        except ValueError as error:
+            raise ConfigError([Problem("", None, f"sinks.{name}.secret", f"{error}, expected whsec_…")]) from None
+
+    def send(self, delivery: Delivery) -> Mapping[str, str]:
+        now = self._clock.now()
+        body = self._body(delivery, now)
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "deploy-watchdog",
+            **signature(self._key, message_id=message_id(delivery.message), at=now, body=body),
+        }
+        try:
+            reply = exchange("POST", self._options.url, headers=headers, body=body, deadline_s=self._options.timeout_s)
+        except (NotSentError, NoReplyError) as error:
+            raise SinkError(f"webhook {self.name}: {error}") from None
+        self._check(reply, now)
+        return {}
+
+    def _body(self, delivery: Delivery, now: float) -> bytes:
+        event = {
+            "type": f"deploy.{delivery.message.kind.value}",
+            "timestamp": datetime.fromtimestamp(now, tz=UTC).isoformat(),
+            "data": payload(delivery),
+        }
+        return json.dumps(event, separators=(",", ":")).encode()
+
+    def _check(self, reply: Reply, now: float) -> None:
+        if 200 <= reply.status < 300:
+            return
+        raise SinkError(
+            f"webhook {self.name}: HTTP {reply.status}",
+            permanent=reply.status in NEVER,
+            retry_after_s=retry_after_s(reply.headers, now=now),
+        )

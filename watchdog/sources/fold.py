@@ -1,0 +1,110 @@
+"""Series into cells: where answers of a live source become what is stored and judged."""
+
+import math
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
+from analysis.prepare import Cells
+from analysis.result import Kind
+from watchdog.model import Metric
+from watchdog.sources.questions import INSTANCE, LE, Ask, Question, Series
+
+Answered = tuple[Question, Sequence[Series]]
+Place = tuple[str, str, str]  # arm, replica, stratum
+Row = tuple[str, str, str, float, float, float]  # a place, le, value, total
+
+EXPOSURE = {Kind.RATIO: ("bad", "total"), Kind.RATE: ("events", "exposure")}
+
+
+def fold(metric: Metric, answers: Sequence[Answered], *, max_replicas: int) -> Cells:
+    """Build one metric's cells of one interval; empty where nothing is known."""
+    placed = list(_placed(answers, max_replicas))
+    kind = metric.spec.kind
+    if kind is Kind.LATENCY:
+        rows = _buckets(placed)
+    elif kind in EXPOSURE:
+        rows = _counts(placed, *EXPOSURE[kind], bounded=kind is Kind.RATIO)
+    else:
+        rows = _levels(placed)
+    columns = list(zip(*rows, strict=True))
+    return Cells(*columns) if columns else Cells()
+
+
+def _placed(answers: Sequence[Answered], max_replicas: int) -> Iterable[tuple[Place, Question, Series]]:
+    names = _replicas(answers, max_replicas)
+    for question, series in answers:
+        for one in series:
+            replica = names[question.arm][_instance(question, one)]
+            stratum = ",".join(one.labels.get(label, "") for label in question.by)
+            yield (question.arm, replica, stratum), question, one
+
+
+def _instance(question: Question, series: Series) -> str:
+    """The instance, or for an expression without one whatever labels it has left."""
+    if INSTANCE in series.labels or question.ask is not Ask.EXPRESSION:
+        return series.labels.get(INSTANCE, "")
+    return ",".join(f"{k}={v}" for k, v in sorted(series.labels.items()))
+
+
+def _replicas(answers: Sequence[Answered], max_replicas: int) -> dict[str, dict[str, str]]:
+    """Name each arm's replicas: its instances or, where they are too many, groups of them.
+
+    The group follows from the name alone, so an instance stays in its group while others come and go.
+    """
+    instances: dict[str, set[str]] = defaultdict(set)
+    for question, series in answers:
+        instances[question.arm].update(_instance(question, one) for one in series)
+    return {
+        arm: {
+            name: name if len(found) <= max_replicas else f"group-{zlib.crc32(name.encode()) % max_replicas}"
+            for name in found
+        }
+        for arm, found in instances.items()
+    }
+
+
+def _counts(placed: Iterable[tuple[Place, Question, Series]], part: str, whole: str, *, bounded: bool) -> list[Row]:
+    """Events with their exposure. A place without exposure is unknown; one without events had none."""
+    sums: dict[tuple[str, Place], float] = defaultdict(float)
+    for place, question, series in placed:
+        sums[question.role, place] += series.value
+    rows = []
+    for (role, place), total in sorted(sums.items()):
+        if role == whole:
+            events = sums.get((part, place), 0.0)
+            # a page is not read at one instant: the last event may be counted as bad and not yet as a request
+            rows.append((*place, math.nan, min(events, total) if bounded else events, total))
+    return rows
+
+
+def _buckets(placed: Iterable[tuple[Place, Question, Series]]) -> list[Row]:
+    """Cumulative counts by bound; without the bound +Inf nobody knows how many events there were."""
+    sums: dict[Place, dict[float, float]] = defaultdict(lambda: defaultdict(float))
+    for place, _, series in placed:
+        bound = _bound(series.labels.get(LE, ""))
+        if not math.isnan(bound):
+            sums[place][bound] += series.value
+    rows: list[Row] = []
+    for place, counts in sorted(sums.items()):
+        bounds = sorted(counts)
+        if bounds[-1] != math.inf:
+            continue
+        rising = list(accumulate((counts[bound] for bound in bounds), max))
+        rows += [(*place, bound, count, rising[-1]) for bound, count in zip(bounds, rising, strict=True)]
+    return rows
+
+
+def _levels(placed: Iterable[tuple[Place, Question, Series]]) -> list[Row]:
+    values: dict[Place, list[float]] = defaultdict(list)
+    for place, _, series in placed:
+        values[place].append(series.value)
+    return [(*place, math.nan, math.fsum(found) / len(found), math.nan) for place, found in sorted(values.items())]
+
+
+def _bound(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -1,0 +1,81 @@
+"""Queries as they are asked: equal ones about intervals that follow each other go in one request."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from watchdog.sources.presence import Roll
+from watchdog.sources.prometheus_answer import Moments
+from watchdog.sources.promql import Dialect, Group, Template
+from watchdog.sources.questions import Ask
+
+MOST_MOMENTS = 11_000  # Prometheus' own limit of points per series in one answer
+Width = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """One query about one interval, evaluated at its end; `sums` is asked where its answer has too many series."""
+
+    text: str
+    start_ms: int
+    end_ms: int
+    sums: str = ""
+    width: Width = ()  # what decides how many series there are
+    alone: bool = False  # it would mean something else beside others
+
+    @property
+    def kin(self) -> tuple[object, ...]:
+        """What inquiries must have in common to be one request."""
+        return (self.text, self.sums, self.width, self.alone, self.end_ms - self.start_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An inquiry, and the moments at which it is made."""
+
+    inquiry: Inquiry
+    moments: Moments
+    positions: tuple[int, ...]  # of the inquiries it stands for, by moment
+
+
+def about_group(group: Group, dialect: Dialect) -> Inquiry:
+    """Ask by instance, or for sums where that may be; announced instances cannot be told from sums."""
+    template = group.template
+    summable = template.ask is not Ask.EXPRESSION and not any(question.instances for question in group.questions)
+    return Inquiry(
+        text=group.query(dialect),
+        start_ms=template.start_ms,
+        end_ms=template.end_ms,
+        sums=group.query(dialect, per_instance=False) if summable else "",
+        width=_width(template),
+        alone=group.names_its_range,
+    )
+
+
+def about_roll(roll: Roll, text: str) -> Inquiry:
+    """Ask who is alive."""
+    return Inquiry(text=text, start_ms=roll.start_ms, end_ms=roll.end_ms)
+
+
+def runs(inquiries: Sequence[Inquiry], *, most_moments: int = MOST_MOMENTS) -> list[Run]:
+    """Put together equal inquiries about equally long intervals, each of which begins where the one before ends."""
+    found: list[list[int]] = []
+    growing: dict[tuple[object, ...], list[int]] = {}  # by what continues it
+    for position in sorted(range(len(inquiries)), key=lambda at: inquiries[at].end_ms):
+        inquiry = inquiries[position]
+        run = growing.pop((inquiry.kin, inquiry.start_ms), None)
+        if run is None or inquiry.alone or len(run) >= most_moments:
+            found.append(run := [])
+        run.append(position)
+        growing[inquiry.kin, inquiry.end_ms] = run
+    return [_run(inquiries, run) for run in found]
+
+
+def _run(inquiries: Sequence[Inquiry], positions: Iterable[int]) -> Run:
+    mine = tuple(positions)
+    first = inquiries[mine[0]]
+    return Run(first, Moments(first.end_ms, first.end_ms - first.start_ms, len(mine)), mine)
+
+
+def _width(template: Template) -> Width:
+    return (template.ask, template.selector, template.by, template.names)

@@ -1,0 +1,147 @@
+"""Source `prometheus`: exact counts from any server that speaks Prometheus' query API."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from pydantic import BaseModel
+
+from analysis.prepare import Cells, LookFacts
+from analysis.result import Arm, SourceStatus
+from watchdog.errors import ConfigError
+from watchdog.ports import Clock, LookAnswer, LookRequest
+from watchdog.sources.asker import Asker, Outcome
+from watchdog.sources.fold import fold
+from watchdog.sources.inquiry import Inquiry, about_group, about_roll
+from watchdog.sources.presence import UP, Roll, present, query, rolls
+from watchdog.sources.prometheus_api import Limits, PrometheusApi
+from watchdog.sources.prometheus_options import PrometheusOptions
+from watchdog.sources.promql import Dialect, grouped
+from watchdog.sources.questions import Question, Series, questions
+
+_Told = Mapping[int, tuple[Outcome, Sequence[Series]]]  # by identity of the question
+
+
+class PrometheusSource:
+    """One query per template for all watches and following intervals that share it, all by one deadline."""
+
+    kind: ClassVar[str] = "prometheus"
+    Options: ClassVar[type[BaseModel]] = PrometheusOptions
+    default_step_s: ClassVar[float] = 30.0  # two scrapes at the usual 15 s
+    default_settle_s: ClassVar[float] = 5.0  # a sample is stamped when its scrape begins and stored when it ends
+
+    def __init__(
+        self, *, name: str, options: PrometheusOptions, clock: Clock, env: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self._options = options
+        self._clock = clock
+        self._env = env if env is not None else {}
+        self._dialect = Dialect(options.instance_label, options.births_per_s)
+        self._api = PrometheusApi(
+            options.url,
+            monotonic=clock.monotonic,
+            limits=Limits(max_bytes=options.max_bytes, max_series=options.max_series),
+            ca_file=options.ca_file or None,
+            compress=options.compress,
+            pool=options.max_in_flight,
+        )
+        self._asker: Asker | None = None
+        options.authorization(self._env)  # a secret that cannot be read is told at the start
+
+    def start(self) -> None:
+        """Get ready to ask."""
+        if self._asker is None:
+            self._asker = Asker(
+                self._api,
+                self._clock,
+                max_in_flight=self._options.max_in_flight,
+                allow_partial=self._options.allow_partial,
+                thread_name=f"source-{self.name}",
+            )
+
+    def close(self) -> None:
+        """Let go of threads and connections."""
+        if self._asker is not None:
+            self._asker.close()
+            self._asker = None
+        self._api.close()
+
+    def fetch(self, requests: Sequence[LookRequest], *, deadline_s: float) -> list[LookAnswer]:
+        """Answer all looks within the deadline."""
+        asked = [questions(request) for request in requests]
+        groups = grouped([question for looks in asked for question in looks], self._dialect)
+        wanted = rolls(requests)
+        inquiries = [about_group(group, self._dialect) for group in groups]
+        inquiries += [about_roll(roll, query(roll, arms, self._dialect)) for roll, arms in wanted.items()]
+        outcomes = self._ask(inquiries, deadline_s)
+        told: dict[int, tuple[Outcome, Sequence[Series]]] = {}
+        for group, outcome in zip(groups, outcomes, strict=False):
+            shares = group.share_out(outcome.answer.series, self._dialect)
+            told |= {id(q): (outcome, shares[at]) for at, q in enumerate(group.questions)}
+        alive = {roll: outcome.answer.series for roll, outcome in zip(wanted, outcomes[len(groups) :], strict=True)}
+        return [self._look(request, mine, told, alive) for request, mine in zip(requests, asked, strict=True)]
+
+    def _ask(self, inquiries: Sequence[Inquiry], deadline_s: float) -> list[Outcome]:
+        if self._asker is None:
+            return [Outcome(trouble="the source is not started")] * len(inquiries)
+        try:
+            headers = self._options.authorization(self._env)
+        except ConfigError as error:
+            return [Outcome(trouble=error.message)] * len(inquiries)
+        return self._asker.ask(inquiries, deadline_s=deadline_s, headers=headers)
+
+    # --- answering ----------------------------------------------------------------------------------------
+
+    def _look(
+        self,
+        request: LookRequest,
+        mine: Sequence[Question],
+        told: _Told,
+        alive: Mapping[Roll, Sequence[Series]],
+    ) -> LookAnswer:
+        """One watch's answer. A metric that lacks any part of its answer has no cells."""
+        whole = {q.metric: all(told[id(p)][0].whole for p in mine if p.metric == q.metric) for q in mine}
+        cells: dict[str, Cells] = {}
+        for metric in request.metrics:
+            if whole.get(metric.spec.name):
+                answers = [(q, told[id(q)][1]) for q in mine if q.metric == metric.spec.name]
+                cells[metric.spec.name] = fold(metric, answers, max_replicas=request.max_replicas)
+        return LookAnswer(
+            facts=self._facts(request, mine, told, alive),
+            cells={name: found for name, found in cells.items() if found.value},
+            queries={name: _queries([(q, told[id(q)][0]) for q in mine if q.metric == name]) for name in whole},
+        )
+
+    def _facts(
+        self, request: LookRequest, mine: Sequence[Question], told: _Told, alive: Mapping[Roll, Sequence[Series]]
+    ) -> LookFacts:
+        outcomes = [(question.metric, told[id(question)][0]) for question in mine]
+        status = _status([outcome for _, outcome in outcomes])
+        if status is SourceStatus.DOWN:
+            return LookFacts(status=status, detail=self._sentence(next(o.trouble for _, o in outcomes if o.trouble)))
+        arms = present(request, alive, self._dialect.instance_label)
+        baseline, candidate = arms.get(Arm.BASELINE), arms.get(Arm.CANDIDATE)
+        troubles = dict.fromkeys(f"{metric}: {o.trouble or o.lack}" for metric, o in outcomes if o.trouble or o.lack)
+        return LookFacts(
+            status=status,
+            baseline_up=None if baseline is None else sum(value == UP for value in baseline.values()),
+            candidate_up=None if candidate is None else sum(value == UP for value in candidate.values()),
+            candidate_down=None if candidate is None else sum(value != UP for value in candidate.values()),
+            detail=self._sentence("; ".join(troubles)) if troubles else "",
+        )
+
+    def _sentence(self, what: str) -> str:
+        return f"Prometheus {self.name!r} at {self._options.url}: {what}"
+
+
+def _status(outcomes: Sequence[Outcome]) -> SourceStatus:
+    """DOWN where nothing answered; a query that is refused was answered, by a server that is well."""
+    if not outcomes or all(outcome.whole for outcome in outcomes):
+        return SourceStatus.OK
+    unanswered = all(outcome.trouble and not outcome.refused for outcome in outcomes)
+    return SourceStatus.DOWN if unanswered else SourceStatus.PARTIAL
+
+
+def _queries(asked: Sequence[tuple[Question, Outcome]]) -> str:
+    """The queries behind one metric, one a line."""
+    return "\n".join(dict.fromkeys(f"{question.role} = {outcome.text}" for question, outcome in asked))

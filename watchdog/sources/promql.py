@@ -1,0 +1,182 @@
+"""Questions into PromQL: what shares a template is asked once, and the answer is shared out again.
+
+Every value from outside is a label value and passes `watchdog.selector.escape`; inside a regular expression it is
+quoted first, so that it stands for itself.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from watchdog.selector import Matcher, Selector
+from watchdog.sources.questions import INSTANCE, LE, Ask, Question, Series
+
+LOOK_BACK = "1h"  # how old the last value before an interval may be
+_SPECIAL = re.compile(r"([\\.+*?()|\[\]{}^$])")
+_OF_A_RANGE = re.compile(r"(?i)@|\b(start|end|range|step)\s*\(")  # speaks of the moments asked together with its own
+_ANYTHING = Matcher(INSTANCE, "=~", ".*")  # what `$arm` becomes where an arm has no condition at all
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What questions must share to be one query: all but the values of their label conditions."""
+
+    ask: Ask
+    selector: Selector  # without the conditions that are plain equalities
+    expression: str
+    by: tuple[str, ...]
+    names: tuple[str, ...]  # labels with a condition, by which the answer is told apart
+    start_ms: int
+    end_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What a Prometheus is asked differently from others."""
+
+    instance_label: str = INSTANCE
+    births_per_s: float = 1000.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """The questions that one query answers."""
+
+    template: Template
+    questions: tuple[Question, ...]
+
+    def query(self, dialect: Dialect, *, per_instance: bool = True) -> str:
+        """Render the query; without `per_instance` the instances are summed up by Prometheus."""
+        template = self.template
+        if template.ask is Ask.EXPRESSION:
+            return template.expression
+        selector = template.selector.with_matchers(*_conditions(self.questions)).render()
+        labels = dict.fromkeys([*template.names, *template.by, *([LE] if template.ask is Ask.BUCKETS else [])])
+        if per_instance:
+            labels[dialect.instance_label] = None
+        span_ms = template.end_ms - template.start_ms
+        if template.ask is Ask.LEVEL:
+            return f"avg by ({', '.join(labels)}) (avg_over_time({selector}[{duration(span_ms)}]))"
+        return f"sum by ({', '.join(labels)}) ({_counted(selector, span_ms, dialect.births_per_s)})"
+
+    @property
+    def names_its_range(self) -> bool:
+        """Whether the answer at one moment depends on which others are asked for with it."""
+        return _OF_A_RANGE.search(self.template.expression) is not None
+
+    def share_out(self, series: Sequence[Series], dialect: Dialect) -> dict[int, list[Series]]:
+        """Give each question (by its position) the series that answer it."""
+        asked = defaultdict(list)
+        for position, question in enumerate(self.questions):
+            values = conditions(question)
+            asked[tuple(values[name] for name in self.template.names)].append(position)
+        shared: dict[int, list[Series]] = {position: [] for position in range(len(self.questions))}
+        for one in series:
+            named = _with_instance(one, dialect.instance_label)
+            for position in asked.get(tuple(named.labels.get(name, "") for name in self.template.names), ()):
+                if self.template.ask is Ask.EXPRESSION or self._concerns(position, named):
+                    shared[position].append(named)
+        return shared
+
+    def _concerns(self, position: int, series: Series) -> bool:
+        return self.questions[position].concerns(series.labels.get(INSTANCE, ""))
+
+
+def grouped(questions: Iterable[Question], dialect: Dialect) -> list[Group]:
+    """Put together what one query can answer."""
+    groups: dict[Template, list[Question]] = defaultdict(list)
+    for question in questions:
+        groups[_template(question, dialect)].append(question)
+    return [Group(template, tuple(members)) for template, members in groups.items()]
+
+
+def conditions(question: Question) -> dict[str, str]:
+    """The label values a question asks for: its arm's, and the plain equalities of its selector."""
+    if question.ask is Ask.EXPRESSION:
+        return {}
+    equalities = {m.label: m.value for m in question.selector.matchers if _is_condition(m, question)}
+    return {**equalities, **question.labels}
+
+
+def any_of(label: str, values: Iterable[str]) -> Matcher:
+    """A condition that holds for any of these values, each meant literally."""
+    wanted = sorted(set(values))
+    if len(wanted) == 1:
+        return Matcher(label, "=", wanted[0])
+    return Matcher(label, "=~", "|".join(map(quote, wanted)))
+
+
+def any_instance(label: str, names: Iterable[str]) -> Matcher:
+    """A condition that holds for instances of these names, with or without a port."""
+    return Matcher(label, "=~", f"({'|'.join(map(quote, sorted(set(names))))})(:[0-9]+)?")
+
+
+def quote(text: str) -> str:
+    """Make a text stand for itself in a regular expression."""
+    return _SPECIAL.sub(r"\\\1", text)
+
+
+def duration(milliseconds: int) -> str:
+    """Render a PromQL duration."""
+    return f"{milliseconds // 1000}s" if milliseconds % 1000 == 0 else f"{milliseconds}ms"
+
+
+def milliseconds(seconds: float) -> int:
+    """Prometheus' own resolution; rounding here keeps neighbouring intervals free of gaps and overlaps."""
+    return round(seconds * 1000)
+
+
+def _counted(series: str, span_ms: int, births_per_s: float) -> str:
+    """Exact counts of one interval, per series.
+
+    In turn: the difference, where the counter went on; the whole value, where the series is new or was reset; and
+    where that is more than could have happened since, only what was seen to be added. The last value *inside* the
+    interval is taken, so that an instance that has gone keeps its last events, and one without a scrape is absent
+    instead of idle.
+    """
+    span = duration(span_ms)
+    last = f"last_over_time({series}[{span}])"
+    before = f"last_over_time({series}[{LOOK_BACK}] offset {span})"
+    most = f"{births_per_s * span_ms / 1000:.15g}"
+    return f"({last} - {before}) >= 0 or ({last} <= {most}) or ({last} - min_over_time({series}[{span}]))"
+
+
+def _template(question: Question, dialect: Dialect) -> Template:
+    matchers = tuple(m for m in question.selector.matchers if not _is_condition(m, question))
+    return Template(
+        ask=question.ask,
+        selector=Selector(question.selector.name, matchers),
+        expression=_expression(question, dialect) if question.ask is Ask.EXPRESSION else "",
+        by=question.by,
+        names=tuple(sorted(conditions(question))),
+        start_ms=milliseconds(question.start),
+        end_ms=milliseconds(question.end),
+    )
+
+
+def _is_condition(matcher: Matcher, question: Question) -> bool:
+    return matcher.op == "=" and question.labels.get(matcher.label, matcher.value) == matcher.value
+
+
+def _conditions(questions: Iterable[Question]) -> list[Matcher]:
+    values: dict[str, set[str]] = defaultdict(set)
+    for question in questions:
+        for label, value in conditions(question).items():
+            values[label].add(value)
+    return [any_of(label, found) for label, found in sorted(values.items())]
+
+
+def _expression(question: Question, dialect: Dialect) -> str:
+    matchers = [Matcher(label, "=", value) for label, value in sorted(question.labels.items())]
+    if question.instances:
+        matchers.append(any_instance(dialect.instance_label, question.instances))
+    return question.expression.replace("$arm", ",".join(m.render() for m in matchers or [_ANYTHING]))
+
+
+def _with_instance(series: Series, label: str) -> Series:
+    """Call the instance `instance`, whatever label names it here."""
+    if label == INSTANCE or label not in series.labels:
+        return series
+    labels: Mapping[str, str] = {**series.labels, INSTANCE: series.labels[label]}
+    return Series(labels, series.value)

@@ -1,0 +1,209 @@
+"""Recorded cases: `cases.json` and the Parquet files beside it, as the judge gets them.
+
+Rows of a metric with a `total` are counts, and an interval without rows had no requests: it is read as 0 of 0. Rows
+without are levels, and an absent row is a missing sample.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.prepare import Cells, Observation
+from analysis.result import Arm, Design, Direction, Kind, MetricSpec
+from watchdog.errors import SourceError
+from watchdog.sources.recorded_cells import cut, silent
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_DESIGNS = {"concurrent": Design.CONCURRENT, "prepost": Design.BEFORE_AFTER}
+_OPTIONAL = ("margin", "margin_tell", "floor", "weight", "critical", "slo_le", "configured_share")
+_COLUMNS = ("case", "metric", "arm", "replica", "t", "value")
+_MORE_COLUMNS = ("total", "le", "stratum")
+_KNOWN_TO_THE_JUDGE = ("share", "n_candidate_replicas")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One recorded deploy, ready for the judge. `meta` holds all of cases.json, the truth included: not for him."""
+
+    id: str
+    meta: Mapping[str, Any]
+    design: Design
+    step_s: float
+    metrics: tuple[MetricSpec, ...]
+    rows: "pd.DataFrame"
+
+    @property
+    def looks(self) -> int:
+        """How many intervals were recorded since the deploy; time goes on where only the old version reports."""
+        times = self.rows["t"][self.rows["t"] >= 0]
+        return int(times.max() // self.step_s) + 1 if len(times) else 0
+
+    def unlabelled(self) -> "Case":
+        """The case without its name and without its truth: all that a judge may be handed."""
+        told = {key: self.meta[key] for key in _KNOWN_TO_THE_JUDGE if self.meta.get(key) is not None}
+        return replace(self, id="", meta=told)
+
+    def samples(self, step_s: float | None = None) -> dict[tuple[str, int], Cells]:
+        """All cells by metric name and interval; another step than the recorded one puts intervals together."""
+        return dict(cut(self.rows, self.metrics, step_s or self.step_s))
+
+    def observation(self, looks: int | None = None, *, steps: int = 1) -> Observation:
+        """What the judge may know after some looks: nothing of later intervals, nothing of the case's truth.
+
+        `steps` recorded intervals make one look; a look that was not recorded whole is not closed.
+        """
+        step_s, closed = self.step_s * steps, self.looks // steps
+        known = closed if looks is None else min(looks, closed)
+        samples = {key: cells for key, cells in self.samples(step_s).items() if key[1] < known}
+        return Observation(
+            design=self.design,
+            step_s=step_s,
+            metrics=self.metrics,
+            samples=samples | silent(samples, self.metrics, self._arms, known),
+            looks=known,
+            share=self.meta.get("share"),
+            candidate_expected=self.meta.get("n_candidate_replicas", 1),  # a recorded deploy was announced
+        )
+
+    @property
+    def _arms(self) -> tuple[Arm, ...]:
+        """The arms that are alive after the deploy."""
+        return (Arm.CANDIDATE,) if self.design is Design.BEFORE_AFTER else (Arm.BASELINE, Arm.CANDIDATE)
+
+
+def read_cases(folder: Path, *, datasets: Iterable[str] | None = None) -> Iterator[Case]:
+    """Read every case of a folder: `cases.json` and all Parquet files beside it, one file in memory at a time.
+
+    Cases that are described and have no rows come last, empty.
+
+    Raises
+    ------
+    SourceError
+        The folder is no case folder, or something in it cannot be what it claims to be.
+    """
+    described = read_descriptions(folder)
+    wanted = None if datasets is None else set(datasets)
+    files = sorted(folder.glob("*.parquet"))
+    if not files:
+        raise SourceError(f"{folder} has no Parquet file beside cases.json", permanent=True)
+    seen: set[str] = set()
+    for path in files:
+        frame = _frame(path)
+        unknown = [name for name in map(str, frame["case"].unique()) if name not in described]
+        if unknown:
+            raise SourceError(f"{path}: case {unknown[0]!r} is not described in cases.json", permanent=True)
+        kept = [name for name in frame["case"].unique() if _asked(described[str(name)], wanted)]
+        frame = frame[frame["case"].isin(kept)]
+        for name, rows in frame.groupby("case", sort=True, observed=True):
+            if str(name) in seen:
+                raise SourceError(f"{path}: case {name!r} has rows in another Parquet file too", permanent=True)
+            seen.add(str(name))
+            yield _case(described[str(name)], _whole(path, rows))
+    nothing = _typed(frame.iloc[:0])
+    yield from (_case(meta, nothing) for name, meta in described.items() if name not in seen and _asked(meta, wanted))
+
+
+def _asked(meta: Mapping[str, Any], datasets: set[str] | None) -> bool:
+    return datasets is None or meta.get("dataset") in datasets
+
+
+def read_descriptions(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """All of cases.json by id, the truth of each case included (SourceError)."""
+    if not folder.is_dir():
+        raise SourceError(f"there is no folder {folder}", permanent=True)
+    try:
+        cases = json.loads((folder / "cases.json").read_text(encoding="utf-8"))
+        described = {str(case["id"]): case for case in cases}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise SourceError(f"{folder} is no case folder: cases.json: {error}", permanent=True) from None
+    if len(described) != len(cases):
+        raise SourceError(f"{folder}: cases.json describes a case twice", permanent=True)
+    return described
+
+
+def _case(meta: Mapping[str, Any], rows: "pd.DataFrame") -> Case:
+    try:
+        design = _DESIGNS[meta["strategy"]]
+        step_s = float(meta["step_seconds"])
+        counted, bounded = _formats(rows)
+        metrics = tuple(
+            _spec(described, counted=index in counted, bounded=index in bounded)
+            for index, described in enumerate(meta["metrics"])
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise SourceError(f"case {meta.get('id')!r}: {error!r} in cases.json", permanent=True) from None
+    if not step_s > 0 or len({spec.name for spec in metrics}) != len(metrics):
+        raise SourceError(f"case {meta['id']!r}: its step must be positive, its metric names unique", permanent=True)
+    if not rows["metric"].between(0, len(metrics) - 1).all():
+        raise SourceError(f"case {meta['id']!r}: rows of a metric that cases.json does not describe", permanent=True)
+    return Case(str(meta["id"]), meta, design, step_s, metrics, rows)
+
+
+def _formats(rows: "pd.DataFrame") -> tuple[set[int], set[int]]:
+    """Which metrics come with their exposure, and which with bucket bounds."""
+    return (
+        set(rows["metric"][rows["total"].notna()].astype(int)),
+        set(rows["metric"][rows["le"].notna()].astype(int)),
+    )
+
+
+def _spec(described: Mapping[str, Any], *, counted: bool, bounded: bool) -> MetricSpec:
+    """Read a metric's description; a series without exposure is a level, whatever it once counted."""
+    unit = str(described.get("unit") or "")
+    kind = _kind(str(described["kind"]), unit, counted=counted, bounded=bounded)
+    given = {key: described[key] for key in _OPTIONAL if described.get(key) is not None}
+    direction = Direction(described.get("direction") or Direction.UP_IS_BAD)
+    return MetricSpec(name=str(described["name"]), kind=kind, direction=direction, unit=unit, **given)
+
+
+def _kind(told: str, unit: str, *, counted: bool, bounded: bool) -> Kind:
+    if bounded:
+        return Kind.LATENCY
+    if counted:  # a ratio's events are some of its exposure; a rate's are not
+        return Kind.RATE if told == Kind.RATE or unit.startswith("events per") else Kind.RATIO
+    return Kind.TREND if told == Kind.TREND else Kind.GAUGE
+
+
+def _frame(path: Path) -> "pd.DataFrame":
+    """One Parquet file as it is."""
+    import pandas as pd
+
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path} cannot be read: {error}", permanent=True) from None
+    missing = [name for name in _COLUMNS if name not in frame]
+    if missing:
+        raise SourceError(f"{path} lacks the columns {', '.join(missing)}", permanent=True)
+    known = (*_COLUMNS, *_MORE_COLUMNS)
+    for name in map(str, frame.columns):  # a misspelt `total` would turn counts into levels
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise SourceError(f"{path} has an unknown column {name!r}; {hint}", permanent=True)
+    return frame
+
+
+def _whole(path: Path, rows: "pd.DataFrame") -> "pd.DataFrame":
+    """One case's rows as the types they should have (SourceError)."""
+    try:
+        return _typed(rows)
+    except (TypeError, ValueError) as error:
+        raise SourceError(f"{path}: case {rows['case'].iloc[0]!r}: {error}", permanent=True) from None
+
+
+def _typed(rows: "pd.DataFrame") -> "pd.DataFrame":
+    """One case's rows with the optional columns filled in, without rows that are no numbers."""
+    import numpy as np
+
+    texts = {name: rows[name].astype(str).astype(object) for name in ("arm", "replica")}
+    numbers = {name: rows[name].astype("float64") if name in rows else np.nan for name in ("t", "value", "total", "le")}
+    stratum = rows["stratum"].astype(object).fillna("").astype(str).astype(object) if "stratum" in rows else ""
+    whole = rows[["metric"]].astype(int).assign(**texts, **numbers, stratum=stratum)
+    kept: pd.DataFrame = whole[np.isfinite(whole["value"]) & np.isfinite(whole["t"]) & ~np.isinf(whole["total"])]
+    return kept

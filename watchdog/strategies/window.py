@@ -1,0 +1,30 @@
+"""Intervals of a watch in wall-clock time, and one arm in one of them."""
+
+from collections.abc import Mapping
+
+from analysis.result import Arm
+from watchdog.model import Watch
+from watchdog.ports import ArmWindow
+
+
+def interval_bounds(watch: Watch, interval: int) -> tuple[float, float]:
+    """Start and end of an interval, in Unix seconds; interval 0 begins with the deploy."""
+    start = watch.deploy.deployed_at + interval * watch.plan.step_s
+    return start, start + watch.plan.step_s
+
+
+def arm_window(watch: Watch, interval: int, arm: Arm, labels: Mapping[str, str], *, announced: Arm) -> ArmWindow:
+    """One arm's window. `announced` names the arm of the deploy event whose instances belong to it."""
+    start, end = interval_bounds(watch, interval)
+    return ArmWindow(
+        arm=arm.value,
+        start=start,
+        end=end,
+        labels={**watch.plan.selector_labels, **labels},
+        instances=watch.deploy.instances.get(announced.value, ()),
+    )
+
+
+def version_labels(watch: Watch, version: str | None) -> dict[str, str]:
+    """The label condition that picks one version's series."""
+    return {watch.plan.version_label: version} if version is not None else {}

@@ -1,0 +1,60 @@
+"""The API put together: who may come in, what there is, and one shape for every refusal."""
+
+from collections.abc import Callable
+
+from fastapi import FastAPI
+
+from watchdog import __version__
+from watchdog.intake import DeployRequest, Intake
+from watchdog.operator_desk import OperatorDesk
+from watchdog.ports import Clock, Ledger
+from watchdog.telemetry import Telemetry
+from watchdog.web import documented, errors
+from watchdog.web.auth import Authenticator
+from watchdog.web.bodies import WhyBody
+from watchdog.web.deploy_routes import deploy_routes
+from watchdog.web.door import Door
+from watchdog.web.guard import Guard
+from watchdog.web.health import Health
+from watchdog.web.operator_routes import operator_routes
+from watchdog.web.pages import page_routes
+from watchdog.web.probe_routes import Vitals, probe_routes
+from watchdog.web.rate_limit import Limits, TokenBuckets
+from watchdog.web.reading import Reading
+
+
+def create_api(
+    *,
+    ledger: Ledger,
+    intake: Intake,
+    desk: OperatorDesk,
+    auth: Authenticator,
+    clock: Clock,
+    health: Callable[[], Health],
+    telemetry: Telemetry,
+    max_tick_age_s: float = 30.0,
+    limits: Limits | None = None,
+) -> FastAPI:
+    """Build the whole web side; it holds no state but what the callers have left to ask."""
+    # No documentation pages: they would load scripts from elsewhere. No redirects: a slash more is another address.
+    app = FastAPI(
+        title="deploy-watchdog",
+        version=__version__,
+        summary="Watches every deploy beside production and rolls it back once when it is worse.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    door = Door(auth=auth, buckets=TokenBuckets(limits or Limits(), clock))
+    reading = Reading(ledger=ledger, clock=clock)
+    vitals = Vitals(health=health, clock=clock, max_tick_age_s=max_tick_age_s)
+    app.include_router(deploy_routes(ledger=ledger, intake=intake, door=door, reading=reading))
+    app.include_router(
+        operator_routes(ledger=ledger, desk=desk, door=door, reading=reading, vitals=vitals, clock=clock)
+    )
+    app.include_router(probe_routes(ledger=ledger, vitals=vitals, telemetry=telemetry))
+    app.include_router(page_routes(ledger=ledger, door=door, reading=reading, paused=desk.paused))
+    app.add_middleware(Guard, telemetry=telemetry)
+    errors.install(app)
+    documented.complete(app, DeployRequest, WhyBody)
+    return app

@@ -1,0 +1,164 @@
+"""The shapes of the API's bodies, for /openapi.json. Answers are built by `views`; a test holds the two together."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+
+from watchdog.web.clean_text import clean
+
+_EXAMPLE_WATCH: dict[str, JsonValue] = {
+    "id": "shop-v42",
+    "service": "shop",
+    "environment": "production",
+    "version": "v42",
+    "previous_version": "v41",
+    "strategy": "canary",
+    "mode": "auto",
+    "state": "WATCHING",
+    "outcome": None,
+    "verdict": "INCONCLUSIVE",
+    "reason": "LOW_TRAFFIC",
+    "metric": None,
+    "sentence": "shop v42: watching, next look in 10 s",
+    "hold": None,
+    "deployed_at": 1767225600.0,
+    "received_at": 1767225600.4,
+    "degraded_at": None,
+    "recovered_at": None,
+    "time_to_detect_s": None,
+    "time_to_recover_s": None,
+    "exposed_requests": 412,
+    "affected_requests": 4,
+    "total_requests": 4120,
+    "next_look_at": 1767225620.0,
+    "looks": 1,
+}
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ErrorDetail(Body):
+    code: str = Field(description="One word for programs.")
+    message: str = Field(description="One sentence for people: what is wrong.")
+    remedy: str = Field(description="What to do about it.")
+
+
+class ErrorBody(Body):
+    error: ErrorDetail
+
+
+class WhyBody(Body):
+    """An operator's request. `why` goes into the audit and to the team."""
+
+    why: Annotated[str, AfterValidator(clean)] = Field("", max_length=500, description="The reason, for the audit.")
+
+
+class SummaryBody(Body):
+    """One watch, as lists show it. Times are Unix seconds (`_at`), durations seconds (`_s`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"example": _EXAMPLE_WATCH})
+
+    id: str
+    service: str
+    environment: str
+    version: str
+    previous_version: str | None
+    strategy: str
+    mode: str = Field(description="observe, notify, approve or auto")
+    state: str
+    outcome: str | None = Field(description="The state in lower case once the watch rests, else null.")
+    verdict: str | None = Field(description="HEALTHY, DEGRADED or INCONCLUSIVE; null before the first look.")
+    reason: str | None
+    metric: str | None = Field(description="The deciding metric.")
+    sentence: str = Field(description="What is going on, in one sentence.")
+    hold: str | None = Field(description="Why a rollback waits for a human.")
+    deployed_at: float
+    received_at: float
+    degraded_at: float | None = Field(description="When the verdict fell.")
+    recovered_at: float | None = Field(description="When traffic was proven back on the old version.")
+    time_to_detect_s: float | None
+    time_to_recover_s: float | None
+    exposed_requests: int = Field(description="Requests the new version served.")
+    affected_requests: int = Field(description="Of these, bad by the deciding metric.")
+    total_requests: int
+    next_look_at: float
+    looks: int
+
+
+class TimelineEntry(Body):
+    at: float
+    event: str
+    text: str
+
+
+class WatchBody(SummaryBody):
+    """One watch with its history."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": _EXAMPLE_WATCH
+            | {
+                "hook_started_at": None,
+                "timeline": [{"at": 1767225600.0, "event": "deployed", "text": "shop v42 went live, before it v41"}],
+            }
+        }
+    )
+
+    hook_started_at: float | None = Field(description="When the rollback hook was started first.")
+    timeline: list[TimelineEntry]
+
+
+class DeploysBody(Body):
+    deploys: list[SummaryBody] = Field(description="Newest first.")
+    next_before: float | None = Field(description="Pass as `before` for the next page; null on the last.")
+
+
+class AuditLine(Body):
+    at: float
+    actor: str
+    event: str
+    before: str
+    after: str
+    why: str
+    details: dict[str, Any]
+
+
+class AuditBody(Body):
+    id: str
+    audit: list[AuditLine]
+
+
+class VerdictBody(Body):
+    look: int
+    at: float
+    kind: str
+    reason: str | None
+    metric: str | None
+    log_evidence: float | None
+    log_threshold: float | None
+    sentence: str
+    payload: dict[str, Any] = Field(description="The whole verdict, with the evidence of each metric.")
+
+
+class EvidenceBody(Body):
+    id: str
+    verdict: VerdictBody | None = Field(description="null before the first look")
+
+
+class StatusBody(Body):
+    version: str
+    now: float = Field(description="This daemon's clock; webhook-timestamp is compared with it.")
+    alive: bool
+    ready: bool
+    tick_age_s: float | None
+    ledger_ok: bool
+    problems: list[str]
+    paused: str | None = Field(description="Why the kill switch is on; null while it is off.")
+    watches: dict[str, int] = Field(description="Watches on record, by state.")
+
+
+class ProbeBody(Body):
+    status: str = Field(description="ok or failing")
+    tick_age_s: float | None

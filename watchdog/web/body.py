@@ -1,0 +1,63 @@
+"""A request's body: bounded in size and time, never decompressed, and typed only after its sender is known."""
+
+import asyncio
+from typing import TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
+
+from watchdog.web.errors import ApiError, problems_of
+from watchdog.web.strict_json import JsonError, parse_object
+
+MAX_BYTES = 64 * 1024
+BODY_DEADLINE_S = 10.0
+_DRAINED_BYTES = 4 * 1024 * 1024
+_CLOSE = {"Connection": "close"}
+
+T = TypeVar("T", bound=BaseModel)
+
+
+async def read_body(request: Request) -> bytes:
+    """Read the raw bytes, or refuse them: 413 too many, 408 too slow, 415 not plain JSON."""
+    try:
+        async with asyncio.timeout(BODY_DEADLINE_S):
+            body = await _bounded(request)
+    except TimeoutError:
+        raise ApiError(408, "The body did not arrive in time.", headers=_CLOSE) from None
+    except ClientDisconnect:
+        raise ApiError(408, "The sender hung up.", headers=_CLOSE) from None
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise ApiError(415, "The body is compressed.")
+    # A web page cannot send this content type to another origin without asking first, and we never say yes.
+    if body and request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise ApiError(415, "The body is not declared to be JSON.")
+    return body
+
+
+def read_model(kind: type[T], body: bytes) -> T:
+    """Type a body; 422 says all that is wrong with it at once."""
+    try:
+        parse_object(body)
+        return kind.model_validate_json(body, strict=True)
+    except JsonError as error:
+        raise ApiError(422, f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
+    except ValidationError as error:
+        raise ApiError(422, problems_of(error)) from None
+
+
+async def _bounded(request: Request) -> bytes:
+    """Collect up to MAX_BYTES. What is a little too long is read to its end, so that the answer arrives."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > _DRAINED_BYTES:
+            break
+        if size <= MAX_BYTES:
+            chunks.append(chunk)
+        else:
+            chunks.clear()
+    if size > MAX_BYTES:
+        raise ApiError(413, f"The body is larger than {MAX_BYTES // 1024} KB.", headers=_CLOSE)
+    return b"".join(chunks)

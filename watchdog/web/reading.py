@@ -1,0 +1,69 @@
+"""Reading watches for a caller: what they may not see does not exist for them."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from starlette.concurrency import run_in_threadpool
+
+from watchdog.model import RESTING, State, Watch
+from watchdog.ports import Clock, Ledger
+from watchdog.web.auth import Caller
+from watchdog.web.errors import ApiError
+
+IDENTIFIER = r"^[A-Za-z0-9._:/@+][A-Za-z0-9._:/@+-]{0,127}$"
+MAX_WAIT_S = 120.0
+_POLL_S = 0.25
+_MAX_WAITERS = 100
+
+
+@dataclass(slots=True, kw_only=True)
+class Reading:
+    """Looks into the ledger on behalf of callers."""
+
+    ledger: Ledger
+    clock: Clock
+    _waiters: int = field(default=0, init=False)
+
+    def watch(self, deploy_id: str, caller: Caller) -> Watch:
+        """Find a watch; 404 alike for one that is not there and one of a service the caller may not see."""
+        deploy_id = deploy_id.replace("%2F", "/")
+        found = self.ledger.watch(deploy_id) if re.fullmatch(IDENTIFIER, deploy_id) else None
+        if found is None or not caller.serves(found.deploy.service):
+            raise ApiError(404, "There is no such deploy.")
+        return found
+
+    def page(
+        self,
+        caller: Caller,
+        *,
+        service: str | None = None,
+        environment: str | None = None,
+        states: frozenset[State] | None = None,
+        limit: int,
+        before: float | None = None,
+    ) -> tuple[list[Watch], float | None]:
+        """Return one page of watches, newest first, and where the next one begins."""
+        found = self.ledger.watches(service=service, environment=environment, states=states, limit=limit, before=before)
+        following = found[-1].created_at if len(found) == limit else None
+        return [w for w in found if caller.serves(w.deploy.service)], following
+
+    async def resting(
+        self, deploy_id: str, caller: Caller, *, wait_s: float, is_gone: Callable[[], Awaitable[bool]]
+    ) -> Watch:
+        """Wait until the watch rests, the time is over, or nobody listens any more; then return it as it stands.
+
+        Too many waiters at once are answered early: the time is an upper bound, and clients ask again.
+        """
+        until = self.clock.monotonic() + wait_s
+        self._waiters += 1
+        try:
+            while True:
+                watch = await run_in_threadpool(self.watch, deploy_id, caller)
+                left = until - self.clock.monotonic()
+                if watch.state in RESTING or left <= 0 or self._waiters > _MAX_WAITERS or await is_gone():
+                    return watch
+                await asyncio.sleep(min(_POLL_S, left))
+        finally:
+            self._waiters -= 1
