@@ -6,12 +6,13 @@ happens at most once; and where nobody can know whether it happened, it stops as
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from watchdog.missing_hook import NO_HOOK
-from watchdog.model import Action, ActionKind, ActionState
+from watchdog.model import Action, ActionKind, ActionState, HoldReason
 from watchdog.ports import Clock, Failpoint, Hook, HookCall, HookOutcome, HookResult, Ledger, ProbeAnswer
-from watchdog.settlement import Outcome, held_by_the_brake, settlement
+from watchdog.rollout import FORWARD, GOES_FORWARD_IN
+from watchdog.settlement import Outcome, held, settlement
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +48,9 @@ class ActionEdge:
         action = self.ledger.action(action_id)
         if action is None or action.state not in CLAIMABLE or action.next_at > self.clock.now():
             return
+        if action.kind in FORWARD and self._stopped(action):
+            self._settle(action, Outcome(state=ActionState.CANCELLED, why="the deploy does not go forward any more"))
+            return
         paused = self.ledger.paused()
         if paused is not None:
             self._hold(action, paused)
@@ -57,6 +61,8 @@ class ActionEdge:
             return
         hook = self._hook(action)
         before = self._ask(action, hook)
+        if before is ProbeAnswer.NOT_APPLIED and not self._target_stands(action):
+            return
         if action.attempt == 0 and before in (ProbeAnswer.APPLIED, ProbeAnswer.MOVED_ON):
             self._not_needed(action, before)
             return
@@ -158,6 +164,25 @@ class ActionEdge:
             return Outcome(state=ActionState.RETRY_WAIT, why=why)
         return Outcome(state=ActionState.FAILED, why=f"{why}, after {action.attempt} attempts")
 
+    def _target_stands(self, action: Action) -> bool:
+        """Whether the version to switch back to answers; where it does not, going back would make it worse."""
+        watch = self.ledger.watch(action.watch_id)
+        name = watch.plan.smoke_hook if watch is not None else None
+        if watch is None or name is None or action.kind is not ActionKind.ROLLBACK or action.attempt > 0:
+            return True
+        asked = replace(action, kind=ActionKind.SMOKE)
+        result = self.hooks.get(name, NO_HOOK).run(self._call(asked))
+        if result.outcome is HookOutcome.OK:
+            return True
+        why = f"{action.to_version} does not pass its smoke test ({_say(result)}); switching back would make it worse"
+        self.ledger.commit(held(watch, action, HoldReason.TARGET_GONE, why, self.clock.now()))
+        return False
+
+    def _stopped(self, action: Action) -> bool:
+        """Whether the deploy of a smoke test, switch or promotion has been held, ended or sent back meanwhile."""
+        watch = self.ledger.watch(action.watch_id)
+        return watch is not None and watch.state not in GOES_FORWARD_IN
+
     def _overtaken_by(self, action: Action) -> str | None:
         """The version of a newer deploy of the same service, which the rollback would hit instead of its own."""
         if action.kind is not ActionKind.ROLLBACK:
@@ -173,7 +198,8 @@ class ActionEdge:
         """Brake pulled between decision and claim: held with its reason, so that it is seen and does not go stale."""
         watch = self.ledger.watch(action.watch_id)
         if watch is not None and action.state is ActionState.INTENT and action.kind is ActionKind.ROLLBACK:
-            self.ledger.commit(held_by_the_brake(watch, action, paused, self.clock.now()))
+            why = f"rollbacks are paused ({paused}); it goes on only when somebody approves it"
+            self.ledger.commit(held(watch, action, HoldReason.KILL_SWITCH, why, self.clock.now()))
 
     def _not_needed(self, action: Action, answer: ProbeAnswer) -> None:
         if answer is ProbeAnswer.APPLIED:

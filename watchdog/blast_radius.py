@@ -25,9 +25,9 @@ def radius_fields(watch: Watch, looks: Sequence[StoredLook], *, applied_at: floa
     """The blast radius as columns of a watch; `applied_at`: when its rollback took effect."""
     step_ends = math.inf
     if applied_at is not None:
-        step_ends = (applied_at - watch.deploy.deployed_at) / watch.plan.step_s
-    if watch.reason == Reason.CANDIDATE_ABSENT.value and watch.deploy.share is not None:
-        radius = sent_to_the_absent(watch.plan, looks, share=watch.deploy.share, step_ends=step_ends)
+        step_ends = (applied_at - watch.live_at) / watch.plan.step_s
+    if watch.reason == Reason.CANDIDATE_ABSENT.value and watch.share is not None:
+        radius = sent_to_the_absent(watch.plan, looks, share=watch.share, step_ends=step_ends)
     else:
         radius = blast_radius(watch.plan, looks, watch.metric, step_ends=step_ends)
     return {

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from watchdog.config import Config, ServiceConfig
 from watchdog.errors import NotFoundError, RefusedError
+from watchdog.intended import before_the_switch
 from watchdog.model import (
     TRANSITIONS,
     ActionState,
@@ -36,9 +37,10 @@ _IDENTIFIER = re.compile(r"[A-Za-z0-9._:/@+][A-Za-z0-9._:/@+-]{0,127}")
 _log = logging.getLogger(__name__)
 
 _TRIES = 5
+STEPPED = frozenset({Strategy.CANARY, Strategy.FLAG})
 _FUTURE_S = 60.0  # clocks differ a little; a deploy from tomorrow is a mistake
 _PAST_S = 3600.0
-_ACTIVE = frozenset(TRANSITIONS) - {State.RUNNING, State.RETRY_WAIT, State.VERIFYING, State.UNKNOWN, State.SMOKE}
+_ACTIVE = frozenset(TRANSITIONS) - {State.RUNNING, State.RETRY_WAIT, State.VERIFYING, State.UNKNOWN}
 _LIVE = frozenset({State.PASSED, State.INCONCLUSIVE, State.SUPERSEDED, State.CANCELLED, State.WATCHING, State.HELD})
 
 
@@ -108,7 +110,8 @@ class Intake:
         service = self._service(request)
         deploy = self._deploy(request, service, actor)
         watch = self._watch_of(deploy, service)
-        recorded = self.ledger.record_deploy(watch, [self._started(watch)], [self._audit(watch, actor)])
+        first = before_the_switch(watch, deploy.received_at)
+        recorded = self.ledger.record_deploy(watch, [self._started(watch)], [self._audit(watch, actor)], first)
         if recorded is Recorded.CREATED:
             self._supersede(watch)
         stored = self.ledger.watch(watch.id)
@@ -128,11 +131,6 @@ class Intake:
         strategy = request.strategy or service.strategy
         deployed_at = self._deployed_at(request, now)
         previous = request.previous_version or self._last_live(request.service, environment, request.version)
-        if strategy not in STRATEGIES:
-            known = ", ".join(sorted(STRATEGIES))
-            raise RefusedError(
-                f"a {strategy.value} deploy cannot be watched yet; expected one of {known}", permanent=True
-            )
         if STRATEGIES[strategy].needs_previous_version and previous is None:
             raise RefusedError(
                 f"a {strategy.value} deploy is compared with the version it replaces; send previous_version "
@@ -185,17 +183,17 @@ class Intake:
         return None
 
     def _watch_of(self, deploy: Deploy, service: ServiceConfig) -> Watch:
-        plan = plan_for(deploy.service, self.config, self.paces[service.source], deploy.strategy)
+        plan = plan_for(deploy.service, self.config, self.paces[service.source], deploy.strategy, share=deploy.share)
         return Watch(
             id=deploy.id,
             deploy=deploy,
             plan=plan,
             mode=self._mode(deploy, service),
-            state=State.WATCHING,
+            state=State.SMOKE if plan.switch_hook is not None else State.WATCHING,
             created_at=deploy.received_at,
             updated_at=deploy.received_at,
             next_look_at=deploy.deployed_at + plan.step_s + plan.settle_s,
-            sentence=f"{title_of(deploy)}: watching, first look in {plan.step_s + plan.settle_s:.0f} s",
+            sentence=f"{title_of(deploy)}: {_begins(plan)}",
         )
 
     def _mode(self, deploy: Deploy, service: ServiceConfig) -> Mode:
@@ -242,7 +240,15 @@ class Intake:
         )
 
 
-def plan_for(name: str, config: Config, pace: Pace, strategy: Strategy) -> Plan:
+def _begins(plan: Plan) -> str:
+    if plan.smoke_hook is not None and plan.switch_hook is not None:
+        return "smoke test before the switch"
+    return (
+        "switching" if plan.switch_hook is not None else f"watching, first look in {plan.step_s + plan.settle_s:.0f} s"
+    )
+
+
+def plan_for(name: str, config: Config, pace: Pace, strategy: Strategy, *, share: float | None = None) -> Plan:
     """Freeze how a deploy of the named service is watched."""
     service = config.services[name]
     rules = STRATEGIES[strategy]
@@ -260,6 +266,10 @@ def plan_for(name: str, config: Config, pace: Pace, strategy: Strategy) -> Plan:
         version_label=service.version_label,
         selector_labels=dict(service.selector),
         rollback_hook=service.rollback_hook,
+        steps=service.steps.steps(share) if service.steps is not None and strategy in STEPPED else None,
+        smoke_hook=service.smoke_hook if strategy is Strategy.BLUE_GREEN else None,
+        pause_hook=service.pause_hook if strategy is Strategy.ROLLING else None,
+        switch_hook=service.switch_hook if strategy is Strategy.BLUE_GREEN else None,
         verify_s=config.policy.verify_s,
         hold_s=config.policy.hold_s,
         public_url=config.daemon.public_url.rstrip("/"),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from watchdog.errors import ConflictError, NotFoundError, RefusedError
+from watchdog.intended import rollback_action
 from watchdog.model import (
     Action,
     ActionState,
@@ -17,7 +18,6 @@ from watchdog.model import (
 )
 from watchdog.ports import Clock, Ledger
 from watchdog.telling import ending, message, title
-from watchdog.turns import rollback_action
 
 _OPEN = frozenset({ActionState.INTENT, ActionState.HELD})
 

@@ -15,13 +15,15 @@ from analysis.prepare import LookFacts, Observation
 from analysis.result import JudgeSettings, Reason, SourceStatus, Verdict, VerdictKind
 from watchdog.action import GRACE_S, ActionEdge
 from watchdog.errors import LedgerError
-from watchdog.model import FINAL, Action, ActionState, State, StoredLook, Watch
+from watchdog.model import FINAL, Action, ActionKind, ActionState, State, StoredLook, Watch
 from watchdog.policy import Brakes, decide
 from watchdog.ports import Clock, Failpoint, Ledger, LookAnswer, LookRequest, Source
 from watchdog.recovery import verify
+from watchdog.rollout import PENDING, STEERING
 from watchdog.strategies import STRATEGIES
 from watchdog.strategies.window import interval_bounds
 from watchdog.telemetry import Telemetry
+from watchdog.traffic_share import mismatch
 from watchdog.turns import held_expires, look_recorded
 
 _log = logging.getLogger(__name__)
@@ -167,8 +169,9 @@ class Pipeline:
     ) -> None:
         now = self.clock.now()
         seen = replace(watch, looks=max(look.interval for look in history) + 1)
-        decision = decide(seen, verdict, self._brakes(watch), now)
-        change = look_recorded(seen, fresh, history, verdict, decision, now)
+        earlier = self._earlier(watch)
+        decision = decide(seen, verdict, self._brakes(seen, earlier, history), now)
+        change = look_recorded(seen, fresh, history, verdict, decision, now, earlier=earlier)
         self.telemetry.verdict(verdict.kind.value)
         self.failpoint("tick-before-commit")
         if not self.ledger.commit(change):
@@ -177,12 +180,21 @@ class Pipeline:
         self.failpoint("tick-committed")
         _log.info("%s", change.fields["sentence"])
 
-    def _brakes(self, watch: Watch) -> Brakes:
+    def _earlier(self, watch: Watch) -> list[Action]:
+        """How the roll-out was steered so far, oldest first; most deploys are not steered and cost no question."""
+        if watch.plan.steps is None and watch.plan.pause_hook is None:
+            return []
+        return [action for action in self.ledger.actions(watch_id=watch.id) if action.kind in STEERING]
+
+    def _brakes(self, watch: Watch, earlier: Sequence[Action], history: Sequence[StoredLook]) -> Brakes:
         return Brakes(
             paused=self.ledger.paused(),
             last_rollback_at=self.ledger.last_rollback_at(watch.deploy.service, watch.deploy.environment),
             cool_down_s=self.cool_down_s,
             migration=watch.deploy.migration,
+            slowed=any(action.kind is ActionKind.PAUSE for action in earlier[-1:]),
+            promoting=any(action.state in PENDING for action in earlier),
+            mismatch=mismatch(watch, history),
         )
 
     # --- verify, hold -------------------------------------------------------------------------------------
@@ -253,7 +265,7 @@ def observation(watch: Watch, looks: Sequence[StoredLook]) -> Observation:
         samples={(name, look.interval): cells for look in looks for name, cells in look.cells.items()},
         facts={look.interval: look.facts for look in looks},
         looks=max((look.interval for look in looks), default=-1) + 1,
-        share=watch.deploy.share,
+        share=watch.share,
         candidate_expected=len(watch.deploy.instances.get("candidate", ())) or None,
     )
 
@@ -283,7 +295,7 @@ def next_due(watch: Watch, now: float) -> float:
 
 def _requests(watch: Watch, now: float, wants_past: bool) -> list[LookRequest]:
     """The closed intervals nobody has fetched yet, and where wanted those before the deploy."""
-    last = int((now - watch.plan.settle_s - watch.deploy.deployed_at) // watch.plan.step_s)
+    last = int((now - watch.plan.settle_s - watch.live_at) // watch.plan.step_s)
     wanted = list(range(watch.looks, min(last, watch.looks + MAX_LOOKS_PER_TICK)))
     if watch.state is State.WATCHING:
         wanted = [i for i in wanted if i < watch.plan.judge.planned_looks]

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from analysis.outcome import SUSPICION
 from analysis.result import Reason, Verdict, VerdictKind
-from watchdog.model import Decision, DecisionKind, HoldReason, Mode, Watch
+from watchdog.model import Decision, DecisionKind, HoldReason, LowTraffic, Mode, Watch
 
 _MODE_HOLDS: dict[Mode, tuple[HoldReason, str]] = {
     Mode.OBSERVE: (HoldReason.MODE_OBSERVE, "mode is observe: it would have been rolled back"),
@@ -20,6 +21,9 @@ class Brakes:
     last_rollback_at: float | None = None  # of this service and environment
     cool_down_s: float = 3600.0
     migration: str = "none"
+    slowed: bool = False  # the roll-out was paused, and has not been let go on
+    promoting: bool = False  # a promotion is on its way
+    mismatch: str = ""  # the share of the traffic that the candidate really gets, where it is another than asked for
 
 
 def decide(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Decision:
@@ -34,11 +38,50 @@ def decide(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Decisi
         )
     if verdict.reason is Reason.SHARED_CAUSE:
         return _hold(HoldReason.SHARED_CAUSE, "both versions got worse; going back may not help, a human decides")
+    if brakes.mismatch:
+        return _hold(HoldReason.SHARE_MISMATCH, brakes.mismatch)
+    slower = _pace(watch, verdict, brakes)
+    if slower is not None:
+        return slower
+    if watch.next_share is not None:
+        return _step(watch, verdict, brakes, now)
     if watch.looks < watch.plan.judge.planned_looks:
         return Decision(kind=DecisionKind.WAIT, why="the watch goes on")
     if verdict.kind is VerdictKind.HEALTHY:
         return Decision(kind=DecisionKind.PASS, why="the watch is over and nothing got worse")
     return Decision(kind=DecisionKind.CONCLUDE, why="the watch is over and nobody can tell")
+
+
+def _pace(watch: Watch, verdict: Verdict, brakes: Brakes) -> Decision | None:
+    """A roll-out is paused at the first suspicion, and goes on when that is gone."""
+    if watch.plan.pause_hook is None or watch.mode is not Mode.AUTO or brakes.paused is not None:
+        return None
+    suspicion = verdict.log_evidence / verdict.log_threshold
+    if not brakes.slowed and suspicion >= SUSPICION:
+        return Decision(kind=DecisionKind.PAUSE, why="suspicious: the roll-out stops until it is clear")
+    if brakes.slowed and suspicion <= SUSPICION / 2:
+        return Decision(kind=DecisionKind.RESUME, why="the suspicion is gone: the roll-out goes on")
+    return None
+
+
+def _step(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Decision:
+    """A deploy that grows step by step: the next share, more time at this one, or the end before all were taken."""
+    steps, share = watch.plan.steps, watch.next_share
+    if steps is None or share is None or brakes.promoting:
+        return Decision(kind=DecisionKind.WAIT, why="a promotion is on its way")
+    baked_s = now - (watch.step_at if watch.step_at is not None else watch.live_at)
+    may = watch.mode is Mode.AUTO and brakes.paused is None and baked_s >= steps.bake_s
+    if may and verdict.kind is VerdictKind.HEALTHY:
+        return Decision(kind=DecisionKind.PROMOTE, why=f"going on to {100 * share:g} %")
+    calm = verdict.reason is Reason.LOW_TRAFFIC and verdict.log_evidence <= SUSPICION * verdict.log_threshold
+    if may and calm and steps.low_traffic is LowTraffic.ADVANCE and share <= steps.max_step:
+        return Decision(
+            kind=DecisionKind.PROMOTE, why=f"too little traffic to tell; going on to {100 * share:g} % as configured"
+        )
+    if watch.looks < watch.plan.judge.planned_looks:
+        return Decision(kind=DecisionKind.WAIT, why="the watch goes on")
+    why = f"the watch is over at {100 * (watch.share or 0):g} %, before all steps were taken"
+    return Decision(kind=DecisionKind.CONCLUDE, why=why)
 
 
 def roll_back_or_hold(watch: Watch, brakes: Brakes, now: float) -> Decision:

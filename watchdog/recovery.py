@@ -60,7 +60,7 @@ def _recovered_words(watch: Watch, applied_at: float) -> str:
     degraded_at = watch.degraded_at if watch.degraded_at is not None else applied_at
     return (
         f"back on {deploy.previous_version}, seen by the metrics; noticed "
-        f"{degraded_at - deploy.deployed_at:.0f} s after the deploy, "
+        f"{degraded_at - watch.live_at:.0f} s after the deploy, "
         f"undone {max(applied_at - degraded_at, 0):.1f} s later"
     )
 
@@ -106,7 +106,7 @@ def _ended(
 
 def _radius_words(watch: Watch) -> str:
     if watch.reason == Reason.CANDIDATE_ABSENT.value:
-        if watch.deploy.share is None or watch.exposed_requests == 0:
+        if watch.share is None or watch.exposed_requests == 0:
             return f"how many requests were sent to {watch.deploy.version} is not known"
         return (
             f"about {count(watch.exposed_requests)} of {count(watch.total_requests)} requests were sent to it in vain"

@@ -15,6 +15,7 @@ from watchdog.model import (
     State,
     Watch,
 )
+from watchdog.rollout import FORWARD, advance
 from watchdog.telling import ending, message, title
 
 RETRY_DELAYS_S = (1.0, 5.0, 20.0)
@@ -45,6 +46,8 @@ def settlement(watch: Watch, action: Action, outcome: Outcome, now: float) -> Ch
         fields["next_at"] = now + (delay if outcome.state is ActionState.RETRY_WAIT else 0.0)
     else:
         fields["finished_at"] = now
+    if action.kind in FORWARD:
+        return _forward_settled(watch, action, outcome, fields, now)
     to_state = _WATCH_STATE[outcome.state] if action.kind is ActionKind.ROLLBACK else None
     moved = replace(watch, state=to_state) if to_state is not None else watch
     sentence = f"{title(watch)}: {action.kind.value} to {action.to_version}: {outcome.why}"
@@ -55,18 +58,7 @@ def settlement(watch: Watch, action: Action, outcome: Outcome, now: float) -> Ch
         to_state=to_state,
         fields={"sentence": sentence, "next_look_at": now},
         action=ActionUpdate(id=action.id, expect=frozenset({action.state}), to=outcome.state, fields=fields),
-        audit=(
-            AuditEntry(
-                at=now,
-                watch_id=watch.id,
-                actor="daemon",
-                event=f"action.{outcome.state.value.lower()}",
-                before=action.state.value,
-                after=outcome.state.value,
-                why=outcome.why,
-                details={"action": action.id, "attempt": action.attempt, "fence": action.fence},
-            ),
-        ),
+        audit=(_entry(action, outcome, now),),
         messages=(
             ending(moved, to_state, outcome.why)
             if to_state in (State.FAILED, State.NOT_NEEDED)
@@ -81,16 +73,44 @@ def settlement(watch: Watch, action: Action, outcome: Outcome, now: float) -> Ch
     )
 
 
-def held_by_the_brake(watch: Watch, action: Action, paused: str, now: float) -> Change:
-    """An intent that the kill switch found before anybody claimed it: held aloud, so that it cannot go stale."""
-    why = f"rollbacks are paused ({paused}); it goes on only when somebody approves it"
+def _forward_settled(watch: Watch, action: Action, outcome: Outcome, fields: dict[str, object], now: float) -> Change:
+    """A smoke test, switch or promotion: the watch takes its next step, holds, or goes on as before."""
+    found = advance(watch, action, outcome.state, outcome.why, now)
+    return Change(
+        watch_id=watch.id,
+        at=now,
+        expect_state=watch.state,
+        to_state=found.to_state,
+        fields=found.fields or {},
+        new_action=found.new_action,
+        action=ActionUpdate(id=action.id, expect=frozenset({action.state}), to=outcome.state, fields=fields),
+        audit=(_entry(action, outcome, now),),
+        messages=found.messages,
+    )
+
+
+def _entry(action: Action, outcome: Outcome, now: float) -> AuditEntry:
+    return AuditEntry(
+        at=now,
+        watch_id=action.watch_id,
+        actor="daemon",
+        event=f"action.{outcome.state.value.lower()}",
+        before=action.state.value,
+        after=outcome.state.value,
+        why=f"{action.kind.value}: {outcome.why}" if action.kind in FORWARD else outcome.why,
+        details={"action": action.id, "attempt": action.attempt, "fence": action.fence},
+    )
+
+
+def held(watch: Watch, action: Action, reason: HoldReason, why: str, now: float) -> Change:
+    """A rollback that may not go ahead, found before anybody claimed it: held aloud, so that it cannot go stale."""
     sentence = f"{title(watch)}: {why}"
     return Change(
         watch_id=watch.id,
         at=now,
         expect_state=State.INTENT,
         to_state=State.HELD,
-        fields={"sentence": sentence, "hold": HoldReason.KILL_SWITCH, "hold_until": now + watch.plan.hold_s},
+        fields={"sentence": sentence, "hold": reason, "hold_until": now + watch.plan.hold_s},
         action=ActionUpdate(id=action.id, expect=frozenset({ActionState.INTENT}), to=ActionState.HELD),
         audit=(
             AuditEntry(

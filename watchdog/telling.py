@@ -23,9 +23,9 @@ def title(watch: Watch) -> str:
     """`checkout v42`, with the traffic share where one is known."""
     deploy = watch.deploy
     name = f"{deploy.service} {deploy.version}"
-    if deploy.share is None:
+    if watch.share is None:
         return name
-    return f"{name} ({deploy.strategy.value.replace('_', '-')} {deploy.share * 100:g} %)"
+    return f"{name} ({deploy.strategy.value.replace('_', '-')} {watch.share * 100:g} %)"
 
 
 def look_sentence(watch: Watch, said: str, *, next_look_s: float | None) -> str:
@@ -84,7 +84,7 @@ def watch_facts(watch: Watch) -> dict[str, Any]:
             "total_requests": round(watch.total_requests),
         }
     if watch.degraded_at is not None:
-        facts["time_to_detect_s"] = round(watch.degraded_at - deploy.deployed_at, 1)
+        facts["time_to_detect_s"] = round(watch.degraded_at - watch.live_at, 1)
         if watch.recovered_at is not None:
             facts["time_to_recover_s"] = round(watch.recovered_at - watch.degraded_at, 1)
     return facts

@@ -1,11 +1,11 @@
 """The turns of the road as values: what a verdict and its decision change, in one transaction. Pure."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
 from analysis.result import Reason, Verdict
 from watchdog.blast_radius import radius_fields
+from watchdog.intended import pace, promotion, rollback_action
 from watchdog.model import (
     Action,
     ActionKind,
@@ -26,6 +26,7 @@ from watchdog.model import (
 from watchdog.telling import ending, look_sentence, message, title
 
 _ENDS = {DecisionKind.PASS: State.PASSED, DecisionKind.CONCLUDE: State.INCONCLUSIVE}
+_PACES = {DecisionKind.PAUSE: ActionKind.PAUSE, DecisionKind.RESUME: ActionKind.RESUME}
 _QUIET_HOLDS = {HoldReason.MODE_OBSERVE: Severity.INFO, HoldReason.MODE_NOTIFY: Severity.WARNING}
 
 
@@ -36,8 +37,13 @@ def look_recorded(
     verdict: Verdict,
     decision: Decision,
     now: float,
+    *,
+    earlier: Sequence[Action] = (),
 ) -> Change:
-    """Everything one look changes. `watch` already counts the fresh looks; `history` contains them."""
+    """Everything one look changes. `watch` already counts the fresh looks; `history` contains them.
+
+    earlier: the promotions, pauses and resumptions of this watch so far, oldest first.
+    """
     to_state = _next_state(decision)
     next_look_s = watch.plan.step_s if to_state is None else None
     told = verdict.sentence if to_state is None else f"{verdict.sentence}; {decision.why}"
@@ -63,7 +69,7 @@ def look_recorded(
         fields=fields,
         looks=tuple(fresh),
         verdict=verdict if to_state is not None else _without_paths(verdict),
-        new_action=_intended(watch, decision, now),
+        new_action=_intended(watch, decision, verdict, earlier, now),
         audit=_audit(watch, decision, to_state, verdict, now),
         messages=(*_source_messages(watch, verdict), *_turn_messages(told_watch, decision, to_state, verdict)),
     )
@@ -102,27 +108,6 @@ def superseded(watch: Watch, by: str, intended: Action | None, now: float) -> Ch
     )
 
 
-def rollback_action(watch: Watch, state: ActionState, now: float, *, generation: int | None = None) -> Action | None:
-    """The rollback of a watch, with an id that every later attempt shares. None: no hook or nowhere to go."""
-    generation = watch.generation if generation is None else generation
-    if watch.plan.rollback_hook is None or watch.deploy.previous_version is None:
-        return None
-    seed = f"{watch.id}|{ActionKind.ROLLBACK.value}|{generation}"
-    return Action(
-        id=hashlib.sha256(seed.encode()).hexdigest()[:32],
-        watch_id=watch.id,
-        kind=ActionKind.ROLLBACK,
-        state=state,
-        hook=watch.plan.rollback_hook,
-        service=watch.deploy.service,
-        environment=watch.deploy.environment,
-        from_version=watch.deploy.version,
-        to_version=watch.deploy.previous_version,
-        created_at=now,
-        next_at=now,
-    )
-
-
 def _without_paths(verdict: Verdict) -> Verdict:
     """A verdict on the way is stored without its evidence paths: they recompute, and would grow with the square."""
     return replace(verdict, evidence=tuple(replace(evidence, path=()) for evidence in verdict.evidence))
@@ -136,7 +121,13 @@ def _next_state(decision: Decision) -> State | None:
     return _ENDS.get(decision.kind)
 
 
-def _intended(watch: Watch, decision: Decision, now: float) -> Action | None:
+def _intended(
+    watch: Watch, decision: Decision, verdict: Verdict, earlier: Sequence[Action], now: float
+) -> Action | None:
+    if decision.kind is DecisionKind.PROMOTE:
+        return promotion(watch, verdict, earlier, now)
+    if decision.kind in _PACES:
+        return pace(watch, _PACES[decision.kind], len(earlier), now)
     if decision.kind is DecisionKind.ROLL_BACK:
         return rollback_action(watch, ActionState.INTENT, now)
     if decision.kind is DecisionKind.HOLD:
@@ -169,9 +160,9 @@ def _entry(watch: Watch, event: str, to_state: State, why: str, now: float) -> A
 def _audit(
     watch: Watch, decision: Decision, to_state: State | None, verdict: Verdict, now: float
 ) -> tuple[AuditEntry, ...]:
-    if to_state is None:
+    if to_state is None and decision.kind is DecisionKind.WAIT:
         return ()
-    entry = _entry(watch, f"decision.{decision.kind.value.lower()}", to_state, decision.why, now)
+    entry = _entry(watch, f"decision.{decision.kind.value.lower()}", to_state or watch.state, decision.why, now)
     details = {"sentence": verdict.sentence, "look": verdict.look, "log_evidence": verdict.log_evidence}
     return (replace(entry, details=details),)
 

@@ -9,6 +9,7 @@ import pytest
 from tests.fakes import FakeClock, FakeHook
 from tests.samples import a_watch
 from watchdog.action import CLAIM_FRESH_S, GRACE_S, ActionEdge
+from watchdog.intended import rollback_action
 from watchdog.ledger import open_ledger
 from watchdog.model import (
     Action,
@@ -22,7 +23,6 @@ from watchdog.model import (
 from watchdog.operator_desk import OperatorDesk
 from watchdog.ports import HookCall, HookOutcome, Ledger
 from watchdog.telling import message
-from watchdog.turns import rollback_action
 
 
 class Crash(BaseException):

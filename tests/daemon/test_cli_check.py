@@ -153,10 +153,22 @@ def test_a_metric_without_samples_is_a_warning(check: Check) -> None:
             "changes nothing",
         ),
         (
-            {'source = "pages"': 'source = "pages"\nstrategy = "rolling"'},
-            "problem",
-            "services.shop.strategy",
-            "cannot be watched yet",
+            {
+                'source = "pages"': 'source = "pages"\nmode = "approve"\nrollback_hook = "back"\n'
+                'steps = { shares = [0.1, 1.0], bake_s = 1.0, promote_hook = "back" }'
+            },
+            "warning",
+            "services.shop.steps",
+            "nothing grows by itself",
+        ),
+        (
+            {
+                'source = "pages"': 'source = "pages"\nstrategy = "direct"\n'
+                'steps = { shares = [0.1, 1.0], bake_s = 1.0, promote_hook = "back" }'
+            },
+            "warning",
+            "services.shop.steps",
+            "direct",
         ),
         ({'[sinks.log]\nkind = "log"': ""}, "warning", "services.shop.sinks", "nobody is told"),
         (

@@ -13,7 +13,16 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from watchdog.app import adapter_options, load_config
-from watchdog.config import AuthConfig, Config, DaemonConfig, JudgeConfig, MetricConfig, PolicyConfig, ServiceConfig
+from watchdog.config import (
+    AuthConfig,
+    Config,
+    DaemonConfig,
+    JudgeConfig,
+    MetricConfig,
+    PolicyConfig,
+    ServiceConfig,
+    StepsConfig,
+)
 from watchdog.config.secrets import names_a_secret
 from watchdog.config.tables import TokenConfig
 from watchdog.model import Mode
@@ -27,6 +36,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "policy": PolicyConfig,
     "services.shop": ServiceConfig,
     "services.shop.metrics": MetricConfig,
+    "services.shop.steps": StepsConfig,
 }
 _HEADER = re.compile(r"^(?:# )?\[\[?([a-z_.]+)\]\]?\s*(?:#.*)?$")
 _PAIR = re.compile(r"^(?:# )?([a-z_]+) = (.*)$")

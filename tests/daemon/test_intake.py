@@ -113,7 +113,6 @@ def test_the_previous_version_is_remembered(intake: Intake) -> None:
         ({"previous_version": "v2"}, "nothing was deployed"),
         ({"deployed_at": DEPLOYED_AT + 61}, "future"),
         ({"deployed_at": DEPLOYED_AT - 3601}, "past"),
-        ({"strategy": "rolling"}, "rolling"),
     ],
 )
 def test_an_event_that_cannot_be_watched_is_refused_with_the_reason(
@@ -169,9 +168,9 @@ def test_our_own_way_back_is_watched_but_never_rolled_back(intake: Intake, ledge
 
 def _roll_back(ledger: Ledger, deploy_id: str, clock: FakeClock) -> None:
     """Walk a watch to ROLLED_BACK by the ledger's own rules."""
+    from watchdog.intended import rollback_action
     from watchdog.model import ActionState, ActionUpdate, AuditEntry, Change, MessageKind, Severity
     from watchdog.telling import message
-    from watchdog.turns import rollback_action
 
     watch = ledger.watch(deploy_id)
     assert watch is not None

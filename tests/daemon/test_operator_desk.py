@@ -9,12 +9,12 @@ import pytest
 from tests.fakes import FakeClock
 from tests.samples import DEPLOYED_AT, a_watch
 from watchdog.errors import NotFoundError, RefusedError
+from watchdog.intended import rollback_action
 from watchdog.ledger import open_ledger
 from watchdog.model import ActionState, AuditEntry, Change, HoldReason, MessageKind, Severity, State, Watch
 from watchdog.operator_desk import OperatorDesk
 from watchdog.ports import Ledger
 from watchdog.telling import message
-from watchdog.turns import rollback_action
 
 
 @pytest.fixture

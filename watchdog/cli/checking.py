@@ -10,9 +10,9 @@ from analysis.result import Arm, SourceStatus
 from watchdog.app import Parts, load_config, parts_of
 from watchdog.config import Config, ServiceConfig
 from watchdog.errors import ConfigError, Problem, WatchdogError
+from watchdog.intake import STEPPED
 from watchdog.model import Mode, Strategy
 from watchdog.ports import ArmWindow, Clock, LookAnswer, LookRequest, Source
-from watchdog.strategies import STRATEGIES
 
 _LONGEST_WARM_UP_S = 5.0  # a source that scrapes by itself needs two of its rounds first
 _ROUNDS = 3
@@ -82,18 +82,30 @@ def service_findings(config: Config) -> Iterator[Finding]:
             "problem", "services", "none is configured, nothing would be watched", "add a table [services.<name>]"
         )
     for name, service in config.services.items():
-        if service.strategy not in STRATEGIES:
-            known = ", ".join(sorted(STRATEGIES))
-            yield Finding(
-                "problem",
-                f"services.{name}.strategy",
-                f"{service.strategy.value!r} cannot be watched yet",
-                f"set one of: {known}",
-            )
+        yield from _strategy_findings(f"services.{name}", service)
         yield from _mode_findings(f"services.{name}", service, config, placebo_rate=config.judge_for(name).placebo_rate)
         told = tuple(config.sinks) if service.sinks is None else service.sinks
         if not told:
             yield Finding("warning", f"services.{name}.sinks", "nobody is told anything", "add a table [sinks.<name>]")
+
+
+def _strategy_findings(about: str, service: ServiceConfig) -> Iterator[Finding]:
+    """Say which keys mean nothing for the service's strategy; a deploy may still name another one."""
+    only = {
+        "steps": STEPPED,
+        "smoke_hook": {Strategy.BLUE_GREEN},
+        "switch_hook": {Strategy.BLUE_GREEN},
+        "pause_hook": {Strategy.ROLLING},
+    }
+    for key, strategies in only.items():
+        if getattr(service, key) is not None and service.strategy not in strategies:
+            which = " and ".join(sorted(s.value for s in strategies))
+            said = f"means nothing for strategy {service.strategy.value}; it is for {which}"
+            yield Finding("warning", f"{about}.{key}", said, "take it out, or let the deploys name that strategy")
+    if service.steps is not None and service.strategy in STEPPED and service.mode is not Mode.AUTO:
+        yield Finding(
+            "warning", f"{about}.steps", f"in mode {service.mode.value} nothing grows by itself", 'set mode = "auto"'
+        )
 
 
 def _mode_findings(

@@ -46,7 +46,7 @@ def trigger(
     previous_version: Annotated[str | None, typer.Option(help="What it replaces. Default: the last one known.")] = None,
     environment: Annotated[str | None, typer.Option(help="Default: the service's own.")] = None,
     strategy: Annotated[
-        str | None, typer.Option(help="canary or direct; others are refused as yet. Default: the service's own.")
+        str | None, typer.Option(help="canary, flag, rolling, blue_green or direct. Default: the service's own.")
     ] = None,
     share: Annotated[float | None, typer.Option(help="Traffic share of the new version, 0 to 1.")] = None,
     deploy_id: Annotated[

@@ -3,7 +3,7 @@
 from watchdog.config.loader import AdapterOptions, load
 from watchdog.config.metrics import MetricConfig
 from watchdog.config.secrets import read_secret
-from watchdog.config.service import ServiceConfig
+from watchdog.config.service import ServiceConfig, StepsConfig
 from watchdog.config.tables import (
     AdapterConfig,
     AuthConfig,
@@ -28,6 +28,7 @@ __all__ = [
     "PolicyConfig",
     "Scope",
     "ServiceConfig",
+    "StepsConfig",
     "TokenConfig",
     "config_digest",
     "load",

@@ -5,7 +5,45 @@ from pydantic import Field
 from watchdog.config.metrics import Label, MetricConfig
 from watchdog.config.section import Flag, Mistake, Name, Number, Seconds, SecondsOrZero, Section
 from watchdog.config.tables import JudgeOverrides
-from watchdog.model import Metric, Mode, Strategy
+from watchdog.model import LowTraffic, Metric, Mode, Steps, Strategy
+
+
+class StepsConfig(Section):
+    """How a canary or a flag grows by itself while nothing is wrong."""
+
+    shares: tuple[Number, ...] = Field(min_length=2, max_length=50, description="shares of the traffic, rising to 1")
+    bake_s: Seconds = Field(120.0, description="least seconds at each share")
+    promote_hook: Name = Field(description="name of a hook below [hooks]; it sets the share in PARAM_SHARE")
+    low_traffic: LowTraffic = Field(LowTraffic.WAIT, description="wait or advance, where nobody can tell after bake_s")
+    max_step: Number = Field(0.25, gt=0, le=1, description="largest share that is reached without being able to tell")
+
+    def mistakes(self) -> list[Mistake]:
+        found = []
+        for index, (share, before) in enumerate(zip(self.shares, (0.0, *self.shares), strict=False)):
+            if not before < share <= 1:
+                found.append(
+                    Mistake(
+                        ("shares", index), f"expected more than {before:g} and at most 1 (all traffic), got {share:g}"
+                    )
+                )
+        if not found and self.shares[-1] != 1:
+            found.append(
+                Mistake(
+                    ("shares", len(self.shares) - 1), f"expected 1 (all traffic) at the end, got {self.shares[-1]:g}"
+                )
+            )
+        return found
+
+    def steps(self, begun: float | None) -> Steps:
+        """The steps of one deploy, which begins with the share it has already, or with the first one."""
+        first = begun if begun is not None else self.shares[0]
+        return Steps(
+            shares=(first, *(share for share in self.shares if share > first)),
+            bake_s=self.bake_s,
+            hook=self.promote_hook,
+            low_traffic=self.low_traffic,
+            max_step=self.max_step,
+        )
 
 
 class ServiceConfig(Section):
@@ -13,9 +51,13 @@ class ServiceConfig(Section):
 
     environment: Name = Field("production", description="environment of deploys that do not name one")
     mode: Mode = Field(Mode.OBSERVE, description="observe, notify, approve or auto: how far the watchdog may go")
-    strategy: Strategy = Field(Strategy.CANARY, description="canary or direct; others are refused as yet")
+    strategy: Strategy = Field(Strategy.CANARY, description="direct, rolling, blue_green, canary or flag")
     source: str = Field(min_length=1, description="name of a source below [sources]")
     rollback_hook: str | None = Field(None, description="name of a hook below [hooks]")
+    smoke_hook: str | None = Field(None, description="blue_green: hook that tests a version before it gets traffic")
+    switch_hook: str | None = Field(None, description="blue_green: hook that gives a version all traffic")
+    pause_hook: str | None = Field(None, description="rolling: hook that stops the roll-out at the first suspicion")
+    steps: StepsConfig | None = Field(None, description="canary and flag: how the share grows by itself")
     sinks: tuple[str, ...] | None = Field(None, description="names of sinks below [sinks]; default: all of them")
     version_label: Label = Field("version", description="label that tells old and new series apart")
     selector: dict[Label, str] = Field(default_factory=dict, description="label values every series must have")
@@ -38,6 +80,15 @@ class ServiceConfig(Section):
             found.append(Mistake(("look_s",), f"expected at most watch_s = {self.watch_s:g}, got {self.look_s:g}"))
         if self.mode is Mode.AUTO and self.rollback_hook is None:
             found.append(Mistake(("rollback_hook",), "is missing; mode 'auto' needs a hook to roll back with"))
+        if self.smoke_hook is not None and self.switch_hook is None:
+            found.append(
+                Mistake(("switch_hook",), "is missing; a smoke test comes before a switch that the watchdog makes")
+            )
+        if self.steps is not None and self.steps.bake_s * (len(self.steps.shares) - 1) > self.watch_s:
+            least = self.steps.bake_s * (len(self.steps.shares) - 1)
+            found.append(
+                Mistake(("watch_s",), f"{self.watch_s:g} is too short for the steps: they take at least {least:g} s")
+            )
         if not self.metric_tables:
             found.append(Mistake(("metrics",), "is missing; expected at least one [[services.<name>.metrics]] table"))
         names = [table.name for table in self.metric_tables]

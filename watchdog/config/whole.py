@@ -53,8 +53,12 @@ class Config(Section):
 
     def _unknown_names(self, service: ServiceConfig) -> Iterator[Mistake]:
         yield from _named(("source",), service.source, "sources", self.sources)
-        if service.rollback_hook is not None:
-            yield from _named(("rollback_hook",), service.rollback_hook, "hooks", self.hooks)
+        for key in ("rollback_hook", "smoke_hook", "switch_hook", "pause_hook"):
+            hook = getattr(service, key)
+            if hook is not None:
+                yield from _named((key,), hook, "hooks", self.hooks)
+        if service.steps is not None:
+            yield from _named(("steps", "promote_hook"), service.steps.promote_hook, "hooks", self.hooks)
         for index, sink in enumerate(service.sinks or ()):
             yield from _named(("sinks", index), sink, "sinks", self.sinks)
 

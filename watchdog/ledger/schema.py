@@ -15,8 +15,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import DDL
 
-HEAD = "0001"  # the newest migration; a test holds it equal to alembic's head
-KNOWN = frozenset({"0001"})  # every revision this code can migrate from
+HEAD = "0002"  # the newest migration; a test holds it equal to alembic's head
+KNOWN = frozenset({"0001", "0002"})  # every revision this code can migrate from
 
 metadata = MetaData(
     naming_convention={
@@ -93,6 +93,9 @@ watches = Table(
     _number("exposed_requests"),
     _number("affected_requests"),
     _number("total_requests"),
+    Column("step", Integer, nullable=False, server_default="0"),
+    Column("step_at", Double),
+    Column("switched_at", Double),
     Index("ix_watches_due", "state", "next_look_at"),
     Index("ix_watches_service", "service", "environment", "created_at"),
     Index("ix_watches_created_at", "created_at"),

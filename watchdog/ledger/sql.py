@@ -31,11 +31,13 @@ class SqlLedger:
 
     # --- watches -----------------------------------------------------------------------------------------
 
-    def record_deploy(self, watch: Watch, messages: Sequence[Message], audit: Sequence[AuditEntry]) -> Recorded:
-        """Store a new deploy with its watch; SAME or CONFLICT where the id is known."""
+    def record_deploy(
+        self, watch: Watch, messages: Sequence[Message], audit: Sequence[AuditEntry], action: Action | None = None
+    ) -> Recorded:
+        """Store a new deploy with its watch and its first intended action; SAME or CONFLICT where the id is known."""
         sinks = self._sinks_for(watch.deploy.service)
         with self._database.write() as connection:
-            recorded = commit.record(connection, watch, messages, audit, sinks)
+            recorded = commit.record(connection, watch, messages, audit, sinks, action)
             self._failpoint("ledger-record-before-commit")
         return recorded
 

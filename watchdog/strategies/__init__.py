@@ -6,8 +6,11 @@ from typing import ClassVar, Protocol
 from analysis.result import Design
 from watchdog.model import Strategy, Watch
 from watchdog.ports import ArmWindow
+from watchdog.strategies.blue_green import BlueGreen
 from watchdog.strategies.canary import Canary
 from watchdog.strategies.direct import Direct
+from watchdog.strategies.flag import Flag
+from watchdog.strategies.rolling import Rolling
 
 
 class StrategyRules(Protocol):
@@ -22,4 +25,7 @@ class StrategyRules(Protocol):
 STRATEGIES: Mapping[Strategy, StrategyRules] = {
     Strategy.CANARY: Canary(),
     Strategy.DIRECT: Direct(),
+    Strategy.BLUE_GREEN: BlueGreen(),
+    Strategy.FLAG: Flag(),
+    Strategy.ROLLING: Rolling(),
 }

@@ -8,8 +8,8 @@ from watchdog.ports import ArmWindow
 
 
 def interval_bounds(watch: Watch, interval: int) -> tuple[float, float]:
-    """Start and end of an interval, in Unix seconds; interval 0 begins with the deploy."""
-    start = watch.deploy.deployed_at + interval * watch.plan.step_s
+    """Start and end of an interval, in Unix seconds; interval 0 begins when the new version takes traffic."""
+    start = watch.live_at + interval * watch.plan.step_s
     return start, start + watch.plan.step_s
 
 

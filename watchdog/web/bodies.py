@@ -32,6 +32,8 @@ _EXAMPLE_WATCH: dict[str, JsonValue] = {
     "total_requests": 4120,
     "next_look_at": 1767225620.0,
     "looks": 1,
+    "share": 0.1,
+    "steps": None,
 }
 
 
@@ -85,6 +87,8 @@ class SummaryBody(Body):
     total_requests: int
     next_look_at: float
     looks: int
+    share: float | None = Field(description="The new version's share of the traffic as asked for, 0 to 1.")
+    steps: list[float] | None = Field(description="The shares it goes through, where it grows by itself.")
 
 
 class TimelineEntry(Body):

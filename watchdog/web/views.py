@@ -38,13 +38,15 @@ def watch_summary(watch: Watch) -> dict[str, Any]:
             "received_at": deploy.received_at,
             "degraded_at": watch.degraded_at,
             "recovered_at": watch.recovered_at,
-            "time_to_detect_s": _between(deploy.deployed_at, watch.degraded_at),
+            "time_to_detect_s": _between(watch.live_at, watch.degraded_at),
             "time_to_recover_s": _between(watch.degraded_at, watch.recovered_at),
             "exposed_requests": _count(watch.exposed_requests),
             "affected_requests": _count(watch.affected_requests),
             "total_requests": _count(watch.total_requests),
             "next_look_at": watch.next_look_at,
             "looks": watch.looks,
+            "share": watch.share,
+            "steps": list(watch.plan.steps.shares) if watch.plan.steps is not None else None,
         }
     )
 

@@ -2,138 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from analysis.prepare import Cells, LookFacts
 from analysis.result import Design, JudgeSettings, MetricSpec, Verdict
+from watchdog.model.words import (
+    ActionKind,
+    ActionState,
+    DecisionKind,
+    HoldReason,
+    LowTraffic,
+    MessageKind,
+    Mode,
+    Severity,
+    State,
+    Strategy,
+)
 from watchdog.selector import Selector
-
-
-class Strategy(StrEnum):
-    DIRECT = "direct"
-    ROLLING = "rolling"
-    BLUE_GREEN = "blue_green"
-    CANARY = "canary"
-    FLAG = "flag"
-
-
-class Mode(StrEnum):
-    """How far the watchdog may go for a service, in rising order of trust."""
-
-    OBSERVE = "observe"
-    NOTIFY = "notify"
-    APPROVE = "approve"
-    AUTO = "auto"
-
-
-class State(StrEnum):
-    """Where a watch stands. Persisted; every transition is audited."""
-
-    SMOKE = "SMOKE"
-    SMOKE_FAILED = "SMOKE_FAILED"
-    WATCHING = "WATCHING"
-    PASSED = "PASSED"
-    INCONCLUSIVE = "INCONCLUSIVE"
-    SUPERSEDED = "SUPERSEDED"
-    CANCELLED = "CANCELLED"
-    INTENT = "INTENT"
-    HELD = "HELD"
-    NOT_NEEDED = "NOT_NEEDED"
-    RUNNING = "RUNNING"
-    RETRY_WAIT = "RETRY_WAIT"
-    FAILED = "FAILED"
-    UNKNOWN = "UNKNOWN"
-    VERIFYING = "VERIFYING"
-    ROLLED_BACK = "ROLLED_BACK"
-    NOT_RECOVERED = "NOT_RECOVERED"
-
-    @property
-    def outcome(self) -> str:
-        """The word `wait`, `--json` and the API use."""
-        return self.value.lower()
-
-
-TRANSITIONS: dict[State, frozenset[State]] = {
-    State.SMOKE: frozenset({State.WATCHING, State.SMOKE_FAILED}),
-    State.WATCHING: frozenset(
-        {State.PASSED, State.INCONCLUSIVE, State.SUPERSEDED, State.CANCELLED, State.INTENT, State.HELD}
-    ),
-    State.INTENT: frozenset({State.HELD, State.NOT_NEEDED, State.RUNNING, State.CANCELLED, State.SUPERSEDED}),
-    State.HELD: frozenset({State.INTENT, State.WATCHING, State.CANCELLED, State.SUPERSEDED}),
-    State.RUNNING: frozenset({State.VERIFYING, State.RETRY_WAIT, State.FAILED, State.UNKNOWN}),
-    State.RETRY_WAIT: frozenset({State.RUNNING, State.FAILED}),
-    State.UNKNOWN: frozenset({State.VERIFYING, State.INTENT, State.CANCELLED}),
-    State.VERIFYING: frozenset({State.ROLLED_BACK, State.NOT_RECOVERED}),
-}
-FINAL: frozenset[State] = frozenset(State) - frozenset(TRANSITIONS)
-RESTING: frozenset[State] = FINAL | {State.HELD, State.UNKNOWN}
-
-
-class ActionKind(StrEnum):
-    """The production changes that go over the one fenced edge."""
-
-    ROLLBACK = "rollback"
-    PROMOTE = "promote"
-    SWITCH = "switch"
-    PAUSE = "pause"
-    RESTORE_POINT = "restore_point"
-    MIGRATE_DOWN = "migrate_down"
-
-
-class ActionState(StrEnum):
-    INTENT = "INTENT"  # recorded, nobody has started it
-    HELD = "HELD"  # recorded, waits for a human
-    RUNNING = "RUNNING"  # claimed; its hook may be running
-    RETRY_WAIT = "RETRY_WAIT"  # surely not applied, to be tried again
-    UNKNOWN = "UNKNOWN"  # nobody can tell whether it took effect
-    APPLIED = "APPLIED"
-    NOT_NEEDED = "NOT_NEEDED"  # production had moved on before we touched it
-    FAILED = "FAILED"
-    CANCELLED = "CANCELLED"
-
-
-ACTION_TRANSITIONS: dict[ActionState, frozenset[ActionState]] = {
-    ActionState.INTENT: frozenset(
-        {ActionState.HELD, ActionState.RUNNING, ActionState.NOT_NEEDED, ActionState.CANCELLED}
-    ),
-    ActionState.HELD: frozenset({ActionState.INTENT, ActionState.CANCELLED}),
-    ActionState.RUNNING: frozenset(
-        {
-            ActionState.APPLIED,
-            ActionState.RETRY_WAIT,
-            ActionState.FAILED,
-            ActionState.UNKNOWN,
-        }
-    ),
-    ActionState.RETRY_WAIT: frozenset({ActionState.RUNNING, ActionState.FAILED, ActionState.CANCELLED}),
-    ActionState.UNKNOWN: frozenset({ActionState.APPLIED, ActionState.INTENT, ActionState.CANCELLED}),
-}
-
-
-class DecisionKind(StrEnum):
-    """The policy's word."""
-
-    WAIT = "WAIT"
-    PROMOTE = "PROMOTE"
-    PASS = "PASS"
-    ROLL_BACK = "ROLL_BACK"
-    HOLD = "HOLD"
-    ESCALATE = "ESCALATE"
-    CONCLUDE = "CONCLUDE"  # end INCONCLUSIVE: the watch is over and nobody can tell
-
-
-class HoldReason(StrEnum):
-    MODE_OBSERVE = "MODE_OBSERVE"
-    MODE_NOTIFY = "MODE_NOTIFY"
-    APPROVAL = "APPROVAL"
-    KILL_SWITCH = "KILL_SWITCH"
-    COOL_DOWN = "COOL_DOWN"
-    NO_HOOK = "NO_HOOK"
-    NO_TARGET = "NO_TARGET"
-    MIGRATION = "MIGRATION"
-    SHARED_CAUSE = "SHARED_CAUSE"
-    UNCALIBRATED = "UNCALIBRATED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +61,17 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """How the candidate's share grows. `shares` rise and end with 1; the first is the share the deploy began with."""
+
+    shares: tuple[float, ...]
+    bake_s: float  # least time at each share
+    hook: str  # name in [hooks]; it sets a share
+    low_traffic: LowTraffic = LowTraffic.WAIT
+    max_step: float = 1.0  # largest share that is reached without enough traffic to tell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """How one deploy is watched; frozen when the watch begins, so that every verdict can be recomputed."""
 
@@ -190,6 +86,10 @@ class Plan:
     version_label: str = "version"
     selector_labels: Mapping[str, str] = field(default_factory=dict)  # conditions every series must meet
     rollback_hook: str | None = None  # name in [hooks]
+    steps: Steps | None = None
+    smoke_hook: str | None = None  # asked before the switch, and before a switch back
+    pause_hook: str | None = None  # stops a roll-out at the first suspicion, and lets it go on
+    switch_hook: str | None = None  # puts all traffic on the new version; None: it was there when the event came
     verify_s: float = 60.0  # time allowed for the metrics to recover after a rollback
     hold_s: float = 7200.0  # a HELD older than this expires, loudly
     public_url: str = ""  # where people reach the status pages, for links in messages
@@ -222,6 +122,25 @@ class Watch:
     exposed_requests: float = 0.0
     affected_requests: float = 0.0
     total_requests: float = 0.0
+    step: int = 0  # index into plan.steps.shares
+    step_at: float | None = None  # when the present share took effect; None: with the deploy
+    switched_at: float | None = None  # when our own switch took effect
+
+    @property
+    def live_at(self) -> float:
+        """When the new version began to take traffic: interval 0 begins here."""
+        return self.deploy.deployed_at if self.switched_at is None else self.switched_at
+
+    @property
+    def share(self) -> float | None:
+        """The candidate's share of the traffic as it was asked for."""
+        return self.deploy.share if self.plan.steps is None else self.plan.steps.shares[self.step]
+
+    @property
+    def next_share(self) -> float | None:
+        """The share that comes after the present one; None at the last, and where there are no steps."""
+        shares = self.plan.steps.shares if self.plan.steps is not None else ()
+        return shares[self.step + 1] if self.step + 1 < len(shares) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,24 +166,6 @@ class Action:
     finished_at: float | None = None
     detail: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Severity(StrEnum):
-    INFO = "info"
-    GOOD = "good"
-    WARNING = "warning"
-    PAGE = "page"  # somebody must look now
-
-
-class MessageKind(StrEnum):
-    STARTED = "started"
-    PROGRESS = "progress"
-    SOURCE_DOWN = "source_down"
-    SOURCE_BACK = "source_back"
-    DEGRADED = "degraded"
-    HELD = "held"
-    ACTION = "action"
-    ENDED = "ended"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,93 @@
+"""Intended actions: the way back, the switch, the next step. Each has an id that all its attempts share. Pure."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from analysis.result import Verdict
+from analysis.sentence import seen
+from watchdog.model import Action, ActionKind, ActionState, State, Watch
+
+
+def rollback_action(watch: Watch, state: ActionState, now: float, *, generation: int | None = None) -> Action | None:
+    """The rollback of a watch, with an id that every later attempt shares. None: no hook or nowhere to go."""
+    generation = watch.generation if generation is None else generation
+    if watch.plan.rollback_hook is None or watch.deploy.previous_version is None:
+        return None
+    seed = f"{watch.id}|{ActionKind.ROLLBACK.value}|{generation}"
+    return Action(
+        id=hashlib.sha256(seed.encode()).hexdigest()[:32],
+        watch_id=watch.id,
+        kind=ActionKind.ROLLBACK,
+        state=state,
+        hook=watch.plan.rollback_hook,
+        service=watch.deploy.service,
+        environment=watch.deploy.environment,
+        from_version=watch.deploy.version,
+        to_version=watch.deploy.previous_version,
+        created_at=now,
+        next_at=now,
+    )
+
+
+def before_the_switch(watch: Watch, now: float) -> Action | None:
+    """The first action of a deploy that we switch ourselves: its smoke test, or the switch where there is none."""
+    if watch.state is not State.SMOKE:
+        return None
+    if watch.plan.smoke_hook is not None:
+        return _forward(watch, ActionKind.SMOKE, watch.plan.smoke_hook, now)
+    return switch(watch, now)
+
+
+def promotion(watch: Watch, verdict: Verdict, earlier: Sequence[Action], now: float) -> Action:
+    """The intent to give the candidate its next share. It carries what would have been seen at every step so far."""
+    steps, share = watch.plan.steps, watch.next_share
+    if steps is None or share is None:
+        raise ValueError(f"{watch.id} has no further step")
+    told = [line for action in earlier[-1:] for line in action.params.get("seen", ())]
+    params: dict[str, object] = {
+        "share": share,
+        "percent": round(100 * share, 6),
+        "step": watch.step + 1,
+        "seen": [*told, f"at {percent(watch.share)} {_would_have_seen(watch, verdict)}"],
+    }
+    return replace(_forward(watch, ActionKind.PROMOTE, steps.hook, now, step=watch.step + 1), params=params)
+
+
+def pace(watch: Watch, kind: ActionKind, earlier: int, now: float) -> Action | None:
+    """The intent to pause a roll-out or to let it go on; `earlier`: how often that was intended before."""
+    hook = watch.plan.pause_hook
+    return None if hook is None else _forward(watch, kind, hook, now, step=earlier)
+
+
+def switch(watch: Watch, now: float) -> Action:
+    if watch.plan.switch_hook is None:
+        raise ValueError(f"{watch.id} has no switch of ours")
+    return _forward(watch, ActionKind.SWITCH, watch.plan.switch_hook, now)
+
+
+def percent(share: float | None) -> str:
+    return "an unknown share" if share is None else f"{100 * share:g} %"
+
+
+def _forward(watch: Watch, kind: ActionKind, hook: str, now: float, *, step: int = 0) -> Action:
+    return Action(
+        id=hashlib.sha256(f"{watch.id}|{kind.value}|{step}".encode()).hexdigest()[:32],
+        watch_id=watch.id,
+        kind=kind,
+        state=ActionState.INTENT,
+        hook=hook,
+        service=watch.deploy.service,
+        environment=watch.deploy.environment,
+        from_version=watch.deploy.previous_version or "",
+        to_version=watch.deploy.version,
+        created_at=now,
+        next_at=now,
+    )
+
+
+def _would_have_seen(watch: Watch, verdict: Verdict) -> str:
+    spec = next((m.spec for m in watch.plan.metrics if m.spec.name == verdict.metric), None)
+    found = next((e for e in verdict.evidence if e.metric == verdict.metric), None)
+    words = seen(spec, found) if spec is not None and found is not None else ""
+    return words or "nobody could tell, with too little traffic"

@@ -1,0 +1,96 @@
+"""What the outcome of a smoke test, a switch or a promotion changes: forward, held, or over. Pure."""
+
+from dataclasses import dataclass, replace
+
+from watchdog.intended import percent, rollback_action, switch
+from watchdog.model import (
+    Action,
+    ActionKind,
+    ActionState,
+    HoldReason,
+    Message,
+    MessageKind,
+    Severity,
+    State,
+    Watch,
+)
+from watchdog.telling import ending, message, title
+
+FORWARD = frozenset({ActionKind.SMOKE, ActionKind.SWITCH, ActionKind.PROMOTE})
+STEERING = frozenset({ActionKind.PROMOTE, ActionKind.PAUSE, ActionKind.RESUME})
+PENDING = frozenset({ActionState.INTENT, ActionState.RUNNING, ActionState.RETRY_WAIT})
+GOES_FORWARD_IN = frozenset({State.SMOKE, State.WATCHING})  # in any other state nothing may go forward any more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advance:
+    """What the outcome of a forward action changes beside the action itself."""
+
+    to_state: State | None = None
+    fields: dict[str, object] | None = None
+    new_action: Action | None = None
+    messages: tuple[Message, ...] = ()
+
+
+def advance(watch: Watch, action: Action, state: ActionState, why: str, now: float) -> Advance:
+    """What follows from the outcome of a forward action, for a watch that still goes forward."""
+    if watch.state not in GOES_FORWARD_IN or state in (
+        ActionState.RETRY_WAIT,
+        ActionState.CANCELLED,
+        ActionState.INTENT,
+    ):
+        return Advance()
+    if action.kind is ActionKind.SMOKE:
+        return _smoked(watch, state, why, now)
+    if action.kind is ActionKind.SWITCH:
+        return _switched(watch, state, why, now)
+    return _promoted(watch, action, state, why, now)
+
+
+def _smoked(watch: Watch, state: ActionState, why: str, now: float) -> Advance:
+    if state is ActionState.APPLIED:
+        return Advance(new_action=switch(watch, now))
+    why = f"{watch.deploy.version} failed its smoke test ({why}); the switch was not made"
+    told = ending(watch, State.SMOKE_FAILED, why)
+    return Advance(to_state=State.SMOKE_FAILED, fields={"sentence": told.sentence}, messages=(told,))
+
+
+def _switched(watch: Watch, state: ActionState, why: str, now: float) -> Advance:
+    if state in (ActionState.APPLIED, ActionState.NOT_NEEDED):
+        minutes = watch.plan.watch_s / 60
+        said = f"{title(watch)}: all traffic is on {watch.deploy.version} now; watching for {minutes:.3g} min"
+        told = message(watch, MessageKind.PROGRESS, Severity.INFO, said, state=State.WATCHING, key="switched")
+        first_look = now + watch.plan.step_s + watch.plan.settle_s
+        fields: dict[str, object] = {"switched_at": now, "next_look_at": first_look, "sentence": said}
+        return Advance(to_state=State.WATCHING, fields=fields, messages=(told,))
+    return _hold(watch, HoldReason.SWITCH_FAILED, f"the switch to {watch.deploy.version}: {why}", now)
+
+
+def _promoted(watch: Watch, action: Action, state: ActionState, why: str, now: float) -> Advance:
+    share = float(action.params["share"])
+    if state not in (ActionState.APPLIED, ActionState.NOT_NEEDED):
+        return _hold(watch, HoldReason.PROMOTE_FAILED, f"the promotion to {percent(share)}: {why}", now)
+    fields: dict[str, object] = {"step": int(action.params["step"]), "step_at": now}
+    moved = replace(watch, step=int(action.params["step"]))
+    lines = [str(line) for line in action.params["seen"]]
+    if moved.next_share is None:
+        said = f"promoted step by step, all traffic is on {watch.deploy.version}; {'; '.join(lines)}"
+        fields["sentence"] = f"{title(moved)} passed: {said}"
+        return Advance(to_state=State.PASSED, fields=fields, messages=(ending(moved, State.PASSED, said),))
+    said = f"{title(moved)}: promoted from {percent(watch.share)}; {lines[-1]}"
+    fields["sentence"] = said
+    told = message(moved, MessageKind.PROGRESS, Severity.GOOD, said, key=f"step:{action.params['step']}")
+    return Advance(fields=fields, messages=(told,))
+
+
+def _hold(watch: Watch, reason: HoldReason, why: str, now: float) -> Advance:
+    sentence = f"{title(watch)}: {why}; nothing goes forward until somebody has looked"
+    told = message(
+        watch, MessageKind.HELD, Severity.PAGE, sentence, state=State.HELD, key=f"held:{reason.value}:{now:.0f}"
+    )
+    return Advance(
+        to_state=State.HELD,
+        fields={"hold": reason, "hold_until": now + watch.plan.hold_s, "sentence": sentence},
+        new_action=rollback_action(watch, ActionState.HELD, now),
+        messages=(told,),
+    )
