@@ -15,7 +15,7 @@ from pydantic import BaseModel, SecretStr
 
 from watchdog.action import ActionEdge
 from watchdog.clock import SystemClock
-from watchdog.config import Config, load, read_secret
+from watchdog.config import Config, PolicyConfig, load, read_secret
 from watchdog.failpoints import failpoint_from
 from watchdog.hooks import HOOKS
 from watchdog.intake import Intake, Pace
@@ -23,6 +23,7 @@ from watchdog.ledger import open_ledger, open_readonly
 from watchdog.operator_desk import OperatorDesk
 from watchdog.outbox import Outbox
 from watchdog.pipeline import Pipeline
+from watchdog.policy import Limits
 from watchdog.ports import Clock, Hook, Ledger, Sink, Source
 from watchdog.scheduler import Scheduler, Workers
 from watchdog.sinks import SINKS
@@ -116,7 +117,7 @@ def build(config: Config, *, clock: Clock | None = None, env: Mapping[str, str] 
         owner=owner,
         telemetry=telemetry,
         submit=workers.submit,
-        cool_down_s=config.policy.cool_down_s,
+        limits=_limits(config.policy),
         lease_s=config.daemon.lease_s,
         fetch_deadline_s=config.daemon.fetch_deadline_s,
         failpoint=failpoint,
@@ -202,6 +203,16 @@ def parts_of(config: Config, *, clock: Clock | None = None, env: Mapping[str, st
             for n, t in config.hooks.items()
         },
         sinks={n: SINKS[t.kind](name=n, options=t.options, clock=clock, env=env) for n, t in config.sinks.items()},
+    )
+
+
+def _limits(policy: PolicyConfig) -> Limits:
+    return Limits(
+        cool_down_s=policy.cool_down_s,
+        breaker_rollbacks=policy.breaker_rollbacks,
+        breaker_share=policy.breaker_share,
+        breaker_window_s=policy.breaker_window_s,
+        bad_target_s=policy.bad_target_s,
     )
 
 

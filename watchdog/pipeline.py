@@ -16,7 +16,7 @@ from analysis.result import JudgeSettings, Reason, SourceStatus, Verdict, Verdic
 from watchdog.action import GRACE_S, ActionEdge
 from watchdog.errors import LedgerError
 from watchdog.model import FINAL, Action, ActionKind, ActionState, State, StoredLook, Watch
-from watchdog.policy import Brakes, decide
+from watchdog.policy import DEFAULT_LIMITS, Brakes, Limits, decide
 from watchdog.ports import Clock, Failpoint, Ledger, LookAnswer, LookRequest, Source
 from watchdog.recovery import verify
 from watchdog.rollout import PENDING, STEERING
@@ -46,7 +46,7 @@ class Pipeline:
     owner: str
     telemetry: Telemetry
     submit: Callable[[Callable[[], None], str], None]
-    cool_down_s: float = 3600.0
+    limits: Limits = DEFAULT_LIMITS
     lease_s: float = 15.0
     fetch_deadline_s: float = 5.0
     batch: int = 500
@@ -170,7 +170,7 @@ class Pipeline:
         now = self.clock.now()
         seen = replace(watch, looks=max(look.interval for look in history) + 1)
         earlier = self._earlier(watch)
-        decision = decide(seen, verdict, self._brakes(seen, earlier, history), now)
+        decision = decide(seen, verdict, self._brakes(seen, verdict, earlier, history), now)
         change = look_recorded(seen, fresh, history, verdict, decision, now, earlier=earlier)
         self.telemetry.verdict(verdict.kind.value)
         self.failpoint("tick-before-commit")
@@ -186,16 +186,24 @@ class Pipeline:
             return []
         return [action for action in self.ledger.actions(watch_id=watch.id) if action.kind in STEERING]
 
-    def _brakes(self, watch: Watch, earlier: Sequence[Action], history: Sequence[StoredLook]) -> Brakes:
+    def _brakes(
+        self, watch: Watch, verdict: Verdict, earlier: Sequence[Action], history: Sequence[StoredLook]
+    ) -> Brakes:
+        degraded = verdict.kind is VerdictKind.DEGRADED  # else nobody asks what was rolled back lately
         return Brakes(
             paused=self.ledger.paused(),
-            last_rollback_at=self.ledger.last_rollback_at(watch.deploy.service, watch.deploy.environment),
-            cool_down_s=self.cool_down_s,
+            recent=self.ledger.rollbacks_since(self.clock.now() - self.limits.reach_s) if degraded else (),
+            active=self._active() if degraded else 0,
+            limits=self.limits,
             migration=watch.deploy.migration,
             slowed=any(action.kind is ActionKind.PAUSE for action in earlier[-1:]),
             promoting=any(action.state in PENDING for action in earlier),
             mismatch=mismatch(watch, history),
         )
+
+    def _active(self) -> int:
+        ended = {state.value for state in FINAL}
+        return sum(number for state, number in self.ledger.counts().items() if state not in ended)
 
     # --- verify, hold -------------------------------------------------------------------------------------
 

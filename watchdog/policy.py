@@ -1,10 +1,11 @@
 """What follows from a verdict: pure, and the only place where modes and brakes are weighed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.outcome import SUSPICION
 from analysis.result import Reason, Verdict, VerdictKind
-from watchdog.model import Decision, DecisionKind, HoldReason, LowTraffic, Mode, Watch
+from watchdog.model import Action, Decision, DecisionKind, HoldReason, LowTraffic, Mode, Watch
 
 _MODE_HOLDS: dict[Mode, tuple[HoldReason, str]] = {
     Mode.OBSERVE: (HoldReason.MODE_OBSERVE, "mode is observe: it would have been rolled back"),
@@ -14,12 +15,33 @@ _MODE_HOLDS: dict[Mode, tuple[HoldReason, str]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How many automatic rollbacks are believed, and onto what."""
+
+    cool_down_s: float = 3600.0  # between two of one service
+    breaker_rollbacks: int = 3  # of all services in the window; the next one is held
+    breaker_share: float = 0.30  # of the active watches, where there are enough of them to speak of a share
+    breaker_window_s: float = 1800.0
+    bad_target_s: float = 86_400.0  # a version that was rolled back is nothing to go back to for so long
+
+    @property
+    def reach_s(self) -> float:
+        """How far back rollbacks matter."""
+        return max(self.cool_down_s, self.breaker_window_s, self.bad_target_s)
+
+
+DEFAULT_LIMITS = Limits()
+MANY_WATCHES = 10  # from so many active watches on, a share of them means something
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Brakes:
     """What may stop an automatic rollback."""
 
     paused: str | None = None  # why the kill switch is on
-    last_rollback_at: float | None = None  # of this service and environment
-    cool_down_s: float = 3600.0
+    recent: Sequence[Action] = ()  # rollbacks of all services, as far back as the limits look
+    active: int = 0  # watches that are going on
+    limits: Limits = DEFAULT_LIMITS
     migration: str = "none"
     slowed: bool = False  # the roll-out was paused, and has not been let go on
     promoting: bool = False  # a promotion is on its way
@@ -97,13 +119,43 @@ def roll_back_or_hold(watch: Watch, brakes: Brakes, now: float) -> Decision:
         return _hold(HoldReason.NO_TARGET, "no previous version is known to go back to")
     if brakes.paused is not None:
         return _hold(HoldReason.KILL_SWITCH, f"rollbacks are paused: {brakes.paused}")
-    if brakes.last_rollback_at is not None and now - brakes.last_rollback_at < brakes.cool_down_s:
-        minutes = (now - brakes.last_rollback_at) / 60
-        return _hold(
-            HoldReason.COOL_DOWN,
-            f"this service was rolled back {minutes:.0f} min ago; a second automatic rollback so soon is a loop",
-        )
+    limited = _limited(watch, brakes, now)
+    if limited is not None:
+        return limited
     return Decision(kind=DecisionKind.ROLL_BACK, why=f"going back to {watch.deploy.previous_version}")
+
+
+def _limited(watch: Watch, brakes: Brakes, now: float) -> Decision | None:
+    """What the rollbacks of the last hours forbid."""
+    limits, deploy = brakes.limits, watch.deploy
+    own = [a for a in brakes.recent if (a.service, a.environment) == (deploy.service, deploy.environment)]
+    last = max((_begun(action) for action in own), default=None)
+    if last is not None and now - last < limits.cool_down_s:
+        why = f"this service was rolled back {_ago(now - last)} ago; a second automatic rollback so soon is a loop"
+        return _hold(HoldReason.COOL_DOWN, why)
+    worse = [a for a in own if a.from_version == deploy.previous_version and now - _begun(a) < limits.bad_target_s]
+    if worse:
+        ago = _ago(now - _begun(worse[-1]))
+        why = f"{deploy.previous_version} was itself rolled back {ago} ago; no version is known to be good"
+        return _hold(HoldReason.BAD_TARGET, why)
+    lately = sum(now - _begun(action) < limits.breaker_window_s for action in brakes.recent)
+    most = limits.breaker_share * brakes.active if brakes.active >= MANY_WATCHES else limits.breaker_rollbacks
+    if lately >= min(limits.breaker_rollbacks, max(most, 1)):
+        window = _ago(limits.breaker_window_s)
+        why = (
+            f"{lately} deploys were rolled back within {window}; so many at once have another cause, "
+            "a human decides from now on"
+        )
+        return _hold(HoldReason.BREAKER, why)
+    return None
+
+
+def _begun(action: Action) -> float:
+    return action.created_at if action.started_at is None else action.started_at
+
+
+def _ago(seconds: float) -> str:
+    return f"{seconds / 3600:.0f} h" if seconds >= 2 * 3600 else f"{seconds / 60:.0f} min"
 
 
 def _hold(reason: HoldReason, why: str) -> Decision:

@@ -83,7 +83,12 @@ BROKEN = [
     Broken(
         "a key that resembles none lists what there is",
         "[policy]\nzzz = 1\n" + SOUND,
-        ("2: policy.zzz: unknown key; expected one of cool_down_s, hold_s, verify_s, retries",),
+        (
+            (
+                "2: policy.zzz: unknown key; expected one of cool_down_s, breaker_rollbacks, breaker_share, "
+                "breaker_window_s, bad_target_s, hold_s, verify_s, retries"
+            ),
+        ),
     ),
     Broken(
         "durations are numbers of seconds",

@@ -106,8 +106,8 @@ def test_a_claim_starts_the_attempt_with_everything_that_belongs_to_it(ledger: S
         MessageKind.ACTION,
         "pending",
     )
-    assert ledger.last_rollback_at("shop", "production") == AT
-    assert ledger.last_rollback_at("shop", "staging") is None
+    assert [a.id for a in ledger.rollbacks_since(AT)] == [action.id]
+    assert ledger.rollbacks_since(AT + 1.0) == []
 
 
 def test_a_claimed_action_cannot_be_claimed_again(ledger: SqlLedger) -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from analysis.result import Reason, Verdict, VerdictKind
 from tests.samples import a_watch
-from watchdog.model import DecisionKind, HoldReason, Mode
-from watchdog.policy import Brakes, decide
+from watchdog.model import Action, ActionKind, ActionState, DecisionKind, HoldReason, Mode
+from watchdog.policy import Brakes, Limits, decide
 
 NOW = 1_700_000_100.0
 
@@ -16,6 +16,13 @@ def verdict(kind: VerdictKind, reason: Reason | None = None, alarm: int | None =
     return Verdict(
         kind=kind, reason=reason, metric="errors", look=3, alarm_look=alarm, log_evidence=5.0, log_threshold=4.6,
         sentence="errors 6 % vs 1 %",
+    )  # fmt: skip
+
+
+def rolled_back(at: float, *, service: str = "shop", left: str = "v0") -> Action:
+    return Action(
+        id=f"{service}{at}", watch_id="d0", kind=ActionKind.ROLLBACK, state=ActionState.APPLIED, hook="back",
+        service=service, environment="production", from_version=left, to_version="v00", created_at=at, started_at=at,
     )  # fmt: skip
 
 
@@ -45,7 +52,17 @@ def test_a_degraded_deploy_is_rolled_back_in_auto() -> None:
     ("brakes", "hold"),
     [
         (Brakes(paused="freeze week"), HoldReason.KILL_SWITCH),
-        (Brakes(last_rollback_at=NOW - 3599), HoldReason.COOL_DOWN),
+        (Brakes(recent=[rolled_back(NOW - 3599)]), HoldReason.COOL_DOWN),
+        (Brakes(recent=[rolled_back(NOW - 80_000, left="v1")]), HoldReason.BAD_TARGET),
+        (Brakes(recent=[rolled_back(NOW - 60 * i, service=f"s{i}") for i in range(3)]), HoldReason.BREAKER),
+        (
+            Brakes(
+                recent=[rolled_back(NOW, service=f"s{i}") for i in range(8)],
+                active=26,
+                limits=Limits(breaker_rollbacks=50),
+            ),
+            HoldReason.BREAKER,
+        ),
         (Brakes(migration="irreversible"), HoldReason.MIGRATION),
         (Brakes(migration="unknown"), HoldReason.MIGRATION),
     ],
@@ -58,7 +75,20 @@ def test_a_brake_holds_instead_of_rolling_back(brakes: Brakes, hold: HoldReason)
 
 def test_a_rollback_is_allowed_again_after_the_cool_down() -> None:
     """The cool-down is a time, not for ever."""
-    assert decide(a_watch(), DEGRADED, Brakes(last_rollback_at=NOW - 3600), NOW).kind is DecisionKind.ROLL_BACK
+    assert decide(a_watch(), DEGRADED, Brakes(recent=[rolled_back(NOW - 3600)]), NOW).kind is DecisionKind.ROLL_BACK
+
+
+def test_a_few_rollbacks_of_other_services_are_no_reason_to_stop() -> None:
+    """Two in half an hour, three with one long ago, another service's bad version, eight of thirty watches."""
+    two = [rolled_back(NOW - 10, service="a"), rolled_back(NOW - 20, service="b", left="v1")]
+    for brakes in (
+        Brakes(recent=two, active=2),
+        Brakes(recent=[*two, rolled_back(NOW - 1801, service="c")], active=3),
+        Brakes(
+            recent=[rolled_back(NOW, service=f"s{i}") for i in range(8)], active=30, limits=Limits(breaker_rollbacks=50)
+        ),
+    ):
+        assert decide(a_watch(), DEGRADED, brakes, NOW).kind is DecisionKind.ROLL_BACK
 
 
 @pytest.mark.parametrize("reason", [r for r in Reason if r not in (Reason.METRICS, Reason.CANDIDATE_ABSENT)])

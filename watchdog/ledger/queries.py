@@ -94,16 +94,22 @@ def action(connection: Connection, action_id: str) -> Action | None:
     return None if row is None else rows.to_action(row)
 
 
-def last_rollback_at(connection: Connection, service: str, environment: str) -> float | None:
-    """When a rollback of the service was last started, whatever came of it but NOT_NEEDED."""
-    found = select(func.max(actions.c.started_at)).where(
-        actions.c.service == service,
-        actions.c.environment == environment,
-        actions.c.kind == ActionKind.ROLLBACK.value,
-        actions.c.state != ActionState.NOT_NEEDED.value,
+_UNDONE = (ActionState.HELD, ActionState.CANCELLED, ActionState.NOT_NEEDED)
+
+
+def rollbacks_since(connection: Connection, since: float) -> list[Action]:
+    """The rollbacks of all services that were started, or are about to be, whatever came of them but NOT_NEEDED."""
+    at = func.coalesce(actions.c.started_at, actions.c.created_at)
+    found = (
+        select(actions)
+        .where(
+            actions.c.kind == ActionKind.ROLLBACK.value,
+            actions.c.state.not_in([state.value for state in _UNDONE]),
+            at >= since,
+        )
+        .order_by(at, actions.c.id)
     )
-    at: float | None = connection.execute(found).scalar()
-    return at
+    return [rows.to_action(row) for row in connection.execute(found).mappings()]
 
 
 def paused(connection: Connection) -> str | None:

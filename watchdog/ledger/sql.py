@@ -125,9 +125,10 @@ class SqlLedger:
         with self._database.read() as connection:
             return queries.find_actions(connection, watch_id=watch_id, states=states)
 
-    def last_rollback_at(self, service: str, environment: str) -> float | None:
+    def rollbacks_since(self, since: float) -> list[Action]:
+        """Of all services, oldest first."""
         with self._database.read() as connection:
-            return queries.last_rollback_at(connection, service, environment)
+            return queries.rollbacks_since(connection, since)
 
     def claim_action(self, action_id: str, *, owner: str, now: float, timeout_s: float) -> Action | None:
         """Start one attempt; None where somebody else has it or it may not run now."""

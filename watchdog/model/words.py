@@ -138,6 +138,8 @@ class HoldReason(StrEnum):
     SHARE_MISMATCH = "SHARE_MISMATCH"  # the candidate gets another share of the traffic than was asked for
     PROMOTE_FAILED = "PROMOTE_FAILED"
     SWITCH_FAILED = "SWITCH_FAILED"
+    BREAKER = "BREAKER"  # too many rollbacks at once: the fault is probably elsewhere
+    BAD_TARGET = "BAD_TARGET"  # the version to go back to was itself rolled back not long ago
     TARGET_GONE = "TARGET_GONE"  # the version to go back to does not answer
 
 
