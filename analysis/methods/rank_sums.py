@@ -72,7 +72,7 @@ def _levels(values: Floats) -> Whole | None:
             return None
         if not (steps / grid == values).all():
             return None
-    return (steps - lowest).astype(np.int64)
+    return np.asarray(steps - lowest, dtype=np.int64)
 
 
 def _sorted(x: Floats, y: Floats) -> tuple[Floats, Floats]:
@@ -110,7 +110,7 @@ def _places_won(from_x: NDArray[np.bool_], n: int) -> Floats:
     rows, width = from_x.shape
     places = np.flatnonzero(from_x).reshape(rows, n)
     before = n * width * np.arange(rows) + n * (n - 1) // 2
-    return (np.add.reduce(places, axis=1) - before).astype(np.float64)
+    return np.asarray(np.add.reduce(places, axis=1) - before, dtype=np.float64)
 
 
 def _sorted_with_ties(x: Floats, y: Floats) -> tuple[Floats, Floats]:

@@ -108,7 +108,7 @@ def hodges_lehmann(x: Floats, y: Floats, inflation: float = 1.0) -> Effect:
     Returns
     -------
     Effect in the samples' unit; NaN where an arm is empty. Up to a million differences are sorted; of more, the few
-    that are needed are searched for without ever holding them all, in memory for n + m values, and are the same numbers.
+    that are needed are searched for, the same numbers in memory for n + m values.
 
     >>> hodges_lehmann(np.array([3.0, 4.0, 5.0]), np.array([1.0, 2.0, 3.0])).value
     2.0
@@ -153,7 +153,7 @@ def _differences_up_to(x: Floats, y: Floats, limit: float) -> int:
 
 def _rank_of(number: float) -> int:
     """A float's place among all floats; 0.0 and -0.0 share theirs."""
-    (bits,) = struct.unpack("<q", struct.pack("<d", number))
+    bits: int = struct.unpack("<q", struct.pack("<d", number))[0]
     return bits if bits >= 0 else -(bits & 0x7FFF_FFFF_FFFF_FFFF)
 
 

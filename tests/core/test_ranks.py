@@ -38,7 +38,7 @@ NUMBERS = st.sampled_from(AWKWARD) | st.floats(allow_nan=False, allow_infinity=F
 @settings(max_examples=100, deadline=None)
 @given(st.data(), st.integers(1, 3), st.integers(1, 7), st.integers(1, 7))
 def test_mann_whitney_agrees_with_scipy_on_any_number(data: st.DataObject, rows: int, n: int, m: int) -> None:
-    """Ties, constants, denormals, negative zeros, neighbouring and the largest floats: the same U, alone and in a batch."""
+    """Ties, constants, denormals, negative zeros, neighbouring and largest floats: the same U, alone and in a batch."""
     drawn = np.array(data.draw(st.lists(NUMBERS, min_size=rows * (n + m), max_size=rows * (n + m)))).reshape(rows, -1)
     x, y = drawn[:, :n], drawn[:, n:]
     _agrees(x, y)
