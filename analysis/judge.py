@@ -14,6 +14,7 @@ from analysis.combine import average, budget_shares, capped, first_crossing
 from analysis.conditions import REQUEST_KINDS
 from analysis.contrast import Contrast, build_contrast
 from analysis.decode import COUNTS, BadSamplesError, Decoded, Floats, Panel, decode
+from analysis.methods.count_steps import Known, evidence_from
 from analysis.methods.counts import CountTest, evidence_paths
 from analysis.onset import onset_prior
 from analysis.outcome import Outcome
@@ -89,6 +90,42 @@ def judge_decoded(watches: Sequence[Decoded], settings: Sequence[JudgeSettings])
     cases = [_set_up(w, s) if w.looks > 0 else _nothing_yet(s) for w, s in zip(watches, settings, strict=True)]
     tests = [test for case in cases if isinstance(case, _Case) for test in case.tests]
     paths, ratios = evidence_paths(tests) if tests else (np.zeros((0, 0)), np.zeros((0, 0, 0)))
+    return _verdicts(cases, paths, ratios)
+
+
+def judge_one_more(
+    watches: Sequence[Decoded], settings: Sequence[JudgeSettings], known: Sequence[Sequence[Known]]
+) -> tuple[list[Verdict], list[tuple[Known, ...]]]:
+    """Judge watches that were judged a look ago, going on from what was computed then.
+
+    Parameters
+    ----------
+    known
+        For each watch what this function gave back a look ago, or nothing. It is a shortcut only: what does not fit
+        the watch's numbers is computed anew, so the verdicts are those of `judge_decoded`, bit for bit.
+
+    Returns
+    -------
+    The verdicts, and for each watch what to hand in at its next look.
+    """
+    _check_lengths("watches", watches, settings)
+    cases = [_set_up(w, s) if w.looks > 0 else _nothing_yet(s) for w, s in zip(watches, settings, strict=True)]
+    tests: list[CountTest] = []
+    before: list[Known | None] = []
+    for case, own in zip(cases, known, strict=True):
+        if isinstance(case, _Case):
+            tests += case.tests
+            before += [*own, *[None] * len(case.tests)][: len(case.tests)]
+    paths, ratios, found = evidence_from(tests, before)
+    after, at = [], 0
+    for case in cases:
+        n = len(case.tests) if isinstance(case, _Case) else 0
+        after.append(tuple(found[at : at + n]))
+        at += n
+    return _verdicts(cases, paths, ratios), after
+
+
+def _verdicts(cases: Sequence[_Case | Verdict], paths: Floats, ratios: Floats) -> list[Verdict]:
     verdicts, at = [], 0
     for case in cases:
         if isinstance(case, Verdict):
