@@ -1,24 +1,27 @@
-"""Mann-Whitney's U and its ties for many pairs of samples at once, exact, in three ways chosen by the data.
+"""Mann-Whitney's U and its ties for many pairs of samples at once, exact, in the way that suits the numbers.
 
-All count the same thing, so which way was taken never shows in a result:
+All ways count the same thing, so which was taken never shows in a result:
 
-- values on a coarse decimal grid (whole numbers, readings rounded to a few digits): counting levels, no sorting;
-- values without ties: one sort of short keys;
-- anything else: one sort of long keys, which are the values themselves.
+- values on a decimal grid (whole numbers, readings rounded to a few digits) are counted by their steps, without any
+  sorting, where there are few steps; else the steps are sorted;
+- values without ties are sorted by where they lie between their row's lowest and highest, in 30 bits;
+- anything else is sorted by its own bits, half of them where single precision holds it.
 
 A key carries its arm in its lowest bit, so that sorting needs no permutation to be carried along and gathered.
 """
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.decode import Floats
 
-Whole = NDArray[np.int64]
+Whole = NDArray[np.signedinteger[Any]]
 _CACHED = 49152  # values worked on at a time, so that they stay in the processor's cache
 _GRIDS = (1.0, 10.0, 100.0, 1000.0, 10000.0)  # steps per unit that readings are commonly rounded to
-_LEVELS_PER_VALUE = 4  # counting beats sorting while there are not many more levels than values
-_MAGNITUDE = np.int64(0x7FFF_FFFF_FFFF_FFFF)
+_STEPS_PER_VALUE = 4  # counting beats sorting while there are not many more steps than values
+_SHORT = 2.0**30  # a key of 32 bits has a sign and an arm beside so much
 
 
 def pairs_won(x: Floats, y: Floats) -> tuple[Floats, Floats]:
@@ -35,71 +38,71 @@ def pairs_won(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     >>> pairs_won(np.array([[1.0, 2.0]]), np.array([[1.0, 0.5]]))
     (array([3.5]), array([6.]))
     """
-    rows = len(x)
-    step = max(1, _CACHED // (x.shape[1] + y.shape[1]))
+    rows, n = x.shape
+    step = max(1, _CACHED // (n + y.shape[1]))
     won, ties = np.zeros(rows), np.zeros(rows)
     for at in range(0, rows, step):
         part = slice(at, at + step)
-        won[part], ties[part] = _counted(x[part], y[part]) or _sorted(x[part], y[part])
+        won[part], ties[part] = _won(np.concatenate([x[part], y[part]], axis=1), n)
     return won, ties
 
 
-def _counted(x: Floats, y: Floats) -> tuple[Floats, Floats] | None:
-    """By counting how often each level occurs; None where the values lie on no coarse grid."""
-    n = x.shape[1]
-    levels = _levels(np.concatenate([x, y], axis=1))
-    if levels is None:
-        return None
-    rows, width = len(levels), int(levels.max()) + 1
-    levels += width * np.arange(rows)[:, None]
-    of_x = np.bincount(levels[:, :n].ravel(), minlength=rows * width).reshape(rows, width)
-    of_y = np.bincount(levels[:, n:].ravel(), minlength=rows * width).reshape(rows, width)
-    twice = np.add.reduce(of_x * (2 * np.cumsum(of_y, axis=1) - of_y), axis=1)
-    size = of_x + of_y
-    return twice / 2.0, np.add.reduce(size * (size * size - 1), axis=1).astype(np.float64)
+def _won(values: Floats, n: int) -> tuple[Floats, Floats]:
+    """As `pairs_won`, x being the first n values of a row."""
+    steps = _grid_steps(values)
+    if steps is not None:
+        width = int(steps.max()) + 1
+        return _counted(steps, n, width) if width <= _STEPS_PER_VALUE * values.shape[1] else _sorted(steps, n)
+    row = np.sort(values[0])
+    if (row[1:] == row[:-1]).any():  # where one row has ties, so have others
+        return _sorted(_own_bits(values), n)
+    return _sorted_without_ties(values, n)
 
 
-def _levels(values: Floats) -> Whole | None:
-    """(rows, values) each value's step on the decimal grid that all lie on, 0 being the row's lowest; None without."""
+def _grid_steps(values: Floats) -> Whole | None:
+    """(rows, values) steps from the row's lowest on the decimal grid that all lie on; None where there is none."""
     first = values[:, 0]
     with np.errstate(over="ignore", invalid="ignore"):  # the largest floats lie on no grid
         grid = next((grid for grid in _GRIDS if (np.rint(first * grid) / grid == first).all()), None)
         if grid is None:
             return None
         steps = np.rint(values * grid)
-        lowest = np.min(steps, axis=1, keepdims=True)
-        if not np.max(steps - lowest) < _LEVELS_PER_VALUE * values.shape[1]:
-            return None
         if not (steps / grid == values).all():
             return None
-    return np.asarray(steps - lowest, dtype=np.int64)
+        steps -= np.min(steps, axis=1, keepdims=True)
+        return steps.astype(np.int32) if np.max(steps) < _SHORT else None
 
 
-def _sorted(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    n, rows = x.shape[1], len(x)
-    if len(np.unique(np.concatenate([x[0], y[0]]))) < n + y.shape[1]:  # where one row has ties, so have others
-        return _sorted_with_ties(x, y)
-    keys = _short_keys(x, y)
+def _counted(steps: Whole, n: int, width: int) -> tuple[Floats, Floats]:
+    """By how often each step occurs in each arm."""
+    rows = len(steps)
+    place = steps + width * np.arange(rows)[:, None]
+    of_x = np.bincount(place[:, :n].ravel(), minlength=rows * width).reshape(rows, width)
+    of_y = np.bincount(place[:, n:].ravel(), minlength=rows * width).reshape(rows, width)
+    twice = np.add.reduce(of_x * (2 * np.cumsum(of_y, axis=1) - of_y), axis=1)
+    size = of_x + of_y
+    return twice / 2.0, np.asarray(np.add.reduce(size * (size * size - 1), axis=1), dtype=np.float64)
+
+
+def _sorted_without_ties(values: Floats, n: int) -> tuple[Floats, Floats]:
+    """By short keys; rows in which two keys are equal, so that their values may be, once more by their own bits."""
+    lowest, highest = np.min(values, axis=1, keepdims=True), np.max(values, axis=1, keepdims=True)
+    with np.errstate(over="ignore", divide="ignore"):
+        scale = (_SHORT - 1.0) / (highest - lowest)
+    usable = np.isfinite(scale) & (scale > 0)
+    short = values - np.where(usable, lowest, 0.0)
+    short *= np.where(usable, scale, 0.0)
+    keys = _with_arm(short.astype(np.int32), n)
     keys.sort(axis=1)
-    won, ties = _places_won((keys & 1).astype(bool), n), np.zeros(rows)
+    won, ties = _places_won((keys & 1).astype(bool), n), np.zeros(len(values))
     alone = ((keys[:, 1:] ^ keys[:, :-1]) > 1).all(axis=1)  # neighbours differ in more than their arm
     again = np.flatnonzero(~alone)
     if len(again):
-        won[again], ties[again] = _sorted_with_ties(x[again], y[again])
+        won[again], ties[again] = _sorted(_own_bits(values[again]), n)
     return won, ties
 
 
-def _short_keys(x: Floats, y: Floats) -> NDArray[np.int32]:
-    """Where each value lies between its row's lowest and highest, in 30 bits. Equal keys need not be equal values."""
-    n = x.shape[1]
-    both = np.concatenate([x, y], axis=1)
-    lowest, highest = np.min(both, axis=1, keepdims=True), np.max(both, axis=1, keepdims=True)
-    with np.errstate(over="ignore", divide="ignore"):
-        scale = (2.0**30 - 1.0) / (highest - lowest)
-    usable = np.isfinite(scale) & (scale > 0)
-    both -= np.where(usable, lowest, 0.0)
-    both *= np.where(usable, scale, 0.0)
-    keys = both.astype(np.int32)
+def _with_arm(keys: Whole, n: int) -> Whole:
     keys <<= 1
     keys[:, :n] |= 1
     return keys
@@ -113,9 +116,10 @@ def _places_won(from_x: NDArray[np.bool_], n: int) -> Floats:
     return np.asarray(np.add.reduce(places, axis=1) - before, dtype=np.float64)
 
 
-def _sorted_with_ties(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    n, (rows, width) = x.shape[1], (len(x), x.shape[1] + y.shape[1])
-    keys = _whole_keys(x, y)
+def _sorted(keys: Whole, n: int) -> tuple[Floats, Floats]:
+    """By keys that are equal exactly where the values are; they must leave their highest bit but the sign unused."""
+    rows, width = keys.shape
+    keys = _with_arm(keys, n)
     keys.sort(axis=1)
     from_x = (keys & 1).astype(bool)
     keys >>= 1
@@ -133,25 +137,24 @@ def _sorted_with_ties(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     return _places_won(from_x, n) - shared / 2.0, ties.astype(np.float64)
 
 
-def _whole_keys(x: Floats, y: Floats) -> Whole:
-    """The values themselves as whole numbers in their order, shifted up by one bit that tells the arm.
+def _own_bits(values: Floats) -> Whole:
+    """(rows, values) the floats' bits as whole numbers in the floats' order.
 
-    Below 2 in magnitude the highest bit of a float's exponent is unused, which makes room for the shift; larger
-    values are brought there by a power of two, which changes nothing but the exponent.
+    Below 2 in magnitude the highest bit of a float's exponent is unused, which is the bit that `_sorted` needs;
+    larger values are brought there by a power of two, which changes nothing but the exponent.
     """
-    n = x.shape[1]
-    values = np.concatenate([x, y], axis=1)
-    scale = np.ldexp(1.0, -max(int(np.frexp(max(np.max(values), -np.min(values)))[1]), 0))
-    scaled = values * scale
-    if scale < 1.0 and not (scaled / scale == values).all():  # the smallest lose bits
-        keys = _dense_ranks(values)
-    else:
-        scaled += 0.0  # -0.0 + 0.0 is 0.0
-        keys = scaled.view(np.int64)
-        keys ^= (keys >> 63) & _MAGNITUDE  # among negative numbers the bits fall as the value rises
-    keys <<= 1
-    keys[:, :n] |= 1
-    return keys
+    with np.errstate(over="ignore", under="ignore"):
+        single = values.astype(np.float32)
+    exact: NDArray[np.floating[Any]] = single if (single == values).all() else values
+    scale = exact.dtype.type(np.ldexp(1.0, -max(int(np.frexp(max(np.max(exact), -np.min(exact)))[1]), 0)))
+    scaled = exact * scale
+    if scale < 1.0 and not (scaled / scale == exact).all():  # the smallest lose bits
+        return _dense_ranks(values)
+    scaled += 0.0  # -0.0 + 0.0 is 0.0
+    bits: Whole = scaled.view(np.int32) if exact is single else scaled.view(np.int64)
+    sign = bits >> (8 * bits.itemsize - 1)  # -1 below 0
+    bits ^= sign & np.iinfo(bits.dtype).max  # among negative numbers the bits fall as the value rises
+    return bits
 
 
 def _dense_ranks(values: Floats) -> Whole:

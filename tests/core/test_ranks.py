@@ -1,6 +1,9 @@
 """Mann-Whitney against scipy, and its companions."""
 
+import time
 import tracemalloc
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +16,13 @@ from analysis.methods import ranks
 from analysis.methods.ranks import hodges_lehmann, mann_whitney, rank_inflation
 
 
+def _reference(x: Floats, y: Floats) -> Any:
+    return stats.mannwhitneyu(x, y, alternative="greater", method="asymptotic", axis=1)
+
+
 def _agrees(x: Floats, y: Floats) -> None:
     u, p, a_hat = mann_whitney(x, y)
-    reference = stats.mannwhitneyu(x, y, alternative="greater", method="asymptotic", axis=1)
+    reference = _reference(x, y)
     assert np.array_equal(u, reference.statistic)
     assert np.abs(p - reference.pvalue).max() <= 1e-12
     assert np.array_equal(a_hat, reference.statistic / (x.shape[1] * y.shape[1]))
@@ -138,3 +145,19 @@ def test_a_shift_of_long_samples_needs_little_memory() -> None:
 def test_the_shift_of_nothing_is_unknown() -> None:
     """An empty arm has no shift."""
     assert np.isnan(hodges_lehmann(np.zeros(0), np.ones(3)).value)
+
+
+def test_batches_are_several_times_faster_than_scipy() -> None:
+    """360 v 360, in one run: measured 11 times with rounded and 9 times with untied values; far less is a fault."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(200, 360)), rng.normal(size=(200, 360))
+    for a, b in ((x.round(2), y.round(2)), (x, y)):
+        ours = min(_took(lambda a=a, b=b: mann_whitney(a, b)) for _ in range(5))  # type: ignore[misc]
+        theirs = min(_took(lambda a=a, b=b: _reference(a, b)) for _ in range(5))  # type: ignore[misc]
+        assert theirs > 4 * ours
+
+
+def _took(work: Callable[[], object]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
