@@ -13,7 +13,7 @@ from analysis.decode import Floats
 from analysis.effect import Z95, Effect
 from analysis.methods.rank_sums import pairs_won
 
-_SORTED_PAIRS = 1_000_000  # differences that fit easily into memory (8 MB); more are searched
+_HELD_PAIRS = 1_000_000  # differences that fit easily into memory (8 MB); more are searched
 
 
 def mann_whitney(x: Floats, y: Floats, inflation: Floats | float = 1.0) -> tuple[Floats, Floats, Floats]:
@@ -107,8 +107,8 @@ def hodges_lehmann(x: Floats, y: Floats, inflation: float = 1.0) -> Effect:
 
     Returns
     -------
-    Effect in the samples' unit; NaN where an arm is empty. Up to a million differences are sorted; of more, the few
-    that are needed are searched for, the same numbers in memory for n + m values.
+    Effect in the samples' unit; NaN where an arm is empty. Up to a million differences are held at once; of more,
+    the few that are needed are searched for: the same numbers, in memory for n + m values.
 
     >>> hodges_lehmann(np.array([3.0, 4.0, 5.0]), np.array([1.0, 2.0, 3.0])).value
     2.0
@@ -119,8 +119,8 @@ def hodges_lehmann(x: Floats, y: Floats, inflation: float = 1.0) -> Effect:
     sd = np.sqrt(pairs * (len(x) + len(y) + 1) / 12.0 * inflation)
     low = int(max(np.floor(pairs / 2.0 - Z95 * sd), 0))
     places = (low, (pairs - 1) // 2, pairs // 2, pairs - 1 - low)
-    if pairs <= _SORTED_PAIRS:
-        differences = np.sort((x[:, None] - y[None, :]).ravel())
+    if pairs <= _HELD_PAIRS:
+        differences = np.partition((x[:, None] - y[None, :]).ravel(), sorted(set(places)))
         found = [float(differences[place]) for place in places]
     else:
         rising = np.sort(y)

@@ -118,12 +118,12 @@ def test_shift_interval_holds_its_estimate_and_moves_with_the_data(x: list[int],
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(NUMBERS, min_size=1, max_size=25), st.lists(NUMBERS, min_size=1, max_size=25), st.floats(1.0, 9.0))
-def test_a_shift_that_is_searched_is_the_one_that_is_sorted(x: list[float], y: list[float], inflation: float) -> None:
+def test_a_shift_that_is_searched_is_the_one_that_is_held(x: list[float], y: list[float], inflation: float) -> None:
     """Where all differences would not fit into memory, the same order statistics are found without holding them."""
     a, b = np.array(x), np.array(y)
     with np.errstate(over="ignore", invalid="ignore"), pytest.MonkeyPatch.context() as patch:
         whole = hodges_lehmann(a, b, inflation)
-        patch.setattr(ranks, "_SORTED_PAIRS", 0)
+        patch.setattr(ranks, "_HELD_PAIRS", 0)
         found = hodges_lehmann(a, b, inflation)
     assert [found.low, found.high] == [whole.low, whole.high]
     assert found.value == whole.value or (np.isnan(found.value) and np.isnan(whole.value))
