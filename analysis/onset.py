@@ -59,14 +59,10 @@ def onset_mixture(log_ratios: Floats, log_prior: Floats) -> Floats:
     started = np.logaddexp.accumulate(log_prior - before, axis=-1)
     even = np.full(len(log_ratios), -np.log(len(log_ratios)))
     begun = log_mean(after + started, even)
-    return np.asarray(np.logaddexp(begun, log_waiting(np.cumsum(np.exp(log_prior), axis=-1))))
-
-
-def log_waiting(begun: Floats) -> Floats:
-    """ln of the prior weight of all onsets still to come, where those so far weigh `begun`."""
-    waiting = 1.0 - begun
+    waiting = 1.0 - np.cumsum(np.exp(log_prior), axis=-1)
     with np.errstate(divide="ignore"):
-        return np.asarray(np.log(np.where(waiting > 1e-9, waiting, 0.0)))
+        log_waiting = np.log(np.where(waiting > 1e-9, waiting, 0.0))
+    return np.asarray(np.logaddexp(begun, log_waiting))
 
 
 def likely_onset(log_ratios: Floats, log_prior: Floats, look: int) -> int:

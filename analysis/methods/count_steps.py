@@ -13,9 +13,18 @@ import numpy as np
 
 from analysis.decode import Floats
 from analysis.dispersion import Noise
-from analysis.methods.counts import FEWEST_EVENTS, CountTest, log_ratios, mixed_paths, paired_log_ratios, sobered
-from analysis.onset import log_mean, log_waiting
+from analysis.methods.counts import (
+    FEWEST_EVENTS,
+    LOG_REL,
+    CountTest,
+    log_ratios,
+    mixed_paths,
+    paired_log_ratios,
+    sobered,
+)
+from analysis.onset import log_mean
 
+LOG_WEIGHTS = np.full(len(LOG_REL), -np.log(len(LOG_REL)))  # of the grid, as `mixed_paths` weighs it
 _BY_LOOK = ("events", "exposure", "other_events", "other_exposure", "log_prior")
 
 
@@ -33,7 +42,7 @@ class Walk:
         return cls(np.full((grid, tests), -0.0), np.full((grid, tests), -np.inf), np.zeros(tests))
 
 
-def step(walk: Walk, ratios: Floats, log_prior: Floats) -> tuple[Walk, Floats]:
+def step(walk: Walk, ratios: Floats, log_prior: Floats, log_weights: Floats) -> tuple[Walk, Floats]:
     """One look of every test: the recursion of `onset_mixture`, whose last column this is, to the bit.
 
     Parameters
@@ -44,6 +53,8 @@ def step(walk: Walk, ratios: Floats, log_prior: Floats) -> tuple[Walk, Floats]:
         Tempered log likelihood ratios of this look.
     log_prior : (tests,)
         From `onset_prior`, at this look.
+    log_weights : (grid,)
+        Of the grid points; their weights sum to 1.
 
     Returns
     -------
@@ -52,8 +63,10 @@ def step(walk: Walk, ratios: Floats, log_prior: Floats) -> tuple[Walk, Floats]:
     started = np.logaddexp(walk.started, log_prior - walk.after)
     after = walk.after + ratios
     begun = walk.begun + np.exp(log_prior)
-    even = np.full(len(after), -np.log(len(after)))
-    return Walk(after, started, begun), np.logaddexp(log_mean(after + started, even), log_waiting(begun))
+    waiting = 1.0 - begun
+    with np.errstate(divide="ignore"):
+        log_waiting = np.log(np.where(waiting > 1e-9, waiting, 0.0))
+    return Walk(after, started, begun), np.logaddexp(log_mean(after + started, log_weights), log_waiting)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +91,7 @@ def step_counts(walk: Walk, seen: Floats, look: Look) -> tuple[Walk, Floats, Flo
     The walk after this look, the events under suspicion so far, and ln e-values, (tests,) each.
     """
     raw = paired_log_ratios(look.events, look.exposure, look.other_events, look.other_exposure, look.r0, look.floor)
-    walk, said = step(walk, raw / look.factor, look.log_prior)
+    walk, said = step(walk, raw / look.factor, look.log_prior, LOG_WEIGHTS)
     seen = seen + np.cumsum(look.events, axis=0)[-1]
     return walk, seen, np.where(seen < FEWEST_EVENTS, np.minimum(said, 0.0), said)
 
@@ -148,7 +161,8 @@ def _one_more(known: Sequence[Known], tests: Sequence[CountTest]) -> list[Known]
         np.concatenate([walk.begun for walk in walks]),
     )
     factors = np.array([test.noise.at(-1)[-1] for test in tests])
-    walk, said = step(together, newest[:, :, 0] / factors, np.array([test.log_prior[-1] for test in tests]))
+    log_prior = np.array([test.log_prior[-1] for test in tests])
+    walk, said = step(together, newest[:, :, 0] / factors, log_prior, LOG_WEIGHTS)
     return [
         Known(test, raws[i], np.append(k.path, said[i]), _only(walk, i))
         for i, (k, test) in enumerate(zip(known, tests, strict=True))

@@ -34,9 +34,9 @@ def test_steps_are_the_columns_of_the_mixture(seed: int, looks: int, tests: int)
     rng = np.random.default_rng(seed)
     ratios = rng.normal(0, 5, (16, tests, looks))
     prior = np.stack([onset_prior(rng.random(looks) < 0.8, int(rng.integers(1, 40))) for _ in range(tests)])
-    whole, walk = onset_mixture(ratios, prior), Walk.at_start(16, tests)
+    whole, walk, even = onset_mixture(ratios, prior), Walk.at_start(16, tests), np.full(16, -np.log(16))
     for look in range(looks):
-        walk, said = step(walk, ratios[:, :, look], prior[:, look])
+        walk, said = step(walk, ratios[:, :, look], prior[:, look], even)
         assert said.tobytes() == np.ascontiguousarray(whole[:, look]).tobytes()
 
 
