@@ -19,7 +19,7 @@ from analysis.decode import Floats
 
 Whole = NDArray[np.signedinteger[Any]]
 _CACHED = 49152  # values worked on at a time, so that they stay in the processor's cache
-_GRIDS = (1.0, 10.0, 100.0, 1000.0, 10000.0)  # steps per unit that readings are commonly rounded to
+_GRIDS = np.array([1.0, 10.0, 100.0, 1000.0, 10000.0])  # steps per unit that readings are commonly rounded to
 _STEPS_PER_VALUE = 4  # counting beats sorting while there are not many more steps than values
 _SHORT = 2.0**30  # a key of 32 bits has a sign and an arm beside so much
 
@@ -61,11 +61,12 @@ def _won(values: Floats, n: int) -> tuple[Floats, Floats]:
 
 def _grid_steps(values: Floats) -> Whole | None:
     """(rows, values) steps from the row's lowest on the decimal grid that all lie on; None where there is none."""
-    first = values[:, 0]
+    first = values[:, :1]
     with np.errstate(over="ignore", invalid="ignore"):  # the largest floats lie on no grid
-        grid = next((grid for grid in _GRIDS if (np.rint(first * grid) / grid == first).all()), None)
-        if grid is None:
+        fitting = (np.rint(first * _GRIDS) / _GRIDS == first).all(axis=0)
+        if not fitting.any():
             return None
+        grid = _GRIDS[np.argmax(fitting)]
         steps = np.rint(values * grid)
         if not (steps / grid == values).all():
             return None
