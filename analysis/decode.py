@@ -1,8 +1,8 @@
 """The one decoder: stored samples in, dense arrays out. Daemon, backtest and notebooks all come through here."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from analysis.result import Arm, Design, Kind, MetricSpec, SourceStatus
 Floats = NDArray[np.float64]
 COUNTS = frozenset({Kind.RATIO, Kind.RATE})
 _ROUNDING = 1e-9
+_ARMS = frozenset(str(arm) for arm in Arm)
+_UNKNOWN = LookFacts()
 _T = TypeVar("_T")
 
 
@@ -78,7 +80,7 @@ def decode(observation: Observation, *, warm_up_looks: int = 0) -> Decoded:
     """
     _check_names(observation.metrics)
     looks = observation.looks
-    facts = tuple(observation.facts.get(i, LookFacts()) for i in range(looks))
+    facts = tuple(observation.facts.get(i, _UNKNOWN) for i in range(looks))
     usable = np.array([f.status is SourceStatus.OK and i >= warm_up_looks for i, f in enumerate(facts)], dtype=bool)
     excluded = {i for i, f in observation.facts.items() if f.status is not SourceStatus.OK}
     excluded |= set(range(min(warm_up_looks, looks)))
@@ -107,46 +109,82 @@ def _check_names(metrics: tuple[MetricSpec, ...]) -> None:
 
 def _decode_metric(spec: MetricSpec, looks_cells: list[tuple[int, Cells]], looks: int) -> Arrays:
     first = min([0, *(interval for interval, _ in looks_cells)])
-    width = looks - first
-    columns = _Columns(spec, looks_cells)
-    strata = tuple(sorted(set(columns.stratum))) or ("",)
-    le = np.array(sorted(set(columns.le)) if spec.kind is Kind.LATENCY else [np.inf], dtype=np.float64)
+    columns = _columns(spec, looks_cells)
+    places = columns.places
+    strata = tuple(sorted({place.stratum for place in places})) or ("",)
+    le = np.array(sorted({place.le for place in places}) if spec.kind is Kind.LATENCY else [np.inf], dtype=np.float64)
     if spec.kind is Kind.LATENCY and np.isnan(le).any():
         raise BadSamplesError(f"{spec.name}: le: NaN is not a bucket bound")
-    stratum_at = {name: i for i, name in enumerate(strata)}
-    le_at = {bound: i for i, bound in enumerate(le.tolist())}
     panels = {}
     for arm in Arm:
-        rows = [i for i, name in enumerate(columns.arm) if name == arm]
-        if rows:
-            shape = (len(strata), len(le), width)
-            panels[arm] = _panel(spec, arm, columns, rows, stratum_at, le_at, first, shape)
+        if any(place.arm == arm for place in places):
+            panels[arm] = _panel(spec, arm, columns, strata, le, first, looks)
     return Arrays(spec=spec, strata=strata, le=le, first=first, panels=panels)
 
 
-class _Columns:
-    """All cells of one metric as parallel columns."""
+class _Place(NamedTuple):
+    """What a cell belongs to, whatever its interval."""
 
-    def __init__(self, spec: MetricSpec, looks_cells: Iterable[tuple[int, Cells]]) -> None:
-        self.interval: list[int] = []
-        self.arm: list[str] = []
-        self.replica: list[str] = []
-        self.stratum: list[str] = []
-        self.le: list[float] = []
-        self.value: list[float] = []
-        self.total: list[float] = []
-        for interval, cells in looks_cells:
-            n = len(cells.value)
-            self.interval += [interval] * n
-            self.arm += _column(spec, "arm", cells.arm, n, None)
-            self.replica += _column(spec, "replica", cells.replica, n, "")
-            self.stratum += _column(spec, "stratum", cells.stratum, n, "")
-            self.le += _column(spec, "le", cells.le, n, np.inf)
-            self.value += cells.value
-            self.total += _column(spec, "total", cells.total, n, np.nan)
-        unknown = set(self.arm) - set(Arm)
-        if unknown:
-            raise BadSamplesError(f"{spec.name}: arm: {min(unknown)!r} is no arm")
+    arm: str
+    replica: str
+    stratum: str
+    le: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Columns:
+    """All cells of one metric as parallel columns; `place` counts in `places`."""
+
+    places: tuple[_Place, ...]
+    place: NDArray[np.int64]
+    interval: NDArray[np.int64]
+    value: Floats
+    total: Floats
+
+
+def _columns(spec: MetricSpec, looks_cells: Sequence[tuple[int, Cells]]) -> _Columns:
+    """Put the intervals one after another. Most name the same cells as others before: they are read only once."""
+    number: dict[_Place, int] = {}
+    layouts: dict[tuple[object, ...], list[int]] = {}
+    place: list[int] = []
+    value: list[float] = []
+    total: list[float] = []
+    for _, cells in looks_cells:
+        n = len(cells.value)
+        key = (cells.arm, cells.replica, cells.stratum, cells.le if spec.kind is Kind.LATENCY else len(cells.le), n)
+        layout = layouts.get(key)
+        if layout is None:
+            layout = layouts[key] = _layout(spec, cells, number)
+        place += layout
+        value += cells.value
+        total += _column(spec, "total", cells.total, n, np.nan)
+    widths = np.array([len(cells.value) for _, cells in looks_cells], dtype=np.int64)
+    return _Columns(
+        places=tuple(number),
+        place=np.array(place, dtype=np.int64),
+        interval=np.repeat(np.array([interval for interval, _ in looks_cells], dtype=np.int64), widths),
+        value=np.array(value, dtype=np.float64),
+        total=np.array(total, dtype=np.float64),
+    )
+
+
+def _layout(spec: MetricSpec, cells: Cells, number: dict[_Place, int]) -> list[int]:
+    """The number of each cell's place; places not seen before are numbered on."""
+    n = len(cells.value)
+    arm = _column(spec, "arm", cells.arm, n, None)
+    replica = _column(spec, "replica", cells.replica, n, "")
+    stratum = _column(spec, "stratum", cells.stratum, n, "")
+    le = _column(spec, "le", cells.le, n, np.inf)
+    if spec.kind is not Kind.LATENCY:
+        le = (np.inf,) * n
+    unknown = set(arm) - _ARMS
+    if unknown:
+        raise BadSamplesError(f"{spec.name}: arm: {min(unknown)!r} is no arm")
+    layout = [number.setdefault(_Place(*cell), len(number)) for cell in zip(arm, replica, stratum, le, strict=True)]
+    if len(set(layout)) != n:
+        twice = next(arm[i] for i, cell in enumerate(layout) if cell in layout[:i])
+        raise BadSamplesError(f"{spec.name}: {twice}: the same cell twice (replica, stratum, le) in one interval")
+    return layout
 
 
 def _column(spec: MetricSpec, name: str, column: tuple[_T, ...], n: int, default: _T | None) -> tuple[_T, ...]:
@@ -158,40 +196,35 @@ def _column(spec: MetricSpec, name: str, column: tuple[_T, ...], n: int, default
 
 
 def _panel(
-    spec: MetricSpec,
-    arm: Arm,
-    columns: _Columns,
-    rows: list[int],
-    stratum_at: Mapping[str, int],
-    le_at: Mapping[float, int],
-    first: int,
-    shape: tuple[int, int, int],
+    spec: MetricSpec, arm: Arm, columns: _Columns, strata: Sequence[str], le: Floats, first: int, looks: int
 ) -> Panel:
-    replicas = sorted({columns.replica[i] for i in rows})
-    replica_at = {name: i for i, name in enumerate(replicas)}
-    index = (
-        np.array([replica_at[columns.replica[i]] for i in rows]),
-        np.array([stratum_at[columns.stratum[i]] for i in rows]),
-        np.array([le_at[columns.le[i]] if spec.kind is Kind.LATENCY else 0 for i in rows]),
-        np.array([columns.interval[i] - first for i in rows]),
-    )
+    own = [place if place.arm == arm else None for place in columns.places]
+    replicas = sorted({place.replica for place in own if place is not None})
+    full = (len(replicas), len(strata), len(le), looks - first)
+    begins = np.array([-1 if place is None else _begin(place, replicas, strata, le, full) for place in own])
+    begin = begins[columns.place]
+    mine = np.flatnonzero(begin >= 0)
+    at = begin[mine] + columns.interval[mine] - first
     where = f"{spec.name}: {arm.value}"
-    full = (len(replicas), *shape)
-    flat = np.ravel_multi_index(index, full)
-    if len(np.unique(flat)) != len(flat):
-        raise BadSamplesError(f"{where}: the same cell twice (replica, stratum, le) in one interval")
     value, total = np.full(full, np.nan), np.full(full, np.nan)
-    value[index] = _numbers(f"{where} value", [columns.value[i] for i in rows])
-    total[index] = [columns.total[i] for i in rows]
+    value.ravel()[at] = _finite(f"{where} value", columns.value[mine])
+    total.ravel()[at] = columns.total[mine]
     if spec.kind is Kind.LATENCY:
-        return Panel(value, _histogram_total(where, value, total, le_at))
+        return Panel(value, _histogram_total(where, value, total, le))
     if spec.kind in COUNTS:
         _check_counts(where, spec, value, total)
     return Panel(value, np.ascontiguousarray(total[:, :, 0, :]))
 
 
-def _numbers(where: str, column: list[float]) -> Floats:
-    numbers = np.array(column, dtype=np.float64)
+def _begin(
+    place: _Place, replicas: Sequence[str], strata: Sequence[str], le: Floats, full: tuple[int, int, int, int]
+) -> int:
+    """Where the intervals of one cell begin in a panel that is read as one row."""
+    index = (replicas.index(place.replica), strata.index(place.stratum), int(np.searchsorted(le, place.le)), 0)
+    return int(np.ravel_multi_index(index, full))
+
+
+def _finite(where: str, numbers: Floats) -> Floats:
     if not np.isfinite(numbers).all():
         raise BadSamplesError(f"{where}: {numbers[~np.isfinite(numbers)][0]} is not a number")
     return numbers
@@ -211,15 +244,14 @@ def _check_counts(where: str, spec: MetricSpec, value: Floats, total: Floats) ->
         raise BadSamplesError(f"{where} value: more bad events than events")
 
 
-def _histogram_total(where: str, value: Floats, total: Floats, le_at: Mapping[float, int]) -> Floats:
+def _histogram_total(where: str, value: Floats, total: Floats, le: Floats) -> Floats:
     """Number of observations per (replica, stratum, interval): the +Inf bucket, else the given total."""
     if (value[~np.isnan(value)] < 0).any():
         raise BadSamplesError(f"{where} value: negative count")
     filled = np.fmax.accumulate(value, axis=2)
     if (value < filled - _ROUNDING * (1 + filled)).any():
         raise BadSamplesError(f"{where} value: bucket counts fall as le rises")
-    infinite = le_at.get(np.inf)
-    count = value[:, :, infinite, :] if infinite is not None else np.full(value[:, :, 0, :].shape, np.nan)
+    count = value[:, :, -1, :] if le[-1] == np.inf else np.full(value[:, :, 0, :].shape, np.nan)
     given = np.fmax.reduce(total, axis=2)
     count = np.where(np.isnan(count), given, count)
     present = ~np.isnan(value).all(axis=2)

@@ -14,6 +14,7 @@ from analysis.combine import average, budget_shares, capped, first_crossing
 from analysis.conditions import REQUEST_KINDS
 from analysis.contrast import Contrast, build_contrast
 from analysis.decode import COUNTS, BadSamplesError, Decoded, Floats, Panel, decode
+from analysis.methods.count_steps import Known, evidence_from
 from analysis.methods.counts import CountTest, evidence_paths
 from analysis.onset import onset_prior
 from analysis.outcome import Outcome
@@ -49,11 +50,82 @@ def judge(observations: Sequence[Observation], settings: Sequence[JudgeSettings]
     >>> judge([], [])
     []
     """
-    if len(observations) != len(settings):
-        raise ValueError(f"settings: {len(settings)} for {len(observations)} observations")
-    cases = [_set_up(observation, setting) for observation, setting in zip(observations, settings, strict=True)]
+    _check_lengths("observations", observations, settings)
+    found = [_decoded(observation, setting) for observation, setting in zip(observations, settings, strict=True)]
+    pairs = [(watch, s) for watch, s in zip(found, settings, strict=True) if isinstance(watch, Decoded)]
+    verdicts = iter(judge_decoded([watch for watch, _ in pairs], [setting for _, setting in pairs]))
+    return [next(verdicts) if isinstance(watch, Decoded) else watch for watch in found]
+
+
+def _check_lengths(name: str, watches: Sequence[object], settings: Sequence[JudgeSettings]) -> None:
+    if len(watches) != len(settings):
+        raise ValueError(f"settings: {len(settings)} for {len(watches)} {name}")
+
+
+def _decoded(observation: Observation, settings: JudgeSettings) -> Decoded | Verdict:
+    if observation.looks <= 0:
+        return _nothing_yet(settings)
+    try:
+        return decode(observation, warm_up_looks=settings.warm_up_looks)
+    except BadSamplesError as error:
+        words = f"the samples cannot be judged ({error}): check the source and the metric's query"
+        return _inconclusive(Reason.MISCONFIGURED, observation.looks - 1, settings, words)
+
+
+def judge_decoded(watches: Sequence[Decoded], settings: Sequence[JudgeSettings]) -> list[Verdict]:
+    """Judge watches that are arrays already, as `judge` does with those it has decoded.
+
+    Parameters
+    ----------
+    watches
+        From `decode`, or built as it builds them: NaN where a cell is absent, and in every interval that is not to be
+        weighed (the warm-up, a source that did not answer), which `usable` says too. Their numbers are not checked.
+    settings
+        One for each watch; `warm_up_looks` was the decoder's business.
+
+    >>> judge_decoded([], [])
+    []
+    """
+    _check_lengths("watches", watches, settings)
+    cases = [_set_up(w, s) if w.looks > 0 else _nothing_yet(s) for w, s in zip(watches, settings, strict=True)]
     tests = [test for case in cases if isinstance(case, _Case) for test in case.tests]
     paths, ratios = evidence_paths(tests) if tests else (np.zeros((0, 0)), np.zeros((0, 0, 0)))
+    return _verdicts(cases, paths, ratios)
+
+
+def judge_one_more(
+    watches: Sequence[Decoded], settings: Sequence[JudgeSettings], known: Sequence[Sequence[Known]]
+) -> tuple[list[Verdict], list[tuple[Known, ...]]]:
+    """Judge watches that were judged a look ago, going on from what was computed then.
+
+    Parameters
+    ----------
+    known
+        For each watch what this function gave back a look ago, or nothing. It is a shortcut only: what does not fit
+        the watch's numbers is computed anew, so the verdicts are those of `judge_decoded`, bit for bit.
+
+    Returns
+    -------
+    The verdicts, and for each watch what to hand in at its next look.
+    """
+    _check_lengths("watches", watches, settings)
+    cases = [_set_up(w, s) if w.looks > 0 else _nothing_yet(s) for w, s in zip(watches, settings, strict=True)]
+    tests: list[CountTest] = []
+    before: list[Known | None] = []
+    for case, own in zip(cases, known, strict=True):
+        if isinstance(case, _Case):
+            tests += case.tests
+            before += [*own, *[None] * len(case.tests)][: len(case.tests)]
+    paths, ratios, found = evidence_from(tests, before)
+    after, at = [], 0
+    for case in cases:
+        n = len(case.tests) if isinstance(case, _Case) else 0
+        after.append(tuple(found[at : at + n]))
+        at += n
+    return _verdicts(cases, paths, ratios), after
+
+
+def _verdicts(cases: Sequence[_Case | Verdict], paths: Floats, ratios: Floats) -> list[Verdict]:
     verdicts, at = [], 0
     for case in cases:
         if isinstance(case, Verdict):
@@ -69,17 +141,9 @@ def _rows(ratios: Floats, at: int, n: int, looks: int) -> list[Floats]:
     return [np.ascontiguousarray(ratios[:, i, :looks]) for i in range(at, at + n)]
 
 
-def _set_up(observation: Observation, settings: JudgeSettings) -> "_Case | Verdict":
-    threshold = float(-np.log(settings.budget))
-    if observation.looks <= 0:
-        return _inconclusive(Reason.NO_DATA, None, -1, threshold, "no closed interval yet")
-    try:
-        watch = decode(observation, warm_up_looks=settings.warm_up_looks)
-    except BadSamplesError as error:
-        words = f"the samples cannot be judged ({error}): check the source and the metric's query"
-        return _inconclusive(Reason.MISCONFIGURED, None, observation.looks - 1, threshold, words)
+def _set_up(watch: Decoded, settings: JudgeSettings) -> _Case:
     log_prior = onset_prior(watch.usable, settings.planned_looks)
-    shares = budget_shares(observation.metrics)
+    shares = budget_shares([metric.spec for metric in watch.metrics])
     weighings = tuple(
         set_up(watch, metric, settings, log_prior, share) for metric, share in zip(watch.metrics, shares, strict=True)
     )
@@ -159,14 +223,18 @@ def _leading(case: _Case, metric_paths: Sequence[Floats], look: int) -> int:
     return max(names, key=lambda i: (keys[i][1], case.weighings[i].spec.kind in REQUEST_KINDS, case.weighings[i].share))
 
 
-def _inconclusive(reason: Reason, metric: str | None, look: int, threshold: float, words: str) -> Verdict:
+def _nothing_yet(settings: JudgeSettings) -> Verdict:
+    return _inconclusive(Reason.NO_DATA, -1, settings, "no closed interval yet")
+
+
+def _inconclusive(reason: Reason, look: int, settings: JudgeSettings, words: str) -> Verdict:
     return Verdict(
         kind=VerdictKind.INCONCLUSIVE,
         reason=reason,
-        metric=metric,
+        metric=None,
         look=look,
         alarm_look=None,
         log_evidence=0.0,
-        log_threshold=threshold,
+        log_threshold=float(-np.log(settings.budget)),
         sentence=words,
     )

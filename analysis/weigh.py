@@ -186,15 +186,18 @@ def _rates(side: Side) -> Floats:
     return np.asarray(events[used] / exposure[used], dtype=np.float64)
 
 
-def _companion(candidate: Floats, baseline: Floats, direction: Direction) -> tuple[float, float]:
+def _companion(
+    candidate: Floats, baseline: Floats, direction: Direction, inflation: float | None = None
+) -> tuple[float, float]:
     """Mann-Whitney p and A-hat in the bad direction, at the end, corrected for autocorrelation of the baseline."""
     x, y = candidate[~np.isnan(candidate)], baseline[~np.isnan(baseline)]
     if len(x) < 2 or len(y) < 2:
         return NAN, NAN
     sign = -1.0 if direction is Direction.DOWN_IS_BAD else 1.0
-    _, p, a = mann_whitney(sign * x[None], sign * y[None], rank_inflation(y))
+    inflation = rank_inflation(y) if inflation is None else inflation
+    _, p, a = mann_whitney(sign * x[None], sign * y[None], inflation)
     if direction is Direction.EITHER:
-        p = np.minimum(1.0, 2 * np.minimum(p, mann_whitney(-x[None], -y[None], rank_inflation(y))[1]))
+        p = np.minimum(1.0, 2 * np.minimum(p, mann_whitney(-x[None], -y[None], inflation)[1]))
     return float(p[0]), float(a[0])
 
 
@@ -203,8 +206,9 @@ def _level_evidence(
 ) -> Evidence:
     spec, look = weighing.spec, len(path) - 1 if alarm is None else alarm
     x, y = gauge.candidate[~np.isnan(gauge.candidate)], gauge.baseline[~np.isnan(gauge.baseline)]
-    effect = hodges_lehmann(x, y, rank_inflation(y))
-    p, a_hat = _companion(x, y, spec.direction)
+    inflation = rank_inflation(y)
+    effect = hodges_lehmann(x, y, inflation)
+    p, a_hat = _companion(x, y, spec.direction, inflation)
     judged = bool(weighing.log_prior.max() > -np.inf) and len(x) > 0
     found = Evidence(
         metric=spec.name,

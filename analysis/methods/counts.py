@@ -71,8 +71,13 @@ def _paired(tests: Sequence[CountTest], looks: int) -> Floats:
     )
     r0 = np.array([test.r0 for test in tests])[:, None]
     floor = np.array([test.floor for test in tests])[:, None]
-    total = np.zeros((len(LOG_REL), len(tests), looks))
-    for s in range(strata):
+    return paired_log_ratios(e, n, e_other, n_other, r0, floor)
+
+
+def paired_log_ratios(e: Floats, n: Floats, e_other: Floats, n_other: Floats, r0: Floats, floor: Floats) -> Floats:
+    """(grid, ...) log likelihood ratios of concurrent arms, before tempering; the counts are (strata, ...)."""
+    total = np.zeros((len(LOG_REL), *e.shape[1:]))
+    for s in range(len(e)):
         virtual = floor / r0 * n_other[s]
         both = e[s] + e_other[s] + virtual
         at_margin = r0 * n[s] + n_other[s]
@@ -108,6 +113,12 @@ def evidence_paths(tests: Sequence[CountTest]) -> tuple[Floats, Floats]:
     when the replicas turn out to burst as well, and counts when they do not. The one-sample form pays ln 2 for the
     limit on its known rate (a union bound over the two ways to be wrong).
     """
+    paths, last = mixed_paths(tests)
+    return sobered(tests, paths), last
+
+
+def mixed_paths(tests: Sequence[CountTest]) -> tuple[Floats, Floats]:
+    """As `evidence_paths`, before the price of an uncertain known rate and the fewest events are looked at."""
     raw = log_ratios(tests)
     owners, masks, factors = [], [], []
     for i, test in enumerate(tests):
@@ -123,7 +134,7 @@ def evidence_paths(tests: Sequence[CountTest]) -> tuple[Floats, Floats]:
         paths[i, at] = believed[row, at]
         if mask[-1]:
             last[:, i] = tempered[:, row]
-    return _sobered(tests, paths), last
+    return paths, last
 
 
 def _padded(rows: Sequence[Floats], looks: int, fill: float) -> Floats:
@@ -133,7 +144,7 @@ def _padded(rows: Sequence[Floats], looks: int, fill: float) -> Floats:
     return full
 
 
-def _sobered(tests: Sequence[CountTest], paths: Floats) -> Floats:
+def sobered(tests: Sequence[CountTest], paths: Floats) -> Floats:
     """Less the price of an uncertain known rate; nothing while there are too few events."""
     events = _padded([np.cumsum(np.cumsum(test.events, axis=0)[-1]) for test in tests], paths.shape[1], 0.0)
     one_sample = np.array([test.known_rate is not None for test in tests], dtype=bool)[:, None]

@@ -4,11 +4,16 @@ Never a gate by itself: looked at after every interval its false alarms grow wit
 minority (spinnaker#6278).
 """
 
+import struct
+
 import numpy as np
 from scipy import special
 
 from analysis.decode import Floats
 from analysis.effect import Z95, Effect
+from analysis.methods.rank_sums import pairs_won
+
+_HELD_PAIRS = 1_000_000  # differences that fit easily into memory (8 MB); more are searched
 
 
 def mann_whitney(x: Floats, y: Floats, inflation: Floats | float = 1.0) -> tuple[Floats, Floats, Floats]:
@@ -25,6 +30,12 @@ def mann_whitney(x: Floats, y: Floats, inflation: Floats | float = 1.0) -> tuple
     -------
     U, p, A : statistic of x, one-sided p, and P(x > y) + P(x = y)/2
 
+    Raises
+    ------
+    ValueError
+        An arm is empty, the leading axes differ, or a value is NaN or infinite: a missing sample is left out by the
+        caller, who knows why it is missing.
+
     >>> U, p, A = mann_whitney(np.array([[3.0, 4.0, 5.0]]), np.array([[1.0, 2.0, 2.0]]))
     >>> float(U[0]), round(float(p[0]), 4), float(A[0])
     (9.0, 0.0383, 1.0)
@@ -32,15 +43,13 @@ def mann_whitney(x: Floats, y: Floats, inflation: Floats | float = 1.0) -> tuple
     n, m = x.shape[-1], y.shape[-1]
     if n == 0 or m == 0:
         raise ValueError("mann_whitney: an arm is empty")
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError("mann_whitney: x and y must be finite")
-    both = np.concatenate([x, y], axis=-1)
-    order = np.argsort(both, axis=-1, kind="stable")
-    values = np.take_along_axis(both, order, axis=-1)
-    ranks, ties = _midranks(values)
-    from_x = order < n
-    rank_sum = np.add.reduce(np.where(from_x, ranks, 0.0), axis=-1)
-    U = rank_sum - n * (n + 1) / 2.0
+    if x.shape[:-1] != y.shape[:-1]:
+        raise ValueError(f"mann_whitney: x has leading axes {x.shape[:-1]}, y {y.shape[:-1]}")
+    for name, values in (("x", x), ("y", y)):
+        if not np.isfinite(values).all():
+            raise ValueError(f"mann_whitney: {name} must be finite")
+    won, ties = pairs_won(x.reshape(-1, n), y.reshape(-1, m))
+    U, ties = won.reshape(x.shape[:-1]), ties.reshape(x.shape[:-1])
     total = n + m
     variance = n * m / 12.0 * ((total + 1) - ties / (total * (total - 1.0)))
     sd = np.sqrt(np.maximum(variance * inflation, 0.0))
@@ -91,14 +100,63 @@ def rank_inflation(series: Floats) -> float:
 def hodges_lehmann(x: Floats, y: Floats, inflation: float = 1.0) -> Effect:
     """Median of all differences x_i - y_j with a 95 % interval from the order statistics (Hollander and Wolfe).
 
+    Parameters
+    ----------
+    x, y : (n,) and (m,), finite
+    inflation : variance over that of independent samples
+
+    Returns
+    -------
+    Effect in the samples' unit; NaN where an arm is empty. Up to a million differences are held at once; of more,
+    the few that are needed are searched for: the same numbers, in memory for n + m values.
+
     >>> hodges_lehmann(np.array([3.0, 4.0, 5.0]), np.array([1.0, 2.0, 3.0])).value
     2.0
     """
     if not len(x) or not len(y):
         return Effect(float("nan"), float("nan"), float("nan"))
-    differences = np.sort((x[:, None] - y[None, :]).ravel())
-    pairs = len(differences)
+    pairs = len(x) * len(y)
     sd = np.sqrt(pairs * (len(x) + len(y) + 1) / 12.0 * inflation)
     low = int(max(np.floor(pairs / 2.0 - Z95 * sd), 0))
-    middle = 0.5 * (differences[(pairs - 1) // 2] + differences[pairs // 2])
-    return Effect(float(middle), float(differences[low]), float(differences[pairs - 1 - low]))
+    places = (low, (pairs - 1) // 2, pairs // 2, pairs - 1 - low)
+    if pairs <= _HELD_PAIRS:
+        differences = np.partition((x[:, None] - y[None, :]).ravel(), sorted(set(places)))
+        found = [float(differences[place]) for place in places]
+    else:
+        rising = np.sort(y)
+        found = [_difference(x, rising, place) for place in places]
+    return Effect(0.5 * (found[1] + found[2]), found[0], found[3])
+
+
+def _difference(x: Floats, y: Floats, place: int) -> float:
+    """The place-th smallest (from 0) of all x_i - y_j, by halving the range of floats it may be; y rises."""
+    low, high = _rank_of(float(np.min(x) - y[-1])), _rank_of(float(np.max(x) - y[0]))
+    while low < high:
+        middle = (low + high) // 2
+        if _differences_up_to(x, y, _float_at(middle)) > place:
+            high = middle
+        else:
+            low = middle + 1
+    return _float_at(low)
+
+
+def _differences_up_to(x: Floats, y: Floats, limit: float) -> int:
+    """How many x_i - y_j, rounded as floats are, are at most `limit`: for every x_i those from some y_j on."""
+    least, most = np.zeros(len(x), dtype=np.int64), np.full(len(x), len(y), dtype=np.int64)
+    for _ in range(len(y).bit_length()):
+        middle = (least + most) // 2
+        within = x - y[np.minimum(middle, len(y) - 1)] <= limit
+        most = np.where(within, middle, most)
+        least = np.where(within | (middle >= most), least, middle + 1)
+    return int(np.add.reduce(len(y) - most))
+
+
+def _rank_of(number: float) -> int:
+    """A float's place among all floats; 0.0 and -0.0 share theirs."""
+    bits: int = struct.unpack("<q", struct.pack("<d", number))[0]
+    return bits if bits >= 0 else -(bits & 0x7FFF_FFFF_FFFF_FFFF)
+
+
+def _float_at(rank: int) -> float:
+    (number,) = struct.unpack("<d", struct.pack("<q", abs(rank)))
+    return float(number) if rank >= 0 else -float(number)

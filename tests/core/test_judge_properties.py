@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.judge import judge
-from analysis.prepare import Cells, Observation
+from analysis.decode import Arrays, Decoded, Panel, decode
+from analysis.judge import judge, judge_decoded
+from analysis.prepare import Cells, LookFacts, Observation
 from analysis.result import Arm, Design, JudgeSettings, Kind, MetricSpec, Verdict
 from analysis.simulate import ERRORS, LATENCY, Service, ar_levels, gauge_observation, observe
 
@@ -111,3 +113,55 @@ def test_names_of_replicas_and_strata_are_no_input() -> None:
         for key, cells in watch.samples.items()
     }
     assert _bits(judge([replace(watch, samples=renamed)], [SETTINGS])[0]) == _bits(judge([watch], [SETTINGS])[0])
+
+
+def test_arrays_are_judged_as_the_observations_they_come_from() -> None:
+    """Decoding first and judging the arrays says the same, bit for bit, in a mixed batch with a warm-up."""
+    watches = [_watch(seed, factor=4.0) for seed in range(3)]
+    watches.append(replace(watches[0], looks=0, samples={}, facts={}))
+    given = [SETTINGS, replace(SETTINGS, warm_up_looks=2), SETTINGS, SETTINGS]
+    arrays = [decode(watch, warm_up_looks=s.warm_up_looks) for watch, s in zip(watches, given, strict=True)]
+    assert [_bits(v) for v in judge_decoded(arrays, given)] == [_bits(v) for v in judge(watches, given)]
+
+
+def test_arrays_built_without_cells_are_judged_alike() -> None:
+    """A simulation that fills a panel directly gets what the cells would have given."""
+    rng = np.random.default_rng(1)
+    n = rng.poisson(300, (2, 1, 20)).astype(float)
+    bad = rng.binomial(n.astype(int), np.array([0.01, 0.05])[:, None, None]).astype(float)
+    arms = (Arm.BASELINE, Arm.CANDIDATE)
+    samples = {
+        (ERRORS.name, i): Cells(("baseline", "candidate"), value=tuple(bad[:, 0, i]), total=tuple(n[:, 0, i]))
+        for i in range(20)
+    }
+    panels = {arm: Panel(bad[k][None, :, None, :], n[k][None]) for k, arm in enumerate(arms)}
+    direct = Decoded(
+        design=Design.CONCURRENT,
+        step_s=5.0,
+        looks=20,
+        share=0.5,
+        candidate_expected=1,
+        usable=np.ones(20, dtype=bool),
+        facts=(LookFacts(),) * 20,
+        metrics=(Arrays(ERRORS, ("",), np.array([np.inf]), 0, panels),),
+    )
+    cells = Observation(
+        design=Design.CONCURRENT,
+        step_s=5.0,
+        metrics=(ERRORS,),
+        samples=samples,
+        looks=20,
+        share=0.5,
+        candidate_expected=1,
+    )
+    found = judge_decoded([direct], [SETTINGS])[0]
+    assert found.alarm_look is not None
+    assert _bits(found) == _bits(judge([cells], [SETTINGS])[0])
+
+
+def test_every_watch_needs_its_settings() -> None:
+    """A batch with too few settings is refused."""
+    with pytest.raises(ValueError, match="settings: 0 for 1 observations"):
+        judge([_watch(1)], [])
+    with pytest.raises(ValueError, match="settings: 1 for 0 watches"):
+        judge_decoded([], [SETTINGS])

@@ -179,3 +179,30 @@ def test_real_case_sets_are_read(folder: Path, dataset: str) -> None:
     for case in cases:
         assert case.id in described
         assert decode(case.observation()).looks == case.looks > 0
+
+
+def test_a_case_without_a_single_number_is_read_empty_and_in_its_place(folder: Path) -> None:
+    """Rows that are no numbers are left out; the case is still one of the file's."""
+    nothing = {**GAUGES, "id": "g0"}
+    described = json.loads((folder / "cases.json").read_text())
+    (folder / "cases.json").write_text(json.dumps([*described, nothing]))
+    rows = pd.read_parquet(folder / "levels.parquet").astype({"case": str})
+    gone = rows.assign(case="g0", value=math.nan).astype(rows.dtypes)
+    pd.concat([rows, gone]).to_parquet(folder / "levels.parquet")
+    read = {case.id: len(case.rows) for case in read_cases(folder)}
+    assert list(read) == ["c1", "g0", "g1"]
+    assert read["g0"] == 0 < read["g1"]
+
+
+def test_a_row_of_the_wrong_type_is_told_with_its_case(folder: Path) -> None:
+    """A file is read at once, but what is wrong is told of the case that has it."""
+    rows = pd.read_parquet(folder / "levels.parquet").astype({"case": str, "t": str})
+    rows.loc[rows.index[-1], "t"] = "noon"
+    rows.to_parquet(folder / "levels.parquet")
+    with pytest.raises(SourceError, match=r"levels\.parquet: case 'g1': .*noon"):
+        list(read_cases(folder))
+
+
+def test_a_case_knows_no_names(cases: dict[str, Case]) -> None:
+    """What a judge is handed has no column with the case's name."""
+    assert "case" not in cases["g1"].unlabelled().rows

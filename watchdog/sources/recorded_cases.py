@@ -17,6 +17,7 @@ from watchdog.errors import SourceError
 from watchdog.sources.recorded_cells import cut, silent
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 _DESIGNS = {"concurrent": Design.CONCURRENT, "prepost": Design.BEFORE_AFTER}
@@ -98,13 +99,15 @@ def read_cases(folder: Path, *, datasets: Iterable[str] | None = None) -> Iterat
         if unknown:
             raise SourceError(f"{path}: case {unknown[0]!r} is not described in cases.json", permanent=True)
         kept = [name for name in frame["case"].unique() if _asked(described[str(name)], wanted)]
-        frame = frame[frame["case"].isin(kept)]
-        for name, rows in frame.groupby("case", sort=True, observed=True):
-            if str(name) in seen:
+        frame = _whole(path, frame[frame["case"].isin(kept)])
+        places = frame.groupby("case", sort=False, observed=True).indices
+        frame = frame.drop(columns="case")
+        nothing = frame.iloc[:0]
+        for name in sorted(map(str, kept)):
+            if name in seen:
                 raise SourceError(f"{path}: case {name!r} has rows in another Parquet file too", permanent=True)
-            seen.add(str(name))
-            yield _case(described[str(name)], _whole(path, rows))
-    nothing = _typed(frame.iloc[:0])
+            seen.add(name)
+            yield _case(described[name], frame.iloc[places[name]] if name in places else nothing)
     yield from (_case(meta, nothing) for name, meta in described.items() if name not in seen and _asked(meta, wanted))
 
 
@@ -146,10 +149,9 @@ def _case(meta: Mapping[str, Any], rows: "pd.DataFrame") -> Case:
 
 def _formats(rows: "pd.DataFrame") -> tuple[set[int], set[int]]:
     """Which metrics come with their exposure, and which with bucket bounds."""
-    return (
-        set(rows["metric"][rows["total"].notna()].astype(int)),
-        set(rows["metric"][rows["le"].notna()].astype(int)),
-    )
+    metric = rows["metric"].to_numpy()
+    counted, bounded = (set(metric[rows[name].notna().to_numpy()].tolist()) for name in ("total", "le"))
+    return counted, bounded
 
 
 def _spec(described: Mapping[str, Any], *, counted: bool, bounded: bool) -> MetricSpec:
@@ -189,21 +191,35 @@ def _frame(path: Path) -> "pd.DataFrame":
     return frame
 
 
-def _whole(path: Path, rows: "pd.DataFrame") -> "pd.DataFrame":
-    """One case's rows as the types they should have (SourceError)."""
+def _whole(path: Path, frame: "pd.DataFrame") -> "pd.DataFrame":
+    """One file's rows as the types they should have (SourceError)."""
     try:
-        return _typed(rows)
-    except (TypeError, ValueError) as error:
-        raise SourceError(f"{path}: case {rows['case'].iloc[0]!r}: {error}", permanent=True) from None
+        return _typed(frame)
+    except (TypeError, ValueError):
+        for name, rows in frame.groupby("case", sort=True, observed=True):
+            try:
+                _typed(rows)
+            except (TypeError, ValueError) as error:
+                raise SourceError(f"{path}: case {name!r}: {error}", permanent=True) from None
+        raise
 
 
 def _typed(rows: "pd.DataFrame") -> "pd.DataFrame":
-    """One case's rows with the optional columns filled in, without rows that are no numbers."""
+    """Rows with the optional columns filled in, without rows that are no numbers."""
     import numpy as np
 
-    texts = {name: rows[name].astype(str).astype(object) for name in ("arm", "replica")}
+    texts = {name: _shared(rows[name].astype(str)) for name in ("case", "arm", "replica")}
     numbers = {name: rows[name].astype("float64") if name in rows else np.nan for name in ("t", "value", "total", "le")}
-    stratum = rows["stratum"].astype(object).fillna("").astype(str).astype(object) if "stratum" in rows else ""
+    stratum = _shared(rows["stratum"].astype(object).fillna("").astype(str)) if "stratum" in rows else ""
     whole = rows[["metric"]].astype(int).assign(**texts, **numbers, stratum=stratum)
     kept: pd.DataFrame = whole[np.isfinite(whole["value"]) & np.isfinite(whole["t"]) & ~np.isinf(whole["total"])]
     return kept
+
+
+def _shared(texts: "pd.Series[str]") -> "np.ndarray[tuple[int], np.dtype[np.object_]]":
+    """Texts as objects of which equal ones are one and the same: quick to compare, hash and hand to another process."""
+    import numpy as np
+
+    codes, different = texts.factorize()
+    shared: np.ndarray[tuple[int], np.dtype[np.object_]] = np.asarray(different, dtype=object)[codes]
+    return shared
