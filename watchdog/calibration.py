@@ -19,6 +19,7 @@ from watchdog.app import recorded_cases, recorded_descriptions
 from watchdog.backtest import Blind, settings_of
 from watchdog.errors import WatchdogError
 
+DESIGNS = (Design.BEFORE_AFTER, Design.CONCURRENT)
 _WAITING = 2  # pasts per worker that are read ahead
 
 
@@ -108,7 +109,7 @@ def placebo_rates(case: Blind, settings: JudgeSettings, cut: Cut) -> tuple[Calib
     past = case.observation(steps=steps)
     found = [
         calibrate(past, settings, baseline_looks=cut.baseline_looks, design=design, every=cut.every)
-        for design in (Design.BEFORE_AFTER, Design.CONCURRENT)
+        for design in DESIGNS
     ]
     return tuple(one for one in found if one.service.placebos or one.design is Design.BEFORE_AFTER)
 
@@ -156,7 +157,7 @@ def by_service(pasts: Sequence[Past]) -> list[tuple[str, Calibration]]:
     pooled = []
     services = list(dict.fromkeys(past.service for past in pasts))
     for name in [*services, "all"] if len(services) > 1 else services:
-        for design in Design:
+        for design in DESIGNS:
             found = [
                 (past.group, one)
                 for past in pasts
