@@ -25,56 +25,67 @@ def register(app: typer.Typer) -> None:
     app.command()(sensitivity)
 
 
+_Kind = Annotated[Kind, typer.Option("--kind", help="What is compared.")]
+_Baseline = Annotated[
+    float | None,
+    typer.Option(
+        "--baseline",
+        metavar="LEVEL",
+        help="The old version's: share of bad requests, events per exposure, share of slow requests, or level.",
+    ),
+]
+_Requests = Annotated[float, typer.Option(metavar="N", help="Requests (exposure) of both versions together.")]
+_Share = Annotated[float, typer.Option(metavar="SHARE", help="Part of them that the new version gets.")]
+_Minutes = Annotated[str, typer.Option(metavar="M,M", help="Times from the deploy.")]
+_Dispersion = Annotated[
+    float, typer.Option(min=1.0, metavar="FACTOR", help="Variance of the bad events over that of independent ones.")
+]
+_Sd = Annotated[float, typer.Option(metavar="SD", help="gauge: one replica's standard deviation.")]
+_Phi = Annotated[float, typer.Option(metavar="R", help="gauge: its correlation from look to look.")]
+_Replicas = Annotated[int, typer.Option(min=1, metavar="N", help="Replicas of the old version.")]
+_Candidates = Annotated[int, typer.Option(min=1, metavar="N", help="Replicas of the new version.")]
+_LookS = Annotated[float, typer.Option(metavar="SECONDS", help="Time between two looks.")]
+_BeforeAfter = Annotated[bool, typer.Option("--before-after", help="Compare with the time before the deploy.")]
+_Fewer = Annotated[bool, typer.Option("--fewer", help="Fewer is worse: orders, conversions.")]
+_BudgetShare = Annotated[float, typer.Option(metavar="SHARE", help="This metric's part of the budget, beside others.")]
+_Margin = Annotated[float, typer.Option(min=0.0, metavar="SHARE", help="Worsening that is tolerated.")]
+_Budget = Annotated[
+    float, typer.Option(min=1e-9, max=0.5, metavar="SHARE", help="Healthy deploys that may be called bad.")
+]
+_Cases = Annotated[
+    Path | None, typer.Option("--cases", metavar="DIR", help="Take traffic and levels from recorded deploys.")
+]
+_Case = Annotated[str | None, typer.Option("--case", metavar="ID", help="Of this recorded deploy; else of the first.")]
+
+
 def sensitivity(
     *,
-    kind: Annotated[Kind, typer.Option("--kind", help="What is compared.")] = Kind.RATIO,
-    baseline: Annotated[
-        float | None,
-        typer.Option(
-            "--baseline",
-            metavar="LEVEL",
-            help="The old version's: share of bad requests, events per exposure, share of slow requests, or level.",
-        ),
-    ] = None,
-    requests_per_minute: Annotated[
-        float, typer.Option(metavar="N", help="Requests (exposure) of both versions together.")
-    ] = 0.0,
-    share: Annotated[float, typer.Option(metavar="SHARE", help="Part of them that the new version gets.")] = 0.1,
-    minutes: Annotated[str, typer.Option(metavar="M,M", help="Times from the deploy.")] = "1,5,15",
-    dispersion: Annotated[
-        float, typer.Option(min=1.0, metavar="FACTOR", help="Variance of the bad events over that of independent ones.")
-    ] = 1.0,
-    sd: Annotated[float, typer.Option(metavar="SD", help="gauge: one replica's standard deviation.")] = 0.0,
-    phi: Annotated[float, typer.Option(metavar="R", help="gauge: its correlation from look to look.")] = 0.0,
-    replicas: Annotated[int, typer.Option(min=1, metavar="N", help="Replicas of the old version.")] = 4,
-    candidates: Annotated[int, typer.Option(min=1, metavar="N", help="Replicas of the new version.")] = 1,
-    look_s: Annotated[float, typer.Option(metavar="SECONDS", help="Time between two looks.")] = 10.0,
-    before_after: Annotated[
-        bool, typer.Option("--before-after", help="Compare with the time before the deploy.")
-    ] = False,
-    fewer: Annotated[bool, typer.Option("--fewer", help="Fewer is worse: orders, conversions.")] = False,
-    budget_share: Annotated[
-        float, typer.Option(metavar="SHARE", help="This metric's part of the budget, beside others.")
-    ] = 1.0,
-    margin: Annotated[float, typer.Option(min=0.0, metavar="SHARE", help="Worsening that is tolerated.")] = (
-        SHIPPED.margin
-    ),
-    budget: Annotated[
-        float, typer.Option(min=1e-9, max=0.5, metavar="SHARE", help="Healthy deploys that may be called bad.")
-    ] = SHIPPED.budget,
-    cases: Annotated[
-        Path | None, typer.Option("--cases", metavar="DIR", help="Take traffic and levels from recorded deploys.")
-    ] = None,
-    case: Annotated[
-        str | None, typer.Option("--case", metavar="ID", help="Of this recorded deploy; else of the first one.")
-    ] = None,
+    kind: _Kind = Kind.RATIO,
+    baseline: _Baseline = None,
+    requests_per_minute: _Requests = 0.0,
+    share: _Share = 0.1,
+    minutes: _Minutes = "1,5,15",
+    dispersion: _Dispersion = 1.0,
+    sd: _Sd = 0.0,
+    phi: _Phi = 0.0,
+    replicas: _Replicas = 4,
+    candidates: _Candidates = 1,
+    look_s: _LookS = 10.0,
+    before_after: _BeforeAfter = False,
+    fewer: _Fewer = False,
+    budget_share: _BudgetShare = 1.0,
+    margin: _Margin = SHIPPED.margin,
+    budget: _Budget = SHIPPED.budget,
+    cases: _Cases = None,
+    case: _Case = None,
     json: Json = False,
 ) -> None:
     """Say which regression would be seen.
 
     Watches are drawn at this traffic and judged as shipped: the answers are the smallest regressions, there from the
     first look on, that raise the alarm in half and in nine of ten of them. With --cases, the traffic, share, level and
-    noise before a recorded deploy are taken; the other options hold for its metrics as well.
+    noise before a recorded deploy are taken, and of the other options only --minutes, --margin, --budget and
+    --budget-share are heeded.
     """
     from watchdog.recorded_traffic import traffic_of_case
 
