@@ -26,7 +26,6 @@ _SIZES, _FIRST = 7, 4  # an even spread comes first: so many sizes, so many draw
 _STEPS, _EACH = 8, 6  # then so many steps of so many draws towards the even chance
 _ROUNDS = (0.2, 0.3, 0.5)  # then the draws go where the answers seem to be
 _QUANTILES = (0.5, 0.1, 0.01)  # exceedances of the drawn histograms, as the judge's bounds
-_Row = tuple[str, str, float, float, float]  # arm, replica, le, value, total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +55,8 @@ class Traffic:
         """Refuse what no traffic can be (ValueError, naming the field)."""
         counted = self.spec.kind in COUNTS or self.spec.kind is Kind.LATENCY
         shares = self.spec.kind in (Kind.RATIO, Kind.LATENCY)
+        if self.spec.kind is Kind.TREND:
+            raise ValueError("spec: what regression of a trend is seen depends on its slope, not on a size")
         wrong = {
             "level": not (0 < self.level < (1 if shares else math.inf)),
             "requests_per_minute": counted and not 0 < self.requests_per_minute < math.inf,
@@ -227,41 +228,44 @@ def _alarms(traffic: Traffic, sizes: Floats, looks: int, settings: JudgeSettings
 
 def _watch(traffic: Traffic, size: float, looks: int, rng: np.random.Generator) -> Observation:
     """Draw one watch whose candidate is worse by exp(size) from its first look on."""
-    old = [(Arm.BASELINE, -traffic.past_looks, 0, 1.0), (Arm.CANDIDATE, 0, looks, 1.0)]
-    if traffic.design is Design.CONCURRENT:
-        old = [
-            (Arm.HISTORY, -traffic.past_looks, 0, 1.0),
-            (Arm.BASELINE, 0, looks, 1 - traffic.share),
-            (Arm.CANDIDATE, 0, looks, traffic.share),
-        ]
-    rows: dict[int, list[_Row]] = {}
-    for arm, start, end, part in old:
-        if end <= start:
-            continue
-        ratio = math.exp(-size if traffic.falls else size) if arm is Arm.CANDIDATE else 1.0
-        pods = traffic.candidates if arm is Arm.CANDIDATE else traffic.replicas
-        exposure = rng.poisson(traffic.requests_per_minute * traffic.look_s / 60 * part / pods, (pods, end - start))
-        for pod, row in enumerate(_draw(traffic, ratio, exposure.astype(np.float64), rng).tolist()):
-            for i, values in enumerate(row):
-                rows.setdefault(start + i, []).extend((arm.value, f"{arm.value}-{pod}", *value) for value in values)
+    concurrent = traffic.design is Design.CONCURRENT
+    past = _cells(traffic, [(Arm.HISTORY if concurrent else Arm.BASELINE, 1.0)], 0.0, traffic.past_looks, rng)
+    arms = [(Arm.BASELINE, 1 - traffic.share), (Arm.CANDIDATE, traffic.share)]
+    now = _cells(traffic, arms if concurrent else [(Arm.CANDIDATE, 1.0)], size, looks, rng)
     facts = LookFacts(baseline_up=traffic.replicas, candidate_up=traffic.candidates, candidate_down=0)
     return Observation(
         design=traffic.design,
         step_s=traffic.look_s,
         metrics=(traffic.spec,),
-        samples={(traffic.spec.name, i): Cells(*_columns(found)) for i, found in rows.items()},
+        samples={(traffic.spec.name, i - len(past)): cells for i, cells in enumerate([*past, *now])},
         facts=dict.fromkeys(range(looks), facts),
         looks=looks,
-        share=traffic.share if traffic.design is Design.CONCURRENT else None,
+        share=traffic.share if concurrent else None,
         candidate_expected=traffic.candidates,
     )
 
 
-def _columns(
-    rows: list[_Row],
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
-    arm, replica, le, value, total = zip(*rows, strict=True)
-    return arm, replica, ("",) * len(rows), le, value, total
+def _cells(
+    traffic: Traffic, arms: Sequence[tuple[Arm, float]], size: float, intervals: int, rng: np.random.Generator
+) -> list[Cells]:
+    """The cells of some intervals; arms with their parts of the traffic."""
+    owners: list[str] = []
+    replicas: list[str] = []
+    drawn = []
+    for arm, part in arms:
+        ratio = math.exp(-size if traffic.falls else size) if arm is Arm.CANDIDATE else 1.0
+        pods = traffic.candidates if arm is Arm.CANDIDATE else traffic.replicas
+        mean = traffic.requests_per_minute * traffic.look_s / 60 * part / pods
+        found = _draw(traffic, ratio, rng.poisson(mean, (pods, intervals)).astype(np.float64), rng)
+        owners += [arm.value] * (pods * found.shape[2])
+        replicas += [f"{arm.value}-{pod}" for pod in range(pods) for _ in range(found.shape[2])]
+        drawn.append(found.transpose(1, 0, 2, 3).reshape(intervals, -1, 3))
+    bounds, values, totals = np.concatenate(drawn, axis=1).transpose(2, 0, 1).tolist()
+    arm_column, replica_column, no_stratum = tuple(owners), tuple(replicas), ("",) * len(owners)
+    return [
+        Cells(arm_column, replica_column, no_stratum, tuple(le), tuple(value), tuple(total))
+        for le, value, total in zip(bounds, values, totals, strict=True)
+    ]
 
 
 def _draw(traffic: Traffic, ratio: float, exposure: Floats, rng: np.random.Generator) -> Floats:

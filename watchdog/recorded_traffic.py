@@ -32,6 +32,8 @@ def traffic_of_case(folder: Path, wanted: str | None) -> list[Traffic]:
 
 def _traffic(watch: Decoded, metric: Arrays) -> Traffic | None:
     """The old version's figures: before the deploy, else beside the candidate."""
+    if metric.spec.kind is Kind.TREND:
+        return None
     arms = [arm for arm in (Arm.HISTORY, Arm.BASELINE) if arm in metric.panels]
     start = max(-metric.first, 0)
     for arm in arms:

@@ -33,6 +33,7 @@ CPU = Traffic(spec=GAUGE, level=50.0, sd=3.0, phi=0.5)
         ({"look_s": 0.0}, "look_s"),
         ({"design": Design.BEFORE_AFTER, "past_looks": 0}, "past_looks"),
         ({"spec": GAUGE, "level": 50.0}, "sd"),
+        ({"spec": MetricSpec(name="leak", kind=Kind.TREND)}, "spec"),
     ],
 )
 def test_rejects_traffic_that_cannot_be(wrong: dict, named: str) -> None:

@@ -96,9 +96,7 @@ def sensitivity(
         direction = Direction.DOWN_IS_BAD if fewer else Direction.UP_IS_BAD
         found = [
             _traffic(
-                MetricSpec(
-                    name="level" if kind in (Kind.GAUGE, Kind.TREND) else "events", kind=kind, direction=direction
-                ),
+                MetricSpec(name="level" if kind is Kind.GAUGE else "events", kind=kind, direction=direction),
                 level=math.nan if baseline is None else baseline,
                 requests_per_minute=requests_per_minute,
                 share=share,
