@@ -201,15 +201,19 @@ def _fit(
     `near` = an earlier answer: draws count the less the more widths they lie off it, so that the curve need only be
     logistic there.
     """
-    weight = np.ones(len(sizes))
+    tried, which = np.unique(sizes, return_inverse=True)
+    alarms = np.bincount(which, weights=seen)
+    misses = np.bincount(which, weights=1.0 - seen)
     if near is not None:
-        weight = 1.0 / (1.0 + ((sizes - near[0]) / (3.0 * near[1])) ** 2)
+        weight = 1.0 / (1.0 + ((tried - near[0]) / (3.0 * near[1])) ** 2)
+        alarms, misses = weight * alarms, weight * misses
     low, high = 0.0, 1.5 * largest
     middle, middle_width = 0.0, 0.0
     for _ in range(3):  # each grid spans what the last one left
         at, width = np.linspace(low, high, 61), np.geomspace(0.002, 1.0, 19)
-        logit = math.log(chance / (1 - chance)) + (sizes - at[:, None, None]) / width[:, None]
-        loss = np.cumsum(weight * np.logaddexp(0.0, np.where(seen > 0, -logit, logit)), axis=-1)[..., -1]
+        logit = math.log(chance / (1 - chance)) + (tried - at[:, None, None]) / width[:, None]
+        against = np.logaddexp(0.0, logit)
+        loss = np.cumsum(alarms * (against - logit) + misses * against, axis=-1)[..., -1]
         belief = np.exp(np.min(loss) - loss)
         belief = belief / np.cumsum(belief)[-1]
         middle = float(np.cumsum(belief * at[:, None])[-1])
