@@ -202,8 +202,8 @@ def _fit(
     logistic there.
     """
     tried, which = np.unique(sizes, return_inverse=True)
-    alarms = np.bincount(which, weights=seen)
-    misses = np.bincount(which, weights=1.0 - seen)
+    alarms = np.asarray(np.bincount(which, weights=seen), dtype=np.float64)
+    misses = np.asarray(np.bincount(which, weights=1.0 - seen), dtype=np.float64)
     if near is not None:
         weight = 1.0 / (1.0 + ((tried - near[0]) / (3.0 * near[1])) ** 2)
         alarms, misses = weight * alarms, weight * misses
