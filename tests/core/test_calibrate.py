@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.calibrate import Calibration, Rate, calibrate, needed_placebos, pool
 from analysis.judge import judge
+from analysis.placebo import placebos
 from analysis.prepare import Cells, Observation
 from analysis.result import Design, JudgeSettings, Reason
 from analysis.simulate import ERRORS, Service, observe
@@ -48,6 +51,34 @@ def test_every_instant_plays_the_deploy_once() -> None:
     assert (found.service.placebos, found.service.apart) == (51, 6)
     assert calibrate(_past(), SETTINGS, baseline_looks=20, every=10).service.placebos == 6
     assert found.days == pytest.approx(80 * PAST.step_s / 86400)
+
+
+@given(
+    past=st.integers(1, 40),
+    watch=st.integers(1, 12),
+    before=st.integers(1, 12),
+    every=st.integers(1, 5),
+    design=st.sampled_from(Design),
+)
+def test_placebos_know_nothing_later_and_those_apart_share_no_watch(
+    past: int, watch: int, before: int, every: int, design: Design
+) -> None:
+    """Whatever the cut: samples of the past and the watch alone, in the past, and disjoint watches where it says so."""
+    cells = Cells(("baseline",) * 2, ("a", "b"), value=(1.0, 2.0), total=(9.0, 9.0))
+    told = Observation(
+        design=Design.BEFORE_AFTER,
+        step_s=1.0,
+        metrics=(ERRORS,),
+        samples={("errors", -i - 1): cells for i in range(past)},
+    )
+    settings = JudgeSettings(planned_looks=watch)
+    found = list(placebos(told, settings, baseline_looks=before, design=design, every=every))
+    for placebo in found:
+        assert all(-before <= i < watch for _, i in placebo.observation.samples)
+        assert placebo.at + watch <= 0
+    starts = sorted(placebo.at for placebo in found if placebo.apart)
+    assert all(later - earlier >= watch for earlier, later in zip(starts, starts[1:], strict=False))
+    assert bool(found) == bool(starts)
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 30), (1, 30), (3, 500), (5, 5)])
