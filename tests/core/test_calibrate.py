@@ -1,6 +1,7 @@
 """Placebo deploys: every instant once, the old version's samples alone, and no more claimed than the past proves."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def test_placebos_know_nothing_later_and_those_apart_share_no_watch(
         assert all(-before <= i < watch for _, i in placebo.observation.samples)
         assert placebo.at + watch <= 0
     starts = sorted(placebo.at for placebo in found if placebo.apart)
-    assert all(later - earlier >= watch for earlier, later in zip(starts, starts[1:], strict=False))
+    assert all(later - earlier >= watch for earlier, later in pairwise(starts))
     assert bool(found) == bool(starts)
 
 
