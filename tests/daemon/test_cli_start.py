@@ -15,7 +15,7 @@ from watchdog.cli import command_line
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ["run", "check", "demo", "trigger", "wait", "list", "show"]
-COMMANDS += ["rollback", "approve", "deny", "cancel", "pause", "resume"]
+COMMANDS += ["rollback", "approve", "deny", "cancel", "pause", "resume", "sensitivity", "calibrate"]
 HEAVY = ("numpy", "pandas", "scipy", "sqlalchemy", "fastapi", "requests", "pydantic", "rich", "alembic", "uvicorn")
 
 

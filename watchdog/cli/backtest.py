@@ -1,10 +1,8 @@
 """`backtest`: recorded deploys judged as the daemon would have judged them."""
 
 import json as json_text
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +11,7 @@ import typer
 
 from analysis.result import JudgeSettings
 from watchdog.cli.output import tell
+from watchdog.cli.progress import progress
 from watchdog.errors import WatchdogError
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def backtest(
     given = {name: value for name, value in wished.items() if value is not None}
     if act_uncalibrated:
         given["act_uncalibrated"] = True
-    with _progress() as told:
+    with progress("judging") as told:
         judged = judge_all(cases, given, look_s=look_s, workers=workers, progress=told)
     _write(json, judged)
     tell(_summary(judged))
@@ -103,25 +102,6 @@ def _write(out: Path, judged: Sequence["Judged"]) -> None:
 def _summary(judged: Sequence["Judged"]) -> str:
     words = Counter(one.verdict if one.reason is None else f"{one.verdict} {one.reason}" for one in judged)
     return f"{len(judged)} cases: " + ", ".join(f"{number} {word}" for word, number in sorted(words.items()))
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, else a line for every tenth of the cases, on stderr."""
-    if not sys.stderr.isatty():
-        yield _tenths
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("judging", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _tenths(done: int, total: int) -> None:
-    if done == total or 10 * done // total > 10 * (done - 1) // total:
-        tell(f"judged {done} of {total}")
 
 
 def _print_scores(scores: Sequence["Score"]) -> None:
