@@ -263,7 +263,7 @@ def test_fewer_orders_are_degraded_where_fewer_is_worse() -> None:
     verdict = judge([_draw(service, metrics=(orders,))], [SETTINGS])[0]
     assert (verdict.kind, verdict.metric) == (VerdictKind.DEGRADED, "orders")
     assert verdict.evidence[0].effect_high < 1
-    better = judge([_draw(replace(service, factor=2.0), metrics=(orders,))], [SETTINGS])[0]
+    better = judge([_draw(replace(service, lost=-1.0), metrics=(orders,))], [SETTINGS])[0]
     assert better.kind is VerdictKind.HEALTHY
     assert "a fall to ×" in better.sentence
 
