@@ -67,9 +67,9 @@ def _beyond() -> dict[str, Scenario]:
         for per in (NoisePer.ARM, NoisePer.REPLICA)
     }
     for requests in (1000, 20_000):
-        for name, sticky in (("sticky", True), ("spread", False)):
-            clients = replace(NOISY, requests=requests, client_share=0.7, sticky=sticky, noise_per=NoisePer.ARM)
-            found[f"clients_{name}_{requests}"] = Scenario(service=clients, asked_for=sticky)
+        for per in NoisePer:  # a client stays on its replica, on its arm, or is routed anew with every request
+            clients = replace(NOISY, requests=requests, client_share=0.7, client_per=per)
+            found[f"clients_{per}_{requests}"] = Scenario(service=clients, asked_for=per is not NoisePer.ARM)
     found["counts_at_the_margin"] = Scenario(service=replace(EVEN, factor=1.25), asked_for=False)
     found["counts_no_past_v005_replica"] = Scenario(service=replace(EVEN, noise_v=0.05), asked_for=False)
     return found

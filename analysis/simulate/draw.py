@@ -1,6 +1,7 @@
 """Draws whole batches of watches as arrays: (watches, replicas, strata, bounds, intervals)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import special
@@ -29,13 +30,30 @@ def draw(
     fleets = [_Fleet(service, rng, watches, arm) for arm in (Arm.BASELINE, Arm.CANDIDATE)]
     drawn = []
     for spec in metrics:
-        everywhere = autoregressive(rng, (watches, 1, service.past + service.looks), service.noise_ar)
+        everywhere = _everywhere(service, rng, watches)
         values = [(fleet, fleet.draw(spec, everywhere)) for fleet in fleets]
         le = np.array([*DEFAULT_BOUNDS, np.inf] if spec.kind is Kind.LATENCY else [np.inf])
         level = spec.kind in {Kind.GAUGE, Kind.TREND}  # belongs to a replica, not to its routes
         routes = ("",) if level else tuple(route.name for route in service.routes or ONE_ROUTE)
         drawn.append(DrawnMetric(spec, routes, le, -service.past, _panels(service, values)))
     return Watches(service, tuple(drawn), facts, watches)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Everywhere:
+    """What both arms have in common, (watches, 1, intervals): standard normal noise, and failing clients' errors."""
+
+    latent: Floats
+    clients: Floats
+
+
+def _everywhere(service: Service, rng: np.random.Generator, watches: int) -> _Everywhere:
+    width = service.past + service.looks
+    clients = np.ones((watches, 1, width))
+    if service.client_share > 0 and service.client_per == NoisePer.ALL:
+        expected = service.requests * service.errors * service.client_share
+        clients = client_errors(service, rng, watches, 1, width, expected) / expected
+    return _Everywhere(autoregressive(rng, (watches, 1, width), service.noise_ar), clients)
 
 
 class _Fleet:
@@ -62,8 +80,8 @@ class _Fleet:
     def intervals(self) -> int:
         return self.end - self.start
 
-    def draw(self, spec: MetricSpec, everywhere: Floats) -> Panel:
-        """One metric; `everywhere` is latent noise that both arms have in common."""
+    def draw(self, spec: MetricSpec, everywhere: _Everywhere) -> Panel:
+        """One metric of this version."""
         if spec.kind is Kind.LATENCY:
             value, total = self._histograms(), self.requests
         elif spec.kind is Kind.RATIO:
@@ -81,25 +99,29 @@ class _Fleet:
     def _series(self, phi: float, df: float | None = None, rows: int | None = None) -> Floats:
         return autoregressive(self.rng, (self.watches, rows or self.pods, self.intervals), phi, df)
 
-    def _latent(self, everywhere: Floats) -> Floats:
+    def _now(self, series: Floats) -> Floats:
+        """The intervals of this fleet, of a series over all intervals."""
+        at = self.service.past + self.start
+        return series[..., at : at + self.intervals]
+
+    def _latent(self, everywhere: _Everywhere) -> Floats:
         """(watches, pods or 1, intervals) standard normal noise of one metric's rate."""
         service = self.service
         if service.noise_per == NoisePer.ALL:
-            at = service.past + self.start
-            return everywhere[..., at : at + self.intervals]
+            return self._now(everywhere.latent)
         z = self._series(service.noise_ar, rows=1 if service.noise_per == NoisePer.ARM else None)
         if self.common is None:
             return z
         common = self.common[:, : z.shape[1]]
         return np.asarray(np.sqrt(service.correlation) * common + np.sqrt(1 - service.correlation) * z)
 
-    def _factor(self, everywhere: Floats) -> Floats:
+    def _factor(self, everywhere: _Everywhere) -> Floats:
         """(watches, pods or 1, 1, intervals) rate noise."""
         if self.service.noise_v <= 0:
             return np.ones((1, 1, 1, 1))
         return rate_factors(self._latent(everywhere), self.service.noise_v, self.service.noise_law)[:, :, None, :]
 
-    def _errors(self, everywhere: Floats) -> Floats:
+    def _errors(self, everywhere: _Everywhere) -> Floats:
         service, rng, n = self.service, self.rng, self.requests
         worse = service.errors * service.factor if service.errors_after is None else service.errors_after
         times = np.array([route.errors_times for route in service.routes or ONE_ROUTE])[:, None]
@@ -109,23 +131,25 @@ class _Fleet:
             rate = rate * np.where(look >= 0, np.resize(np.asarray(service.shared), self.intervals), 1.0)
         rate = np.broadcast_to(rate, n.shape) * self._factor(everywhere)
         if service.client_share > 0:
-            rate = rate * ((1 - service.client_share) + service.client_share * self._clients())
+            rate = rate * ((1 - service.client_share) + service.client_share * self._clients(everywhere))
         rate = np.clip(rate, 0.0, 1.0)
         if service.cluster > 1:
             clusters = rng.poisson(n * rate / service.cluster)
             return np.asarray(np.minimum(rng.poisson(clusters * service.cluster).astype(np.float64), n))
         return rng.binomial(n.astype(np.int64), rate).astype(np.float64)
 
-    def _clients(self) -> Floats:
+    def _clients(self, everywhere: _Everywhere) -> Floats:
         """(watches, pods or 1, 1, intervals) what failing clients bring, as a factor with mean 1."""
         service = self.service
+        if service.client_per == NoisePer.ALL:
+            return self._now(everywhere.clients)[:, :, None, :]
         errors = float(self.requests.mean()) * len(service.routes or ONE_ROUTE) * service.errors * service.client_share
-        rows = self.pods if service.sticky else 1
+        rows = self.pods if service.client_per == NoisePer.REPLICA else 1
         expected = errors * self.pods / rows
         found = client_errors(service, self.rng, self.watches, rows, self.intervals, expected)
         return np.asarray(found / expected)[:, :, None, :]
 
-    def _orders(self, everywhere: Floats) -> Floats:
+    def _orders(self, everywhere: _Everywhere) -> Floats:
         rate = self.service.orders * np.where(self.faulty, 1 - self.service.lost, 1.0) * self._factor(everywhere)
         return self.rng.poisson(self.requests * rate).astype(np.float64)
 

@@ -63,8 +63,9 @@ class Service:
 
     noise_v: squared variation of the error rate's own noise, AR(1) with `noise_ar`. cluster: mean number of errors
     that come together (1 = independent). client_share: part of the errors that comes from clients who fail again and
-    again, `client_errors` times on average with a Pareto tail of index `client_tail`, over `client_looks` looks; a
-    sticky client stays on one replica. correlation: of the metrics' latent noise.
+    again, `client_errors` times on average with a Pareto tail of index `client_tail`, over `client_looks` looks;
+    `client_per`: a client stays on one replica, on one arm, or is routed anew with each request (all). correlation: of
+    the metrics' latent noise.
     """
 
     requests: float = 1500.0  # per look, both arms together
@@ -92,7 +93,7 @@ class Service:
     client_errors: float = 5.0
     client_looks: float = 10.0
     client_tail: float = 1.5
-    sticky: bool = True
+    client_per: str = NoisePer.REPLICA
     shared: Sequence[float] = field(default_factory=tuple)  # common factor on both arms' errors, per look
     correlation: float = 0.0
     # orders

@@ -171,6 +171,20 @@ def test_noise_of_an_arm_is_shared_by_its_replicas_and_noise_of_all_by_both_arms
     assert rates("all").min() > 0.9
 
 
+def test_clients_routed_by_request_fail_in_both_arms_alike_and_sticky_ones_do_not() -> None:
+    """Correlation of the arms' errors over 200 looks, both arms with the same share."""
+    clients = Service(looks=200, requests=20_000, share=0.5, replicas=2, candidates=2, errors=0.05, client_share=0.9)
+
+    def alike(per: str) -> float:
+        panels = draw(replace(clients, client_per=per), np.random.default_rng(3), 10).metrics[0].panels
+        arms = [panels[arm].value.sum(axis=(1, 2, 3)).ravel() for arm in (Arm.BASELINE, Arm.CANDIDATE)]
+        return float(np.corrcoef(arms)[0, 1])
+
+    assert alike("all") > 0.9
+    assert abs(alike("arm")) < 0.2
+    assert abs(alike("replica")) < 0.2
+
+
 def test_metrics_of_one_service_are_correlated() -> None:
     metrics = tuple(MetricSpec(name=f"g{i}", kind=Kind.GAUGE, direction=Direction.EITHER) for i in range(3))
     watches = draw(Service(looks=200, correlation=0.7), np.random.default_rng(1), 5, metrics)
