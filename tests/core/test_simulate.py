@@ -173,14 +173,15 @@ def test_noise_of_an_arm_is_shared_by_its_replicas_and_noise_of_all_by_both_arms
 
 def test_clients_routed_by_request_fail_in_both_arms_alike_and_sticky_ones_do_not() -> None:
     """Correlation of the arms' errors over 200 looks, both arms with the same share."""
-    clients = Service(looks=200, requests=20_000, share=0.5, replicas=2, candidates=2, errors=0.05, client_share=0.9)
+    clients = Service(looks=200, requests=20_000, share=0.5, replicas=2, candidates=2, errors=0.05)
+    clients = replace(clients, client_share=0.9, client_errors=50.0)
 
     def alike(per: str) -> float:
         panels = draw(replace(clients, client_per=per), np.random.default_rng(3), 10).metrics[0].panels
         arms = [panels[arm].value.sum(axis=(1, 2, 3)).ravel() for arm in (Arm.BASELINE, Arm.CANDIDATE)]
         return float(np.corrcoef(arms)[0, 1])
 
-    assert alike("all") > 0.9
+    assert alike("all") > 0.8
     assert abs(alike("arm")) < 0.2
     assert abs(alike("replica")) < 0.2
 
