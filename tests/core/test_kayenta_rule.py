@@ -36,6 +36,7 @@ def _floats(values: list[Any] | None) -> np.ndarray:
 
 @pytest.mark.parametrize("vector", _classifier_vectors())
 def test_classifier_vectors(vector: dict[str, Any]) -> None:
+    """Every structured Mann-Whitney vector of Kayenta's classifier suite gets its label and criticality."""
     parsed = vector["config"]["parsed"]
     rule = MetricRule(
         direction=parsed["direction"].lower(),
@@ -55,6 +56,7 @@ def test_classifier_vectors(vector: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("vector", _vectors("ScorerSuite"))
 def test_scorer_vectors(vector: dict[str, Any]) -> None:
+    """Every vector of the scorer suite gets its summary score."""
     results = [
         Classified(Label(m["classification"]), m["critical"], tuple(m["groups"])) for m in vector["config"]["metrics"]
     ]
@@ -120,6 +122,7 @@ def _quantity(name: str, x: np.ndarray, y: np.ndarray, confidence: float, quanti
     ids=["high", "low", "not-asked", "small", "cles", "same", "empty", "must-have", "replaced", "constants"],
 )
 def test_metrics_are_classified(candidate: np.ndarray, baseline: np.ndarray, rule: MetricRule, label: Label) -> None:
+    """Labels by direction, effect size, missing data and constants."""
     assert classify(candidate, baseline, rule).label == label
 
 
@@ -130,11 +133,13 @@ def test_a_tiny_shift_with_tiny_noise_is_high() -> None:
 
 
 def test_seven_bad_samples_of_ten_pass_and_eight_do_not() -> None:
+    """Known trap: ten samples of 1 against seven or eight of 100 and the rest 1."""
     found = [classify(np.array([100.0] * bad + [1.0] * (10 - bad)), np.ones(10), MetricRule()).label for bad in (7, 8)]
     assert found == [Label.PASS, Label.HIGH]
 
 
 def test_nan_and_outliers_are_removed_and_muted_metrics_do_not_count() -> None:
+    """NaN and a far outlier are dropped on request, NaN is replaced on request, muted metrics are not scored."""
     spoilt = np.concatenate([CALM, [np.nan, 1e6]])
     assert len(kayenta.without_outliers(kayenta.without_nan(spoilt, Strategy.REMOVE), 3.0)) == len(CALM)
     assert kayenta.without_nan(spoilt, Strategy.REPLACE)[-2] == 0.0
@@ -143,6 +148,7 @@ def test_nan_and_outliers_are_removed_and_muted_metrics_do_not_count() -> None:
 
 
 def test_a_failing_critical_metric_or_missing_data_makes_the_score_zero() -> None:
+    """Score 0 for a critical failure or half of the metrics without data, else the weighted groups."""
     good = Classified(Label.PASS, groups=("a",))
     assert kayenta.score([good, Classified(Label.HIGH, True, ("a",))], {}) == 0.0
     assert kayenta.score([good, Classified(Label.NODATA, False, ("a",))], {}) == 0.0
@@ -150,6 +156,7 @@ def test_a_failing_critical_metric_or_missing_data_makes_the_score_zero() -> Non
 
 
 def test_peeking_finds_the_first_look_that_is_high() -> None:
+    """No look before the one found is High when classified by itself."""
     candidate = np.concatenate([CALM[:8], HIGH[:32]])
     rule = MetricRule(direction="increase")
     look = kayenta.first_high(candidate, CALM, rule, range(5, 41))

@@ -37,6 +37,7 @@ SERVICES: Mapping[str, Service] = {
 
 @pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES.keys())
 def test_arrays_and_cells_of_one_draw_are_the_same_bits(service: Service) -> None:
+    """Decoding a drawn watch's cells gives its arrays back, bit for bit, for every kind of metric."""
     watches = draw(service, np.random.default_rng(3), 2, ALL)
     for made, observation in zip(watches.decoded(), watches.observations(), strict=True):
         _same(made, decode(observation))
@@ -56,6 +57,7 @@ def _same(made: Decoded, read: Decoded) -> None:
 
 
 def test_a_seed_gives_the_same_watches_again() -> None:
+    """The same seed draws the same arrays, another seed other ones."""
     first, again, other = (
         next(draw(SERVICES["history"], np.random.default_rng(seed), 2, ALL).decoded()) for seed in (5, 5, 6)
     )
@@ -68,6 +70,7 @@ def test_a_seed_gives_the_same_watches_again() -> None:
 @pytest.mark.parametrize("law", ["lognormal", "gamma", "bursts", "heavy"])
 @pytest.mark.parametrize("v", [0.1, 0.5])
 def test_rate_noise_has_mean_one_and_the_stated_variation(law: str, v: float) -> None:
+    """400 000 factors of each law: mean 1, squared variation v (loosely for the power-law tail)."""
     factors = rate_factors(np.random.default_rng(1).standard_normal(400_000), v, law)
     assert factors.min() > 0
     assert factors.mean() == pytest.approx(1.0, abs=0.01)
@@ -76,6 +79,7 @@ def test_rate_noise_has_mean_one_and_the_stated_variation(law: str, v: float) ->
 
 @pytest.mark.parametrize("df", [None, 4.0])
 def test_autoregressive_noise_has_unit_variance_and_its_lag(df: float | None) -> None:
+    """Variance 1 and lag-one correlation 0.8, with normal and with Student innovations."""
     z = autoregressive(np.random.default_rng(2), (400, 500), 0.8, df)
     assert z.var() == pytest.approx(1.0, rel=0.06)
     assert (z[:, 1:] * z[:, :-1]).mean() == pytest.approx(0.8, rel=0.06)
@@ -98,6 +102,7 @@ def _rate(watches: object, spec: MetricSpec, arm: Arm, looks: slice = slice(None
 
 
 def test_faults_change_their_own_metric_from_their_onset_in_the_candidate_only() -> None:
+    """Errors, lost orders, a shifted and a tailed latency: before the onset and in the baseline nothing changes."""
     calm = Service(looks=10, requests=20_000, share=0.5, errors=0.01)
     late, early = slice(5, None), slice(0, 5)
 
@@ -120,6 +125,7 @@ def test_faults_change_their_own_metric_from_their_onset_in_the_candidate_only()
 
 @pytest.mark.parametrize(("fault", "last"), [(Fault.LEVEL, 4.0), (Fault.LEAK, 4.0 * 4)])
 def test_levels_shift_or_leak(fault: Fault, last: float) -> None:
+    """A shift adds its size at once, a leak its slope with every look."""
     watches = draw(
         faulty(Service(looks=10, level_sd=0.1), fault, 4.0, onset=5), np.random.default_rng(8), 200, (GAUGE,)
     )
@@ -129,6 +135,7 @@ def test_levels_shift_or_leak(fault: Fault, last: float) -> None:
 
 
 def test_an_absent_candidate_brings_nothing_and_its_instances_are_down() -> None:
+    """From the onset on no cells of the candidate, and positive proof that it is down."""
     decoded = next(draw(SERVICES["absent"], np.random.default_rng(1), 1).decoded())
     candidate = decoded.metrics[0].panel(Arm.CANDIDATE).value[..., 2:]
     assert not np.isnan(candidate[..., :2]).any()
@@ -137,6 +144,7 @@ def test_an_absent_candidate_brings_nothing_and_its_instances_are_down() -> None
 
 
 def test_the_load_swings_and_the_share_holds() -> None:
+    """Both arms' requests follow the sinusoid; the candidate's part of them stays."""
     watches = draw(Service(looks=40, swing=0.5, period=40, requests=4000), np.random.default_rng(1), 50)
     totals = {arm: panel.total.sum(axis=(1, 2)).mean(axis=0) for arm, panel in watches.metrics[0].panels.items()}
     both = totals[Arm.BASELINE] + totals[Arm.CANDIDATE]
@@ -146,6 +154,7 @@ def test_the_load_swings_and_the_share_holds() -> None:
 
 
 def test_a_changed_mix_worsens_the_pooled_rate_and_no_route() -> None:
+    """Every route is as good as before, while the rate over all routes rises by two thirds."""
     watches = draw(Service(requests=20_000, share=0.5, errors=0.01, routes=ROUTES), np.random.default_rng(1), 20)
     panels, pooled = watches.metrics[0].panels, watches.metrics[0].pooled().panels
     by_route = {arm: p.value.sum(axis=(0, 1, 3, 4)) / p.total.sum(axis=(0, 1, 3)) for arm, p in panels.items()}
@@ -155,6 +164,7 @@ def test_a_changed_mix_worsens_the_pooled_rate_and_no_route() -> None:
 
 
 def test_noise_of_an_arm_is_shared_by_its_replicas_and_noise_of_all_by_both_arms() -> None:
+    """Correlations between the four replicas' error counts say whose noise it is."""
     noisy = Service(looks=60, requests=200_000, share=0.5, replicas=2, candidates=2, errors=0.05, noise_v=0.5)
 
     def rates(per: str) -> np.ndarray:
@@ -187,6 +197,7 @@ def test_clients_routed_by_request_fail_in_both_arms_alike_and_sticky_ones_do_no
 
 
 def test_metrics_of_one_service_are_correlated() -> None:
+    """Three levels drawn with correlation 0.7 have it."""
     metrics = tuple(MetricSpec(name=f"g{i}", kind=Kind.GAUGE, direction=Direction.EITHER) for i in range(3))
     watches = draw(Service(looks=200, correlation=0.7), np.random.default_rng(1), 5, metrics)
     rows = np.stack([m.panels[Arm.BASELINE].value.ravel() for m in watches.metrics])
@@ -194,5 +205,6 @@ def test_metrics_of_one_service_are_correlated() -> None:
 
 
 def test_levels_cannot_be_pooled() -> None:
+    """A level has no strata: asking for their sum is refused."""
     with pytest.raises(ValueError, match="cpu: levels cannot be pooled"):
         draw(Service(), np.random.default_rng(1), 1, (GAUGE,)).metrics[0].pooled()
