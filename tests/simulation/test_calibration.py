@@ -37,6 +37,7 @@ def test_unchanged_deploys_keep_the_budget(name: str) -> None:
 
 
 def test_pooling_routes_whose_mix_changed_is_wrong_and_that_shows() -> None:
+    """Summed over its routes the unchanged service is called DEGRADED every time."""
     assert false_alarms("mix_pooled", 0, 10) == 10
 
 
@@ -58,6 +59,7 @@ def test_every_promised_scenario_is_there() -> None:
 
 
 def test_rates_have_exact_intervals_and_a_bound_of_three_standard_errors() -> None:
+    """Clopper-Pearson, and 129 of 10 000 as the last count that passes."""
     none = rate_of("mix_strata", 100, 0, 1.0)
     assert none.low == 0.0
     assert none.high == pytest.approx(1 - 0.025**0.01)
@@ -67,6 +69,7 @@ def test_rates_have_exact_intervals_and_a_bound_of_three_standard_errors() -> No
 
 
 def test_batches_cover_n_and_begin_alike_for_every_n() -> None:
+    """A run of 1 500 watches begins with the batches of a run of 700."""
     for scenario in SCENARIOS.values():
         few, many = batches(scenario, 700), batches(scenario, 1500)
         assert (sum(few), sum(many)) == (700, 1500)
@@ -76,6 +79,7 @@ def test_batches_cover_n_and_begin_alike_for_every_n() -> None:
 def test_a_finished_scenario_is_not_run_again_unless_something_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Kept results are reused for the same N, seed and judge only."""
     kept = tmp_path / "aa.json"
     first = run(["mix_strata"], 4, processes=1, kept=kept, console=QUIET)
     told = json.loads(kept.read_text())
@@ -88,6 +92,7 @@ def test_a_finished_scenario_is_not_run_again_unless_something_changed(
 
 
 def test_scenarios_are_chosen_by_words_and_unknown_words_are_refused() -> None:
+    """A typo runs nothing instead of everything."""
     assert chosen(["mix", "ten_"]) == ["ten_metrics", "mix_strata", "mix_pooled"]
     with pytest.raises(ValueError, match="no scenario has 'typo' in its name"):
         chosen(["typo"])

@@ -21,6 +21,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_peers_get_counts_and_levels_of_the_same_shape(given: dict[str, Any]) -> None:
+    """Arrays of (watches, looks) for every case; the regression to be found is in them."""
     cases = {key.rsplit("/", 1)[0] for key in given}
     assert {f"delay/{name}" for name in inputs.DELAYS} <= cases
     for case in cases:
@@ -34,11 +35,13 @@ def test_peers_get_counts_and_levels_of_the_same_shape(given: dict[str, Any]) ->
     [("1_to_2_percent_50_50", 5.42), ("1_to_2_percent_5_95", 25.5), ("01_to_03_percent_50_50", 17.6)],
 )
 def test_walds_bound_is_ln_100_over_the_information_of_a_look(case: str, bound: float) -> None:
+    """Three bounds known from elsewhere, in looks."""
     assert inputs.DELAYS[case].wald == pytest.approx(bound, rel=0.002)
 
 
 @pytest.mark.parametrize("peer", ["scipy_mannwhitney", "kayenta"])
 def test_rank_rules_find_a_doubled_rate_and_judge_levels(peer: str, given: dict[str, Any]) -> None:
+    """Both rules that need no package alarm within 100 looks of a doubled error rate."""
     wanted = {k: v for k, v in given.items() if k.startswith(("delay/1_to_2_percent_50_50/", "aa/gauge_phi0/"))}
     told = rules.compare(rules.PEERS[peer], wanted, 3)
     assert all(0 < first < 100 for first in told["delay/1_to_2_percent_50_50"]["first"])
@@ -47,6 +50,7 @@ def test_rank_rules_find_a_doubled_rate_and_judge_levels(peer: str, given: dict[
 
 
 def test_what_peers_say_becomes_shares_and_ratios() -> None:
+    """First alarms of four watches, by hand."""
     told = {
         "aa/counts_1pct_50_50": {"first": [0, 7, 0, 0], "one_look": [False, False, False, False]},
         "delay/1_to_2_percent_50_50": {"first": [5, 7, 6, 0], "one_look": None},
@@ -77,10 +81,12 @@ def test_what_peers_say_becomes_shares_and_ratios() -> None:
     ],
 )
 def test_the_reason_why_a_peer_is_missing_is_the_line_that_says_most(errors: str, said: str) -> None:
+    """Of pip's many lines the one a reader needs."""
     assert environment.reason(errors) == said
 
 
 def test_requirements_are_pinned_hashed_and_name_no_address() -> None:
+    """One file per peer; whoever installs from it decides where from."""
     files = sorted(environment.REQUIREMENTS.glob("*.txt"))
     assert {file.stem for file in files} == {"confseq", "savvi", "scipy", "spotify_confidence"}
     for file in files:
@@ -90,6 +96,8 @@ def test_requirements_are_pinned_hashed_and_name_no_address() -> None:
 
 
 def test_a_part_that_breaks_or_was_not_asked_for_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The other parts' figures are kept and every promised figure that is absent is listed."""
+
     def broken(bench: Bench) -> None:
         raise RuntimeError("no such thing")
 
