@@ -28,6 +28,7 @@ from benchmarks.peers.rules import PEERS
 from benchmarks.peers.side_by_side import Figures
 
 OUT = Path("build/bench.json")
+WIDTH = 170  # of tables in a file
 PROMISED = (
     "mannwhitney_60_speedup_vs_scipy_axis",
     "mannwhitney_360_speedup_vs_scipy_axis",
@@ -72,7 +73,7 @@ class Bench:
 
     def peers(self) -> None:
         """What others say on the same samples."""
-        found = side_by_side.compare(min(self.asked_n, PEERS_N))
+        found = side_by_side.compare(min(self.asked_n, PEERS_N), self.console.print)
         self.figures.values |= found.values
         self.figures.n |= found.n
         self.figures.missing |= {f"peers: {peer}": why for peer, why in found.missing.items()}
@@ -137,7 +138,9 @@ def side_by_side_table(figures: Figures) -> Table:
     names = sorted(
         {name.removeprefix(f"{peer}_") for peer in peers for name in figures.values if name.startswith(f"{peer}_")}
     )
-    table = Table("figure", "this judge", *peers, title="side by side (shares of false alarms in %; n in brackets)")
+    table = Table(title="side by side (shares of false alarms in %; n in brackets)")
+    for column in ("figure", "this judge", *peers):
+        table.add_column(column, no_wrap=column == "figure")
     for name in names:
         table.add_row(name, _shown(figures, name), *(_shown(figures, f"{peer}_{name}") for peer in peers))
     return table
@@ -169,7 +172,8 @@ def main() -> int:
     unknown = set(options.parts.split(",")) - set(PARTS)
     if unknown:
         parser.error(f"no part is called {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    console = Console()
+    terminal = Console()
+    console = terminal if terminal.is_terminal else Console(width=WIDTH)
     bench = Bench(options.n, console)
     bench.run(options.parts.split(","))
     options.json.parent.mkdir(parents=True, exist_ok=True)

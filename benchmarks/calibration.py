@@ -173,7 +173,9 @@ def figures(rates: Sequence[Rate]) -> dict[str, float]:
 
 def table(rates: Sequence[Rate]) -> Table:
     """Every scenario with its rate, interval and whether it keeps the budget."""
-    found = Table("A/A scenario", "n", "false", "%", "95 % interval", "allowed %", "watches/s", "")
+    found = Table()
+    for column in ("A/A scenario", "n", "false", "%", "95 % interval", "allowed %", "watches/s", ""):
+        found.add_column(column, no_wrap=True)
     for rate in rates:
         scenario = SCENARIOS[rate.scenario]
         verdict = "[green]ok[/]" if rate.passed else "[red]too many[/]"

@@ -44,10 +44,11 @@ DELAYS: Mapping[str, DelayCase] = {
 
 
 def comparable(name: str) -> bool:
-    """Whether peers can judge a scenario: one metric, a count or a level, 180 looks."""
+    """Whether peers can judge a scenario: one metric, a count or a level, 180 looks, and no difference at all."""
     scenario = SCENARIOS[name]
     kinds = {metric.kind for metric in scenario.metrics}
-    return len(scenario.metrics) == 1 and kinds <= {Kind.RATIO, Kind.GAUGE} and scenario.service.looks == EVEN.looks
+    alike = scenario.service.factor == 1.0 and scenario.service.looks == EVEN.looks
+    return len(scenario.metrics) == 1 and kinds <= {Kind.RATIO, Kind.GAUGE} and alike
 
 
 def _summed(panel: Panel, past: int, kind: Kind) -> tuple[Floats, Floats]:

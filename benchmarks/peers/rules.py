@@ -121,16 +121,16 @@ def spotify_confidence(samples: Samples) -> Alarms:
 
 
 def confseq(samples: Samples) -> Alarms:
-    """One-sided beta-binomial mixture on the candidate's part of the errors, tuned to 20; valid at every look."""
+    """One-sided beta-binomial mixture on the candidate's part of the errors, tuned to 80; valid at every look."""
     from confseq import boundaries  # type: ignore[import-not-found, unused-ignore]
 
     share = samples.share
+    variance = share * (1 - share)
     first = np.zeros(len(samples.bad_c), dtype=np.int64)
     for watch in range(len(first)):
         c, both = np.cumsum(samples.bad_c[watch]), np.cumsum(samples.bad_c[watch] + samples.bad_b[watch])
-        v = both * share * (1 - share)
         log_e = boundaries.beta_binomial_log_mixture(
-            c - share * both, v, 20 * share * (1 - share), share, 1 - share, True
+            c - share * both, both * variance, v_opt=80 * variance, g=share, h=1 - share, alpha_opt=ALPHA
         )
         crossed = np.flatnonzero(np.asarray(log_e) >= math.log(1 / ALPHA))
         first[watch] = crossed[0] + 1 if len(crossed) else NEVER

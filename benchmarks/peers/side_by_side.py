@@ -3,7 +3,7 @@
 import json
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ class Figures:
         self.values[name], self.n[name] = value, n
 
 
-def compare(n: int) -> Figures:
+def compare(n: int, say: Callable[[str], None] = print) -> Figures:
     """Every peer that can be installed, on n watches per input (slow ones on fewer)."""
     not_installed = environment.build()
     found = Figures()
@@ -40,11 +40,14 @@ def compare(n: int) -> Figures:
             why = not_installed.get(NEEDS.get(peer, peer), "")
             if why:
                 found.missing[peer] = why
+                say(f"  {peer}: {why}")
                 continue
             told, why = _run(peer, given, Path(folder) / f"{peer}.json", n)
             if why:
                 found.missing[peer] = why
             summarise(peer, told, found)
+            took = sum(said["seconds"] for said in told.values())
+            say(f"  {peer}: {why or f'{len(told)} inputs in {took:.0f} s'}")
     return found
 
 
