@@ -2,7 +2,7 @@
 
     python -m benchmarks.bench --n 10000 [--parts speed,delays,aa,peers]
 
-The JSON is flat: figure -> number; `n` says how many watches (or repeats) stand behind each, `intervals` gives exact
+The JSON is flat: figure -> number; `n` says how many watches (for speeds: runs or pairs) stand behind each, `intervals` gives exact
 95 % intervals of shares, `missing` says which parts were not measured and why.
 """
 
@@ -23,7 +23,7 @@ from rich.table import Table
 
 from benchmarks import calibration
 from benchmarks.aa_scenarios import SCENARIOS
-from benchmarks.peers import side_by_side
+from benchmarks.peers import scipy_loop, side_by_side
 from benchmarks.peers.rules import PEERS
 from benchmarks.peers.side_by_side import Figures
 
@@ -57,6 +57,7 @@ class Bench:
     def speed(self) -> None:
         """How fast the judge and its parts are."""
         self._take(_figures_of("benchmarks.judge_speed")(), 1)
+        self._take(scipy_loop.figures(), 1)
 
     def delays(self) -> None:
         """How soon a bad deploy is seen."""

@@ -142,14 +142,15 @@ class Peer:
     rule: Callable[[Samples], Alarms]
     levels: bool  # whether it can judge a level
     most: int  # watches per input, so that slow ones end
+    looks: int  # at so many of 180 looks it judges
 
 
 PEERS: Mapping[str, Peer] = {
-    "scipy_mannwhitney": Peer(scipy_mannwhitney, True, 1000),
-    "kayenta": Peer(kayenta, True, 1000),
-    "savvi": Peer(savvi, False, 1000),
-    "spotify_confidence": Peer(spotify_confidence, False, 50),
-    "confseq": Peer(confseq, False, 1000),
+    "scipy_mannwhitney": Peer(scipy_mannwhitney, True, 1000, 176),
+    "kayenta": Peer(kayenta, True, 1000, 19),
+    "savvi": Peer(savvi, False, 1000, 180),
+    "spotify_confidence": Peer(spotify_confidence, False, 50, 18),
+    "confseq": Peer(confseq, False, 1000, 180),
 }
 
 

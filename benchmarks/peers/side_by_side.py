@@ -13,6 +13,7 @@ import numpy as np
 from benchmarks.peers import environment, inputs
 from benchmarks.peers.rules import NEVER, PEERS
 
+TIMED = "aa/counts_1pct_50_50"  # nearly no alarms: every look is judged
 NEEDS = {"scipy_mannwhitney": "scipy", "kayenta": "scipy"}  # the requirement file, where it is not the peer's name
 PEER_S = 3600
 
@@ -67,6 +68,9 @@ def summarise(peer: str, told: Mapping[str, Any], found: Figures) -> None:
     for case, said in told.items():
         kind, name = case.split("/")
         first = np.array(said["first"])
+        if case == TIMED:
+            judged = len(first) * PEERS[peer].looks
+            found.add(f"{peer}_judge_metric_looks_per_s", judged / said["seconds"], judged)
         if kind == "aa":
             found.add(f"{peer}_aa_false_alarm_{name}", float((first != NEVER).mean()), len(first))
             if said["one_look"] is not None:

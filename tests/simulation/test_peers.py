@@ -52,7 +52,7 @@ def test_rank_rules_find_a_doubled_rate_and_judge_levels(peer: str, given: dict[
 def test_what_peers_say_becomes_shares_and_ratios() -> None:
     """First alarms of four watches, by hand."""
     told = {
-        "aa/counts_1pct_50_50": {"first": [0, 7, 0, 0], "one_look": [False, False, False, False]},
+        "aa/counts_1pct_50_50": {"first": [0, 7, 0, 0], "one_look": [False, False, False, False], "seconds": 2.0},
         "delay/1_to_2_percent_50_50": {"first": [5, 7, 6, 0], "one_look": None},
         "delay/late_onset": {"first": [100, 110, 20, 0], "one_look": None},
     }
@@ -60,6 +60,7 @@ def test_what_peers_say_becomes_shares_and_ratios() -> None:
     summarise("savvi", told, found)
     assert found.values["savvi_aa_false_alarm_counts_1pct_50_50"] == 0.25
     assert found.values["savvi_one_look_aa_false_alarm_counts_1pct_50_50"] == 0.0
+    assert found.values["savvi_judge_metric_looks_per_s"] == 4 * 180 / 2.0
     assert found.values["savvi_wald_ratio_1_to_2_percent_50_50"] == pytest.approx(
         (5 + 7 + 6 + 180) / 4 / 5.42, rel=0.01
     )
