@@ -2,8 +2,8 @@
 
     python -m benchmarks.bench --n 10000 [--parts speed,delays,aa,peers]
 
-The JSON is flat: figure -> number; `n` says how many watches (for speeds: runs or pairs) stand behind each, `intervals` gives exact
-95 % intervals of shares, `missing` says which parts were not measured and why.
+The JSON is flat: figure -> number; `n` says how many watches (for speeds: runs or pairs) stand behind each,
+`intervals` gives exact 95 % intervals of shares, `missing` says which parts were not measured and why.
 """
 
 import argparse
