@@ -1,6 +1,6 @@
 """Seeded services for tests, benchmarks and notebooks: the same generators everywhere, randomness as an argument."""
 
-from analysis.simulate.draw import draw
+from analysis.simulate.draw import draw, observe
 from analysis.simulate.noise import ar_levels, autoregressive, client_errors, rate_factors
 from analysis.simulate.service import (
     DEFAULT_BOUNDS,
@@ -15,7 +15,7 @@ from analysis.simulate.service import (
     Service,
     faulty,
 )
-from analysis.simulate.watches import DrawnMetric, Watches, gauge_observation, observe
+from analysis.simulate.watches import DrawnMetric, Watches, gauge_observation
 
 __all__ = [
     "DEFAULT_BOUNDS",

@@ -7,6 +7,7 @@ import numpy as np
 from scipy import special
 
 from analysis.decode import Floats, Panel
+from analysis.prepare import Observation
 from analysis.result import Arm, Design, Kind, MetricSpec
 from analysis.simulate.noise import autoregressive, client_errors, rate_factors
 from analysis.simulate.service import DEFAULT_BOUNDS, ERRORS, NoisePer, Route, Service
@@ -37,6 +38,13 @@ def draw(
         routes = ("",) if level else tuple(route.name for route in service.routes or ONE_ROUTE)
         drawn.append(DrawnMetric(spec, routes, le, -service.past, _panels(service, values)))
     return Watches(service, tuple(drawn), facts, watches)
+
+
+def observe(
+    service: Service, rng: np.random.Generator, metrics: Sequence[MetricSpec] = (ERRORS,), *, facts: bool = True
+) -> Observation:
+    """One watch as an observation; see `draw`."""
+    return next(draw(service, rng, 1, metrics, facts=facts).observations())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,6 +1,6 @@
 """Drawn arrays in the two forms that the judge takes: decoded watches, or observations made of cells."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from analysis.decode import Arrays, Decoded, Floats, Panel
 from analysis.prepare import Cells, LookFacts, Observation
 from analysis.result import Arm, Design, Kind, MetricSpec
-from analysis.simulate.service import ERRORS, Service
+from analysis.simulate.service import Service
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,15 +121,6 @@ def cells_of(metric: Arrays) -> Iterator[tuple[tuple[str, int], Cells]]:
         arm, replica, stratum, le = zip(*(names[row] for row in rows), strict=True)
         numbers = tuple(value[rows, i].tolist()), tuple(total[rows, i].tolist())
         yield (metric.spec.name, metric.first + i), Cells(arm, replica, stratum, le, *numbers)
-
-
-def observe(
-    service: Service, rng: np.random.Generator, metrics: Sequence[MetricSpec] = (ERRORS,), *, facts: bool = True
-) -> Observation:
-    """One watch as an observation; see `draw`."""
-    from analysis.simulate.draw import draw
-
-    return next(draw(service, rng, 1, metrics, facts=facts).observations())
 
 
 def gauge_observation(
