@@ -163,3 +163,9 @@ def test_peeking_finds_the_first_look_that_is_high() -> None:
     assert look is not None
     assert classify(candidate[:look], CALM[:look], rule).label == Label.HIGH
     assert all(classify(candidate[:n], CALM[:n], rule).label != Label.HIGH for n in range(5, look))
+
+
+def test_three_samples_without_overlap_are_high() -> None:
+    """The interval ends at the smallest difference where the test cannot reach its level: no caution with few samples."""
+    rule = MetricRule(direction="increase")
+    assert kayenta.first_high(np.array([5.0, 6.0, 7.0]), np.array([1.0, 2.0, 3.0]), rule, [3]) == 3
