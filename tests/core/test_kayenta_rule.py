@@ -166,6 +166,6 @@ def test_peeking_finds_the_first_look_that_is_high() -> None:
 
 
 def test_three_samples_without_overlap_are_high() -> None:
-    """The interval ends at the smallest difference where the test cannot reach its level: no caution with few samples."""
+    """The interval ends at the smallest difference where the test cannot reach its level: few samples, no caution."""
     rule = MetricRule(direction="increase")
     assert kayenta.first_high(np.array([5.0, 6.0, 7.0]), np.array([1.0, 2.0, 3.0]), rule, [3]) == 3
