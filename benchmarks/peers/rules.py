@@ -143,13 +143,14 @@ class Peer:
     levels: bool  # whether it can judge a level
     most: int  # watches per input, so that slow ones end
     looks: int  # at so many of 180 looks it judges
+    only: tuple[str, ...] = ("",)  # beginnings of the inputs it gets
 
 
 PEERS: Mapping[str, Peer] = {
     "scipy_mannwhitney": Peer(scipy_mannwhitney, True, 1000, 176),
     "kayenta": Peer(kayenta, True, 1000, 19),
     "savvi": Peer(savvi, False, 1000, 180),
-    "spotify_confidence": Peer(spotify_confidence, False, 50, 18),
+    "spotify_confidence": Peer(spotify_confidence, False, 50, 18, ("aa/counts_", "aa/clients_", "delay/")),
     "confseq": Peer(confseq, False, 1000, 180),
 }
 
@@ -158,6 +159,8 @@ def compare(peer: Peer, inputs: Mapping[str, Floats], n: int) -> dict[str, Any]:
     """First alarms (per watch, 0 = never) and alarms at the only look, for every input the peer can judge."""
     found: dict[str, Any] = {}
     for case in sorted({key.rsplit("/", 1)[0] for key in inputs}):
+        if not case.startswith(peer.only):
+            continue
         arrays = {key: inputs[f"{case}/{key}"] for key in ("bad_c", "n_c", "bad_b", "n_b")}
         samples = Samples(**arrays, share=float(inputs[f"{case}/share"][0])).first(min(n, peer.most))
         if not samples.counts and not peer.levels:

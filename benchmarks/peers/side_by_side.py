@@ -46,6 +46,8 @@ def compare(n: int, say: Callable[[str], None] = print) -> Figures:
             told, why = _run(peer, given, Path(folder) / f"{peer}.json", n)
             if why:
                 found.missing[peer] = why
+            if PEERS[peer].only != ("",):
+                found.missing[f"{peer}, other inputs"] = "too slow: a large part of a second for each watch"
             summarise(peer, told, found)
             took = sum(said["seconds"] for said in told.values())
             say(f"  {peer}: {why or f'{len(told)} inputs in {took:.0f} s'}")
