@@ -12,6 +12,7 @@ DEMO_KEEP := build/demo
 SCENARIO ?= bad-canary
 TESTS ?=
 RUNS ?= 1
+N ?= 10000
 
 # The first Python >= 3.11 that can make a virtual environment; PYTHON=... overrides.
 FIND_PYTHON = for p in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -56,6 +57,10 @@ crash: $(INSTALLED) ## kill the daemon at every named moment of a bad canary: on
 .PHONY: scenarios
 scenarios: $(INSTALLED) ## run every demo scenario RUNS times and print outcomes, delays and counts (minutes)
 	@$(BIN)/python -m benchmarks.scenarios --runs $(RUNS) $(ARGS)
+
+.PHONY: bench
+bench: $(INSTALLED) ## measure speed, delays, false alarms (N watches a scenario; 10000 takes hours) and peers: build/bench.json
+	@$(BIN)/python -m benchmarks.bench --n $(N) $(ARGS)
 
 .PHONY: notebooks
 notebooks: $(INSTALLED) ## execute the notebooks over a demo's ledger into build/notebooks

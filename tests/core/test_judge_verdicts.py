@@ -259,11 +259,11 @@ def test_before_after_alarms_act_only_where_they_are_calibrated_or_allowed() -> 
 def test_fewer_orders_are_degraded_where_fewer_is_worse() -> None:
     """Conversion halves: the swapped arms see it, and the sentence reads as a ratio below one."""
     orders = MetricSpec(name="orders", kind=Kind.RATE, direction=Direction.DOWN_IS_BAD, critical=True)
-    service = Service(requests=4000, share=0.5, errors=0.05, factor=0.5)
+    service = Service(requests=4000, share=0.5, orders=0.05, lost=0.5)
     verdict = judge([_draw(service, metrics=(orders,))], [SETTINGS])[0]
     assert (verdict.kind, verdict.metric) == (VerdictKind.DEGRADED, "orders")
     assert verdict.evidence[0].effect_high < 1
-    better = judge([_draw(replace(service, factor=2.0), metrics=(orders,))], [SETTINGS])[0]
+    better = judge([_draw(replace(service, lost=-1.0), metrics=(orders,))], [SETTINGS])[0]
     assert better.kind is VerdictKind.HEALTHY
     assert "a fall to ×" in better.sentence
 

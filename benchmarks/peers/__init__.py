@@ -1,0 +1,1 @@
+"""What others would have said on the same samples."""
