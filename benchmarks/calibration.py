@@ -12,7 +12,7 @@ import math
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,7 +25,8 @@ from rich.table import Table
 from scipy import stats
 
 import analysis.judge
-from analysis.judge import judge
+from analysis.decode import Decoded
+from analysis.judge import judge_decoded
 from analysis.result import JudgeSettings, Verdict, VerdictKind
 from analysis.simulate import Watches, draw
 from benchmarks.aa_scenarios import SCENARIOS, Scenario
@@ -86,17 +87,14 @@ def batches(scenario: Scenario, n: int) -> list[int]:
 def judged(watches: Watches, settings: JudgeSettings) -> Iterator[Verdict]:
     """Verdicts on a batch, a few watches at a time."""
     together = max(1, JUDGED_CELLS // (watches.service.looks**2 * len(watches.metrics)))
-    by_array: Callable[..., list[Verdict]] | None = getattr(analysis.judge, "judge_decoded", None)
-    source = watches.observations() if by_array is None else watches.decoded()
-    weigh = by_array or judge
-    group: list[Any] = []
-    for watch in source:
+    group: list[Decoded] = []
+    for watch in watches.decoded():
         group.append(watch)
         if len(group) == together:
-            yield from weigh(group, [settings] * len(group))
+            yield from judge_decoded(group, [settings] * len(group))
             group = []
     if group:
-        yield from weigh(group, [settings] * len(group))
+        yield from judge_decoded(group, [settings] * len(group))
 
 
 def false_alarms(name: str, batch: int, size: int, seed: int = SEED) -> int:
