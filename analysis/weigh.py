@@ -12,6 +12,7 @@ from analysis.methods.counts import CountTest
 from analysis.methods.gauge import GaugeResult, judge_gauge
 from analysis.methods.histogram import choose_bounds, exceedances
 from analysis.methods.ranks import hodges_lehmann, mann_whitney, rank_inflation
+from analysis.methods.windows import persistence
 from analysis.onset import likely_onset, log_mean
 from analysis.power import detectable_ratio, detectable_shift
 from analysis.result import Arm, Direction, Evidence, JudgeSettings, Kind, MetricSpec
@@ -29,6 +30,7 @@ class Weighing:
     share: float
     contrasts: tuple[Contrast, ...]
     gauge: GaugeResult | None
+    windows: Floats | None  # (looks,) ln 1/p of a level's staying worse
     log_prior: Floats
 
     @property
@@ -40,7 +42,7 @@ def set_up(watch: Decoded, metric: Arrays, settings: JudgeSettings, log_prior: F
     """Choose the tests of one metric by its kind."""
     spec = metric.spec
     contrasts: tuple[Contrast, ...] = ()
-    gauge = None
+    gauge = windows = None
     if spec.kind in COUNTS or spec.kind is Kind.LATENCY:
         found = [
             build_contrast(
@@ -59,7 +61,8 @@ def set_up(watch: Decoded, metric: Arrays, settings: JudgeSettings, log_prior: F
         contrasts = tuple(contrast for contrast in found if contrast is not None)
     else:  # a trend is judged as a level until its own test is built
         gauge = judge_gauge(metric, watch.design, settings, log_prior, watch.usable)
-    return Weighing(spec, share, contrasts, gauge, log_prior)
+        windows = persistence(metric, watch.design, gauge.noise, watch.usable) if gauge is not None else None
+    return Weighing(spec, share, contrasts, gauge, windows, log_prior)
 
 
 def _comparisons(watch: Decoded, metric: Arrays) -> list[tuple[str, float, Mapping[Arm, Panel]]]:
