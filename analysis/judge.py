@@ -147,7 +147,7 @@ def _combined(case: _Case, paths: list[Floats], threshold: float) -> tuple[list[
     """
     order = sorted(range(len(paths)), key=lambda i: case.weighings[i].spec.name)
     specs = [weighing.spec for weighing in case.weighings]
-    held = {i: w.windows for i in order if (w := case.weighings[i]).windows is not None and w.share > 0}
+    held = {i: w.windows.path for i in order if (w := case.weighings[i]).windows is not None and w.share > 0}
     shares = [weighing.share for weighing in case.weighings]
     together = [(paths[i], shares[i]) for i in order if i not in held]
     if held:

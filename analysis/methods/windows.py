@@ -8,8 +8,11 @@ were looked at, so that looking longer costs more. m margin, s size of short mov
 autocorrelation time, s_b offsets between replicas. Nominal, not guaranteed: a model, checked on unchanged deploys.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
 from analysis.decode import Arrays, Floats
 from analysis.methods.gauge import LEAST_PAST, Noise, levels, mean_level, past_levels, signs
@@ -25,7 +28,22 @@ NEVER = -9.0 * float(np.log(10.0))  # ln of "no evidence": beyond any rescue by 
 _OFFSET_WEIGHT = 3.0
 
 
-def persistence(metric: Arrays, design: Design, noise: Noise, usable: np.ndarray) -> Floats:
+@dataclass(frozen=True, slots=True, eq=False)
+class Lasting:
+    """What the windows say. (looks,) ln 1/p, NEVER where a level does not stay worse; the last look's noise scale."""
+
+    path: Floats
+    looks: NDArray[np.int64]  # (looks,) how many samples the best window spans
+    scale: float
+    log_past: float
+
+
+def deciding_shift(lasting: Lasting, log_needed: float) -> float:
+    """The lasting shift, noise aside, that decides at the last look: the model of this module, solved for d."""
+    return float(lasting.scale * np.exp((log_needed - lasting.log_past) / TAIL))
+
+
+def persistence(metric: Arrays, design: Design, noise: Noise, usable: np.ndarray) -> Lasting:
     """ln 1/p after every look of "the level stays worse than the old version's", (looks,); NEVER where it is not.
 
     >>> kth_smallest(np.array([[3.0, 1.0, 2.0, 5.0]]), 3, 1)
@@ -33,7 +51,7 @@ def persistence(metric: Arrays, design: Design, noise: Noise, usable: np.ndarray
     """
     start = max(-metric.first, 0)
     if Arm.CANDIDATE not in metric.panels:
-        return np.full(len(usable), NEVER)
+        return _nothing(len(usable))
     candidate = np.where(usable, mean_level(levels(metric.panel(Arm.CANDIDATE)))[start:], np.nan)
     found = []
     for sign in signs(metric.spec.direction):
@@ -42,17 +60,24 @@ def persistence(metric: Arrays, design: Design, noise: Noise, usable: np.ndarray
             found.append(_beside(metric, sign, _carried(x[None])[0], start, noise))
         else:
             found.append(_after(sign * past_levels(metric, start), x, noise))
-    best = np.maximum.reduce(found) - np.log(len(found))
-    return np.asarray(np.maximum(best, NEVER))
+    both = np.stack([one.path for one in found])
+    best = np.argmax(both, axis=0)
+    path = np.maximum(np.maximum.reduce(both) - np.log(len(found)), NEVER)
+    spans = np.take_along_axis(np.stack([one.looks for one in found]), best[None], axis=0)[0]
+    return Lasting(path, spans, max(one.scale for one in found), found[0].log_past - float(np.log(len(found))))
 
 
-def _after(past: Floats, x: Floats, noise: Noise) -> Floats:
+def _nothing(looks: int) -> Lasting:
+    return Lasting(np.full(looks, NEVER), np.zeros(looks, dtype=np.int64), float("nan"), 0.0)
+
+
+def _after(past: Floats, x: Floats, noise: Noise) -> Lasting:
     """Before and after. No longer than the past: what it did in n intervals says nothing of more."""
     looks = len(x)
     past = _carried(_carried(past[None]))[0]
     n = int(np.count_nonzero(~np.isnan(past)))
     if n < LEAST_PAST:
-        return np.full(looks, NEVER)
+        return _nothing(looks)
     usual = float(np.fmax(_median(past[-RECENT:]), _median(past[-LATEST:])))
     moves = np.abs(past - _before(past[None], STEP_BACK)[0][:-1])
     short = _mean_move(moves[~np.isnan(moves)])
@@ -61,7 +86,7 @@ def _after(past: Floats, x: Floats, noise: Noise) -> Floats:
     return _evidence(held, np.full(looks, usual), scale2, noise.margin, np.full(looks, float(n)))
 
 
-def _beside(metric: Arrays, sign: float, x: Floats, start: int, noise: Noise) -> Floats:
+def _beside(metric: Arrays, sign: float, x: Floats, start: int, noise: Noise) -> Lasting:
     """Beside the old version's replicas: worse than the worst of them has lately been."""
     peers = levels(metric.panel(Arm.BASELINE))[:, start:]
     older = levels(metric.panels[Arm.HISTORY])[:, :start] if Arm.HISTORY in metric.panels else None
@@ -83,7 +108,7 @@ def _beside(metric: Arrays, sign: float, x: Floats, start: int, noise: Noise) ->
     return _evidence(warm, usual, scale2, noise.margin, n)
 
 
-def _evidence(x: Floats, usual: Floats, scale2: Floats, margin: Floats, n: Floats) -> Floats:
+def _evidence(x: Floats, usual: Floats, scale2: Floats, margin: Floats, n: Floats) -> Lasting:
     """The best window's ln 1/p. scale2: (windows, looks)."""
     looked = np.arange(1.0, len(x) + 1)
     paths = []
@@ -92,7 +117,10 @@ def _evidence(x: Floats, usual: Floats, scale2: Floats, margin: Floats, n: Float
         known = (d >= margin) & (d > 0) & (square > 0)
         ratio = np.where(known, d, 1.0) / np.sqrt(np.where(known, square, 1.0))
         paths.append(np.where(known, TAIL * np.log(ratio) + np.log1p(n / looked), NEVER))
-    return np.asarray(np.maximum.reduce(paths))
+    best = np.argmax(np.stack(paths), axis=0)
+    spans = np.array([w for w, _ in WINDOWS])[best]
+    scale = float(np.sqrt(scale2[-1, -1]))
+    return Lasting(np.maximum.reduce(paths), spans, scale, float(np.log1p(n[-1] / looked[-1])))
 
 
 def _noise2(short: Floats, noise: Noise) -> Floats:
