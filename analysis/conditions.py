@@ -27,8 +27,8 @@ def absent_since(watch: Decoded, settings: JudgeSettings) -> tuple[int, int] | N
     """First look of an absence that is proven, and the look that proved it.
 
     Proof is positive: the source answers, the baseline is fresh, no request reaches the candidate, and its targets
-    are seen failing. Where nobody watches targets (recorded cases), an announced candidate whose levels are missing
-    or exactly 0, or half of whose request metrics are missing while the baseline reports them, counts as gone.
+    are seen failing. Where nobody watches targets (recorded cases), an announced candidate most of whose levels are
+    missing or exactly 0, or half of whose request metrics are missing while the baseline reports them, counts as gone.
     Metrics that are merely missing prove nothing.
     """
     if not settings.judge_absence:
@@ -92,7 +92,7 @@ def _fresh(watch: Decoded) -> Flags:
 
 
 def _hollow(watch: Decoded) -> Flags:
-    """(looks,) all levels missing or 0 while the baseline's are not, or half of the request metrics missing."""
+    """(looks,) most levels missing or 0 while the baseline's are not, or half of the request metrics missing."""
     levels, zero = np.zeros(watch.looks), np.zeros(watch.looks)
     requests, missing = np.zeros(watch.looks), np.zeros(watch.looks)
     for metric in watch.metrics:
@@ -104,7 +104,7 @@ def _hollow(watch: Decoded) -> Flags:
             requests, missing = requests + reports, missing + (reports & ~present)
         else:
             levels, zero = levels + reports, zero + (reports & ~value)
-    return np.asarray(((levels > 0) & (zero == levels)) | ((requests > 0) & (2 * missing >= requests)), dtype=bool)
+    return np.asarray(((levels > 0) & (2 * zero > levels)) | ((requests > 0) & (2 * missing >= requests)), dtype=bool)
 
 
 def _reports(watch: Decoded, metric: Arrays) -> Flags:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.combine import average, budget_shares, capped, first_crossing
+from analysis.combine import average, budget_shares, capped, first_crossing, two_routes
 from analysis.conditions import REQUEST_KINDS
 from analysis.contrast import Contrast, build_contrast
 from analysis.decode import COUNTS, BadSamplesError, Decoded, Floats, Panel, decode
@@ -184,11 +184,7 @@ def _verdict(case: _Case, paths: list[Floats], ratios: list[Floats]) -> Verdict:
         own = threshold - (np.log(weighing.share) if weighing.share > 0 else -50.0)
         metric_paths.append(capped(path_of(weighing, paths[at : at + n]), weighing.spec, specs, float(own)))
         at += n
-    order = sorted(range(len(specs)), key=lambda i: specs[i].name)
-    shares = [weighing.share for weighing in case.weighings]
-    combined = (
-        average([metric_paths[i] for i in order], [shares[i] for i in order]) if specs else np.zeros(case.watch.looks)
-    )
+    metric_paths, combined = _combined(case, metric_paths, threshold)
     alarm = first_crossing(combined, threshold)
     decisive = _leading(case, metric_paths, alarm if alarm is not None else case.watch.looks - 1)
     evidence = tuple(
@@ -206,6 +202,32 @@ def _verdict(case: _Case, paths: list[Floats], ratios: list[Floats]) -> Verdict:
         past=case.past,
         past_paths=paths[at:],
     ).verdict()
+
+
+def _combined(case: _Case, paths: list[Floats], threshold: float) -> tuple[list[Floats], Floats]:
+    """Each metric's evidence, and that of all in one budget; levels join theirs with what lasts of it.
+
+    Added in the order of the metrics' names, so that shuffled metrics give the same bits.
+    """
+    order = sorted(range(len(paths)), key=lambda i: case.weighings[i].spec.name)
+    specs = [weighing.spec for weighing in case.weighings]
+    held = {i: w.windows.path for i in order if (w := case.weighings[i]).windows is not None and w.share > 0}
+    shares = [weighing.share for weighing in case.weighings]
+    together = [(paths[i], shares[i]) for i in order if i not in held]
+    if held:
+        of_levels = sum(shares[i] for i in held)
+        needed = np.array([threshold - np.log(shares[i]) for i in held])
+        windows = np.stack(list(held.values()))
+        decides = float(threshold - np.log(of_levels))
+        joined = two_routes(np.stack([paths[i] for i in held]), windows, [specs[i] for i in held], needed)
+        together.append((decides + joined, of_levels))
+        paths = list(paths)
+        for i, window, own in zip(held, windows, needed, strict=True):
+            alone = two_routes(paths[i][None], window[None], [specs[i]], np.array([own]))
+            paths[i] = capped(float(own) + alone, specs[i], specs, float(own))
+    if not together:
+        return paths, np.zeros(case.watch.looks)
+    return paths, average([path for path, _ in together], [share for _, share in together])
 
 
 def _leading(case: _Case, metric_paths: Sequence[Floats], look: int) -> int:

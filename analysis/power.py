@@ -76,8 +76,11 @@ def _linear(test: CountTest, exposure: Floats, kept_events: Floats, kept_exposur
     return slope, np.cumsum(growth * (kept_events + virtual), axis=1)[:, -1]
 
 
-def detectable_shift(result: GaugeResult, log_threshold: float) -> float:
-    """Smallest shift of a level whose evidence would have crossed with 90 % chance; NaN where none would have."""
+def detectable_shift(result: GaugeResult, lasting: float, log_threshold: float) -> float:
+    """Smallest shift of a level whose evidence would have crossed with 90 % chance; NaN where none would have.
+
+    lasting: the shift at which the windows alone decide, noise aside (analysis.methods.windows.deciding_shift).
+    """
     looks = int(np.count_nonzero(~np.isnan(result.candidate)))
     if looks == 0 or result.sd <= 0:
         return float("nan")
@@ -86,4 +89,5 @@ def detectable_shift(result: GaugeResult, log_threshold: float) -> float:
     if drift > CLIP - Z90 / np.sqrt(looks):
         return float("nan")
     per_look = (1 - result.r) / np.sqrt(max(1 - result.r**2, 1e-9)) / 1.15 / result.sd
-    return float(result.margin + result.allowance + drift / per_look)
+    by_strength = result.margin + result.allowance + drift / per_look
+    return float(max(by_strength, lasting + Z90 * result.sd))

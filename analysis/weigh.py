@@ -12,6 +12,7 @@ from analysis.methods.counts import CountTest
 from analysis.methods.gauge import GaugeResult, judge_gauge
 from analysis.methods.histogram import choose_bounds, exceedances
 from analysis.methods.ranks import hodges_lehmann, mann_whitney, rank_inflation
+from analysis.methods.windows import Lasting, deciding_shift, persistence
 from analysis.onset import likely_onset, log_mean
 from analysis.power import detectable_ratio, detectable_shift
 from analysis.result import Arm, Direction, Evidence, JudgeSettings, Kind, MetricSpec
@@ -29,6 +30,7 @@ class Weighing:
     share: float
     contrasts: tuple[Contrast, ...]
     gauge: GaugeResult | None
+    windows: Lasting | None  # a level's staying worse
     log_prior: Floats
 
     @property
@@ -40,7 +42,7 @@ def set_up(watch: Decoded, metric: Arrays, settings: JudgeSettings, log_prior: F
     """Choose the tests of one metric by its kind."""
     spec = metric.spec
     contrasts: tuple[Contrast, ...] = ()
-    gauge = None
+    gauge = windows = None
     if spec.kind in COUNTS or spec.kind is Kind.LATENCY:
         found = [
             build_contrast(
@@ -59,7 +61,8 @@ def set_up(watch: Decoded, metric: Arrays, settings: JudgeSettings, log_prior: F
         contrasts = tuple(contrast for contrast in found if contrast is not None)
     else:  # a trend is judged as a level until its own test is built
         gauge = judge_gauge(metric, watch.design, settings, log_prior, watch.usable)
-    return Weighing(spec, share, contrasts, gauge, log_prior)
+        windows = persistence(metric, watch.design, gauge.noise, watch.usable) if gauge is not None else None
+    return Weighing(spec, share, contrasts, gauge, windows, log_prior)
 
 
 def _comparisons(watch: Decoded, metric: Arrays) -> list[tuple[str, float, Mapping[Arm, Panel]]]:
@@ -225,10 +228,20 @@ def _level_evidence(
         n_baseline=float(len(y)),
         n_candidate=float(len(x)),
         since_look=likely_onset(gauge.log_ratios, weighing.log_prior, look) if judged else None,
-        detectable=detectable_shift(gauge, threshold),
+        detectable=detectable_shift(gauge, _deciding(weighing, threshold), threshold),
         mann_whitney_p=p,
         a_hat=a_hat,
         dispersion_from="replicas",
         note="judged as a level: a slow leak may pass unseen" if spec.kind is Kind.TREND else "",
     )
-    return replace(found, sentence=comparison(spec, found))
+    words = comparison(spec, found)
+    if alarm is not None and weighing.windows is not None and weighing.windows.path[alarm] > 0:
+        words += f", worse through the last {int(weighing.windows.looks[alarm])} looks"
+    return replace(found, sentence=words)
+
+
+def _deciding(weighing: Weighing, threshold: float) -> float:
+    """The shift that the windows decide on; they have half of the metric's budget."""
+    if weighing.windows is None:
+        return NAN
+    return deciding_shift(weighing.windows, threshold + float(np.log(2.0)))

@@ -145,7 +145,7 @@ def test_one_of_many_metrics_without_a_bad_direction_may_not_decide_alone() -> N
     for moved in (1, 2):
         samples: dict[tuple[str, int], Cells] = {}
         for i, spec in enumerate(specs):
-            samples |= _levels(rng, shift=60.0 if i < moved else 0.0, spec=spec).samples
+            samples |= _levels(rng, shift=90.0 if i < moved else 0.0, spec=spec).samples
         watch = Observation(design=Design.CONCURRENT, step_s=60, metrics=specs, samples=samples, looks=60)
         kinds.append(judge([watch], [SETTINGS])[0].kind)
     assert kinds[0] is not VerdictKind.DEGRADED
