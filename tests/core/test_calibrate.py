@@ -126,7 +126,7 @@ def test_one_bad_replica_is_a_false_rollback_of_its_own_kind() -> None:
     assert calm.service.placebos == 3 * (31 + 21)
     assert calm.service.hits == 0
     assert calm.service.apart == 4 + 3
-    bad = calibrate(_worse(past, 10, replica="baseline-0"), SETTINGS, baseline_looks=20, design=Design.CONCURRENT)
+    bad = calibrate(_worse(past, 10, replica="baseline-000"), SETTINGS, baseline_looks=20, design=Design.CONCURRENT)
     assert 5 <= bad.service.hits <= 20
 
 
