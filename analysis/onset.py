@@ -11,8 +11,8 @@ FROM_THE_START = 0.75  # prior weight of "bad from the first look on", where mos
 def onset_prior(usable: NDArray[np.bool_], planned_looks: int) -> Floats:
     """Log prior weight of a degradation that begins at each look, shape (looks,).
 
-    Three quarters lie on the first usable look, the rest is spread evenly over the other planned ones. Looks that are not
-    usable carry no weight, so they spend no budget; looks beyond the plan can begin nothing new.
+    Three quarters lie on the first usable look, the rest is spread evenly over the other planned ones. Looks that are
+    not usable carry no weight, so they spend no budget; looks beyond the plan can begin nothing new.
 
     >>> np.round(np.exp(onset_prior(np.array([True, False, True]), 3)), 3)
     array([0.75 , 0.   , 0.125])

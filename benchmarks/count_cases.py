@@ -4,7 +4,8 @@
 
 DIR holds recorded cases with counts (cases.json and Parquet files). `plain` is the same e-process with margin 0, no
 floor and no correction for clustered events, all metrics of a case in one budget as shipped; `plain main` spends the
-whole budget on the first metric. The truth is read only after every alarm is fixed.
+whole budget on the first metric; `plain/share`
+gives it only its share. The truth is read only after every alarm is fixed.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from watchdog.app import recorded_cases
 from watchdog.backtest import watch
 
 SETTINGS = JudgeSettings()
+RULES = ("shipped", "acted", "plain", "plain_main", "plain_share")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +42,11 @@ class Alarms:
     acted: bool
     plain: bool
     plain_main: bool
+    plain_share: bool
 
 
-def plain_alarms(observation: Observation, budget: float) -> tuple[bool, bool]:
-    """Whether the plain e-process alarms: over all metrics, and on the first one alone."""
+def plain_alarms(observation: Observation, budget: float) -> tuple[bool, bool, bool]:
+    """Whether the plain e-process alarms: over all metrics, on the first with all of the budget, and with its share."""
     watched = decode(observation)
     prior = onset_prior(watched.usable, SETTINGS.planned_looks)
     shares = budget_shares(observation.metrics)
@@ -53,7 +56,8 @@ def plain_alarms(observation: Observation, budget: float) -> tuple[bool, bool]:
         bare = [_bare(test) for test in weighing.tests]
         paths.append(path_of(weighing, list(evidence_paths(bare)[0])) if bare else np.zeros(watched.looks))
     threshold = float(-np.log(budget))
-    return first_crossing(average(paths, shares), threshold) is not None, _crossed(paths[0], threshold)
+    alone = threshold - float(np.log(shares[0]))
+    return _crossed(average(paths, shares), threshold), _crossed(paths[0], threshold), _crossed(paths[0], alone)
 
 
 def _bare(test: CountTest) -> CountTest:
@@ -70,11 +74,11 @@ def judge_all(folder: Path) -> list[Alarms]:
     for case in recorded_cases(folder):
         observation = case.unlabelled().observation()
         verdict = watch(observation, SETTINGS)
-        plain, main = False, False
+        plain, main, share = False, False, False
         if observation.design is Design.CONCURRENT:  # against the time before the deploy the plain form has no meaning
-            plain, main = plain_alarms(observation, SETTINGS.budget)
+            plain, main, share = plain_alarms(observation, SETTINGS.budget)
         acted = verdict.kind is VerdictKind.DEGRADED
-        found.append(Alarms(case.meta, verdict.alarm_look is not None, acted, plain, main))
+        found.append(Alarms(case.meta, verdict.alarm_look is not None, acted, plain, main, share))
     return found
 
 
@@ -85,7 +89,7 @@ def _routing(meta: Mapping[str, Any]) -> str:
 
 
 def _line(name: str, cases: Sequence[Alarms]) -> dict[str, Any]:
-    counted = {rule: sum(getattr(case, rule) for case in cases) for rule in ("shipped", "acted", "plain", "plain_main")}
+    counted = {rule: sum(getattr(case, rule) for case in cases) for rule in RULES}
     return {"name": name, "cases": len(cases), **counted}
 
 
@@ -114,10 +118,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     table = lines(judge_all(options.cases))
-    print(f"{'':34} cases   shipped  (acts)    plain  plain main")
+    print(f"{'':34} cases   shipped  (acts)    plain  plain main  plain/share")
     for line in table:
         n = line["cases"]
-        shares = [f"{line[rule]:4} {line[rule] / n:5.1%}" for rule in ("shipped", "acted", "plain", "plain_main")]
+        shares = [f"{line[rule]:4} {line[rule] / n:5.1%}" for rule in RULES]
         print(f"{line['name']:34} {n:5}  {'  '.join(shares)}")
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -118,7 +118,9 @@ def evidence_paths(tests: Sequence[CountTest]) -> tuple[Floats, Floats]:
             masks.append(mask)
             factors.append(factor)
     tempered = raw[:, owners] / _padded(factors, raw.shape[-1], 1.0)
-    believed = onset_mixture(tempered, _padded([tests[i].log_prior for i in owners], raw.shape[-1], -np.inf), LOG_WEIGHTS)
+    believed = onset_mixture(
+        tempered, _padded([tests[i].log_prior for i in owners], raw.shape[-1], -np.inf), LOG_WEIGHTS
+    )
     paths, last = np.zeros(raw.shape[1:]), np.zeros(raw.shape)
     for row, (i, mask) in enumerate(zip(owners, masks, strict=True)):
         at = np.flatnonzero(mask)
