@@ -15,7 +15,7 @@ from analysis.decode import Floats
 from analysis.dispersion import Noise
 from analysis.methods.counts import (
     FEWEST_EVENTS,
-    LOG_REL,
+    LOG_WEIGHTS,
     CountTest,
     log_ratios,
     mixed_paths,
@@ -24,7 +24,6 @@ from analysis.methods.counts import (
 )
 from analysis.onset import log_mean
 
-LOG_WEIGHTS = np.full(len(LOG_REL), -np.log(len(LOG_REL)))  # of the grid, as `mixed_paths` weighs it
 _BY_LOOK = ("events", "exposure", "other_events", "other_exposure", "log_prior")
 
 

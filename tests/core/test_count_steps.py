@@ -114,7 +114,7 @@ def test_what_is_known_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) ->
     counts = np.random.default_rng(0).poisson([[[3.0]], [[150.0]], [[27.0]], [[1350.0]]], (4, 1, 9)).astype(float)
 
     def until(looks: int) -> CountTest:
-        own = Noise(noise.factor[:looks], noise.in_time[:looks], noise.trusted[:looks])
+        own = Noise(noise.factor[:looks], noise.in_time[:looks], noise.unshared[:looks], noise.trusted[:looks])
         prior = onset_prior(np.ones(looks, dtype=bool), 9)
         return _test(counts[..., :looks], own, prior)
 
