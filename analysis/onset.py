@@ -5,21 +5,22 @@ from numpy.typing import NDArray
 
 from analysis.decode import Floats
 
-FROM_THE_START = 0.75  # prior weight of "bad from the first look on", where most bad deploys are; costs ln 4/3
+FROM_THE_START = 0.75  # prior weight of "bad from the first look on", where most bad requests begin; costs ln 4/3
+LEVELS_FROM_THE_START = 0.25  # likewise of levels: memory, queues and caches take looks to fill
 
 
-def onset_prior(usable: NDArray[np.bool_], planned_looks: int) -> Floats:
+def onset_prior(usable: NDArray[np.bool_], planned_looks: int, from_the_start: float = FROM_THE_START) -> Floats:
     """Log prior weight of a degradation that begins at each look, shape (looks,).
 
-    Three quarters lie on the first usable look, the rest is spread evenly over the other planned ones. Looks that are
-    not usable carry no weight, so they spend no budget; looks beyond the plan can begin nothing new.
+    `from_the_start` lies on the first usable look, the rest is spread evenly over the other planned ones. Looks that
+    are not usable carry no weight, so they spend no budget; looks beyond the plan can begin nothing new.
 
     >>> np.round(np.exp(onset_prior(np.array([True, False, True]), 3)), 3)
     array([0.75 , 0.   , 0.125])
     """
     place = np.cumsum(usable) - 1
-    rest = (1 - FROM_THE_START) / max(planned_looks - 1, 1)
-    first = FROM_THE_START if planned_looks > 1 else 1.0
+    rest = (1 - from_the_start) / max(planned_looks - 1, 1)
+    first = from_the_start if planned_looks > 1 else 1.0
     weight = np.where(place == 0, first, np.where(place < planned_looks, rest, 0.0)) * usable
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(weight), dtype=np.float64)

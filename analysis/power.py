@@ -5,7 +5,7 @@ import numpy as np
 from analysis.decode import Floats
 from analysis.methods.counts import FEWEST_EVENTS, LOG_REL, LOG_WEIGHTS, CountTest
 from analysis.methods.gauge import CLIP, GaugeResult
-from analysis.onset import FROM_THE_START, log_mean
+from analysis.onset import FROM_THE_START, LEVELS_FROM_THE_START, log_mean
 
 Z90 = 1.2815515655446004
 RATIOS = np.geomspace(1.05, 200.0, 220)
@@ -84,7 +84,7 @@ def detectable_shift(result: GaugeResult, lasting: float, log_threshold: float) 
     looks = int(np.count_nonzero(~np.isnan(result.candidate)))
     if looks == 0 or result.sd <= 0:
         return float("nan")
-    cost = log_threshold - np.log(FROM_THE_START) + 1.5  # the grid's share, near enough
+    cost = log_threshold - np.log(LEVELS_FROM_THE_START) + 1.5  # the grid's share, near enough
     drift = (np.sqrt(2 * looks * cost) + Z90 * np.sqrt(looks)) / looks
     if drift > CLIP - Z90 / np.sqrt(looks):
         return float("nan")

@@ -13,7 +13,7 @@ from analysis.methods.gauge import GaugeResult, judge_gauge
 from analysis.methods.histogram import choose_bounds, exceedances
 from analysis.methods.ranks import hodges_lehmann, mann_whitney, rank_inflation
 from analysis.methods.windows import Lasting, deciding_shift, persistence
-from analysis.onset import likely_onset, log_mean
+from analysis.onset import LEVELS_FROM_THE_START, likely_onset, log_mean, onset_prior
 from analysis.power import detectable_ratio, detectable_shift
 from analysis.result import Arm, Direction, Evidence, JudgeSettings, Kind, MetricSpec
 from analysis.sentence import bound as words_for_bound
@@ -60,6 +60,7 @@ def set_up(watch: Decoded, metric: Arrays, settings: JudgeSettings, log_prior: F
         ]
         contrasts = tuple(contrast for contrast in found if contrast is not None)
     else:  # a trend is judged as a level until its own test is built
+        log_prior = onset_prior(watch.usable, settings.planned_looks, LEVELS_FROM_THE_START)
         gauge = judge_gauge(metric, watch.design, settings, log_prior, watch.usable)
         windows = persistence(metric, watch.design, gauge.noise, watch.usable) if gauge is not None else None
     return Weighing(spec, share, contrasts, gauge, windows, log_prior)
