@@ -20,6 +20,9 @@ GRACE_S = 5.0  # how long after its deadline an attempt may still be on its way
 CLAIM_FRESH_S = 10.0  # a claim older than this, by the monotonic clock, starts nothing
 CLAIMABLE = frozenset({ActionState.INTENT, ActionState.RETRY_WAIT})
 
+_SPEAKS = frozenset({ActionKind.RESTORE_POINT, ActionKind.MIGRATE_DOWN})  # the output is the answer
+_WORDS = 300
+
 _INTERRUPTED = "the daemon stopped while the hook ran"
 
 
@@ -133,7 +136,7 @@ class ActionEdge:
         if after is ProbeAnswer.APPLIED:
             return Outcome(state=ActionState.APPLIED, why=f"{said}; the probe confirms it")
         if result.outcome is HookOutcome.OK and after is ProbeAnswer.UNKNOWN:
-            return Outcome(state=ActionState.APPLIED, why=said)
+            return Outcome(state=ActionState.APPLIED, why=_last_words(result) if action.kind in _SPEAKS else said)
         if result.outcome is HookOutcome.OK and hook.acts_elsewhere:
             why = f"{said}; the probe does not confirm it yet, the metrics will tell"
             return Outcome(state=ActionState.APPLIED, why=why)
@@ -234,6 +237,12 @@ class ActionEdge:
             deploy_id=action.watch_id,
             params=action.params,
         )
+
+
+def _last_words(result: HookResult) -> str:
+    """What a hook printed last: the name and place of a restore point, for the one who needs it."""
+    lines = [line.strip() for line in result.output.splitlines() if line.strip()]
+    return lines[-1][:_WORDS] if lines else "the hook finished"
 
 
 def _say(result: HookResult) -> str:

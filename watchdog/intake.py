@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from watchdog.config import Config, ServiceConfig
 from watchdog.errors import NotFoundError, RefusedError
-from watchdog.intended import before_the_switch
+from watchdog.intended import first_actions
 from watchdog.model import (
     TRANSITIONS,
     ActionState,
@@ -110,7 +110,7 @@ class Intake:
         service = self._service(request)
         deploy = self._deploy(request, service, actor)
         watch = self._watch_of(deploy, service)
-        first = before_the_switch(watch, deploy.received_at)
+        first = first_actions(watch, deploy.received_at)
         recorded = self.ledger.record_deploy(watch, [self._started(watch)], [self._audit(watch, actor)], first)
         if recorded is Recorded.CREATED:
             self._supersede(watch)
@@ -268,6 +268,8 @@ def plan_for(name: str, config: Config, pace: Pace, strategy: Strategy, *, share
         rollback_hook=service.rollback_hook,
         steps=service.steps.steps(share) if service.steps is not None and strategy in STEPPED else None,
         smoke_hook=service.smoke_hook if strategy is Strategy.BLUE_GREEN else None,
+        restore_hook=service.restore_hook,
+        migrate_down_hook=service.migrate_down_hook,
         pause_hook=service.pause_hook if strategy is Strategy.ROLLING else None,
         switch_hook=service.switch_hook if strategy is Strategy.BLUE_GREEN else None,
         verify_s=config.policy.verify_s,

@@ -30,6 +30,19 @@ def rollback_action(watch: Watch, state: ActionState, now: float, *, generation:
     )
 
 
+def first_actions(watch: Watch, now: float) -> tuple[Action, ...]:
+    """What a new deploy begins with: a mark in the data to go back to, and what comes before our own switch."""
+    restore = watch.plan.restore_hook
+    found = None if restore is None else _forward(watch, ActionKind.RESTORE_POINT, restore, now)
+    return tuple(action for action in (found, before_the_switch(watch, now)) if action is not None)
+
+
+def migrate_down(watch: Watch, now: float, *, earlier: int) -> Action | None:
+    """The migration taken back; `earlier`: how often an operator asked for it before. None: there is no hook."""
+    hook = watch.plan.migrate_down_hook
+    return None if hook is None else _backward(watch, ActionKind.MIGRATE_DOWN, hook, now, step=earlier)
+
+
 def before_the_switch(watch: Watch, now: float) -> Action | None:
     """The first action of a deploy that we switch ourselves: its smoke test, or the switch where there is none."""
     if watch.state is not State.SMOKE:
@@ -44,7 +57,8 @@ def promotion(watch: Watch, verdict: Verdict, earlier: Sequence[Action], now: fl
     steps, share = watch.plan.steps, watch.next_share
     if steps is None or share is None:
         raise ValueError(f"{watch.id} has no further step")
-    told = [line for action in earlier[-1:] for line in action.params.get("seen", ())]
+    before = [action for action in earlier if action.kind is ActionKind.PROMOTE]
+    told = [line for action in before[-1:] for line in action.params.get("seen", ())]
     params: dict[str, object] = {
         "share": share,
         "percent": round(100 * share, 6),
@@ -68,6 +82,11 @@ def switch(watch: Watch, now: float) -> Action:
 
 def percent(share: float | None) -> str:
     return "an unknown share" if share is None else f"{100 * share:g} %"
+
+
+def _backward(watch: Watch, kind: ActionKind, hook: str, now: float, *, step: int = 0) -> Action:
+    forward = _forward(watch, kind, hook, now, step=step)
+    return replace(forward, from_version=forward.to_version, to_version=forward.from_version)
 
 
 def _forward(watch: Watch, kind: ActionKind, hook: str, now: float, *, step: int = 0) -> Action:

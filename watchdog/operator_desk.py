@@ -3,9 +3,10 @@
 from dataclasses import dataclass, replace
 
 from watchdog.errors import ConflictError, NotFoundError, RefusedError
-from watchdog.intended import rollback_action
+from watchdog.intended import migrate_down, rollback_action
 from watchdog.model import (
     Action,
+    ActionKind,
     ActionState,
     ActionUpdate,
     AuditEntry,
@@ -71,6 +72,21 @@ class OperatorDesk:
             raise RefusedError(f"{title(watch)} has no {missing}; there is nothing to roll back with")
         return self._move(watch, State.INTENT, "rollback", actor, why, new_action=intended)
 
+    def migrate_down(self, deploy_id: str, *, actor: str, why: str = "") -> Watch:
+        """Take the deploy's migration back; the code stays until the held rollback is approved."""
+        watch = self._find(deploy_id)
+        if watch.state is not State.HELD:
+            raise RefusedError(
+                f"{title(watch)} is {watch.state.value}; a migration is taken back only while it is HELD"
+            )
+        earlier = [a for a in self.ledger.actions(watch_id=watch.id) if a.kind is ActionKind.MIGRATE_DOWN]
+        if any(a.state in (ActionState.INTENT, ActionState.RUNNING, ActionState.RETRY_WAIT) for a in earlier):
+            raise RefusedError(f"the migration of {title(watch)} is being taken back already")
+        intended = migrate_down(watch, self.clock.now(), earlier=len(earlier))
+        if intended is None:
+            raise RefusedError(f"{title(watch)} has no migrate_down_hook; the migration has to be taken back by hand")
+        return self._record(watch, intended, actor, why)
+
     def pause(self, *, actor: str, why: str) -> None:
         """Pull the brake: no action is started any more, until resume."""
         self.ledger.set_paused(True, actor=actor, why=why, at=self.clock.now())
@@ -80,6 +96,25 @@ class OperatorDesk:
 
     def paused(self) -> str | None:
         return self.ledger.paused()
+
+    def _record(self, watch: Watch, intended: Action, actor: str, why: str) -> Watch:
+        """An action that leaves the watch where it is."""
+        now = self.clock.now()
+        said = f"{title(watch)}: {intended.kind.value} by {actor}" + (f": {why}" if why else "")
+        told = message(watch, MessageKind.ACTION, Severity.WARNING, said, key=f"asked:{intended.id}")
+        moved = self.ledger.commit(
+            Change(
+                watch_id=watch.id,
+                at=now,
+                expect_state=watch.state,
+                new_action=intended,
+                audit=(_audit(watch, watch.state, intended.kind.value, actor, why, now),),
+                messages=(told,),
+            )
+        )
+        if not moved:
+            raise ConflictError(f"{title(watch)} changed in the same moment; look again")
+        return self._find(watch.id)
 
     def _find(self, deploy_id: str) -> Watch:
         watch = self.ledger.watch(deploy_id)

@@ -19,7 +19,7 @@ from watchdog.model import FINAL, Action, ActionKind, ActionState, State, Stored
 from watchdog.policy import DEFAULT_LIMITS, Brakes, Limits, decide
 from watchdog.ports import Clock, Failpoint, Ledger, LookAnswer, LookRequest, Source
 from watchdog.recovery import verify
-from watchdog.rollout import PENDING, STEERING
+from watchdog.rollout import BESIDE, PENDING, STEERING
 from watchdog.strategies import STRATEGIES
 from watchdog.strategies.window import interval_bounds
 from watchdog.telemetry import Telemetry
@@ -182,13 +182,15 @@ class Pipeline:
 
     def _earlier(self, watch: Watch) -> list[Action]:
         """How the roll-out was steered so far, oldest first; most deploys are not steered and cost no question."""
-        if watch.plan.steps is None and watch.plan.pause_hook is None:
+        plan = watch.plan
+        if plan.steps is None and plan.pause_hook is None and plan.restore_hook is None:
             return []
-        return [action for action in self.ledger.actions(watch_id=watch.id) if action.kind in STEERING]
+        return [action for action in self.ledger.actions(watch_id=watch.id) if action.kind in BESIDE]
 
     def _brakes(
         self, watch: Watch, verdict: Verdict, earlier: Sequence[Action], history: Sequence[StoredLook]
     ) -> Brakes:
+        steering = [action for action in earlier if action.kind in STEERING]
         degraded = verdict.kind is VerdictKind.DEGRADED  # else nobody asks what was rolled back lately
         return Brakes(
             paused=self.ledger.paused(),
@@ -196,8 +198,8 @@ class Pipeline:
             active=self._active() if degraded else 0,
             limits=self.limits,
             migration=watch.deploy.migration,
-            slowed=any(action.kind is ActionKind.PAUSE for action in earlier[-1:]),
-            promoting=any(action.state in PENDING for action in earlier),
+            slowed=any(action.kind is ActionKind.PAUSE for action in steering[-1:]),
+            promoting=any(action.state in PENDING for action in steering),
             mismatch=mismatch(watch, history),
         )
 

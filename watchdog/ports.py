@@ -208,7 +208,7 @@ class Ledger(Protocol):
     """The database. Every write is one transaction; `commit` is the only way a watch changes."""
 
     def record_deploy(
-        self, watch: Watch, messages: Sequence[Message], audit: Sequence[AuditEntry], action: Action | None = None
+        self, watch: Watch, messages: Sequence[Message], audit: Sequence[AuditEntry], actions: Sequence[Action] = ()
     ) -> Recorded: ...
     def commit(self, change: Change) -> bool: ...  # False: the compare-and-set lost, nothing was written
     def claim_due(self, *, owner: str, now: float, lease_s: float, limit: int) -> list[Watch]: ...

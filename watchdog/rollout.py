@@ -18,6 +18,7 @@ from watchdog.telling import ending, message, title
 
 FORWARD = frozenset({ActionKind.SMOKE, ActionKind.SWITCH, ActionKind.PROMOTE})
 STEERING = frozenset({ActionKind.PROMOTE, ActionKind.PAUSE, ActionKind.RESUME})
+BESIDE = STEERING | {ActionKind.RESTORE_POINT}
 PENDING = frozenset({ActionState.INTENT, ActionState.RUNNING, ActionState.RETRY_WAIT})
 GOES_FORWARD_IN = frozenset({State.SMOKE, State.WATCHING})  # in any other state nothing may go forward any more
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from analysis.result import Reason, Verdict
 from watchdog.blast_radius import radius_fields
@@ -42,11 +43,13 @@ def look_recorded(
 ) -> Change:
     """Everything one look changes. `watch` already counts the fresh looks; `history` contains them.
 
-    earlier: the promotions, pauses and resumptions of this watch so far, oldest first.
+    earlier: what was done beside judging so far (restore point, promotions, pauses), oldest first.
     """
     to_state = _next_state(decision)
     next_look_s = watch.plan.step_s if to_state is None else None
     told = verdict.sentence if to_state is None else f"{verdict.sentence}; {decision.why}"
+    suspect = _suspect_data(watch, earlier) if decision.kind in (DecisionKind.ROLL_BACK, DecisionKind.HOLD) else ""
+    told += suspect
     fields: dict[str, object] = {
         "looks": watch.looks,
         "sentence": look_sentence(watch, told, next_look_s=next_look_s),
@@ -71,7 +74,7 @@ def look_recorded(
         verdict=verdict if to_state is not None else _without_paths(verdict),
         new_action=_intended(watch, decision, verdict, earlier, now),
         audit=_audit(watch, decision, to_state, verdict, now),
-        messages=(*_source_messages(watch, verdict), *_turn_messages(told_watch, decision, to_state, verdict)),
+        messages=(*_source_messages(watch, verdict), *_turn_messages(told_watch, decision, to_state, verdict, suspect)),
     )
 
 
@@ -179,10 +182,21 @@ def _source_messages(watch: Watch, verdict: Verdict) -> tuple[Message, ...]:
     return (message(watch, kind, severity, f"{title(watch)}: {said}", key=f"{kind.value}:{verdict.look}"),)
 
 
-def _turn_messages(watch: Watch, decision: Decision, to_state: State | None, verdict: Verdict) -> tuple[Message, ...]:
+def _suspect_data(watch: Watch, earlier: Sequence[Action]) -> str:
+    """Where the data was marked before: what was written since then, and the mark to go back to."""
+    marks = [a for a in earlier if a.kind is ActionKind.RESTORE_POINT and a.state is ActionState.APPLIED]
+    if not marks:
+        return ""
+    since = datetime.fromtimestamp(watch.live_at, UTC).strftime("%H:%M:%S UTC")
+    return f"; data written since {since} is suspect, restore point: {marks[-1].detail}"
+
+
+def _turn_messages(
+    watch: Watch, decision: Decision, to_state: State | None, verdict: Verdict, suspect: str
+) -> tuple[Message, ...]:
     if to_state is None:
         return ()
-    told = f"{verdict.sentence}; {decision.why}"
+    told = f"{verdict.sentence}; {decision.why}{suspect}"
     if decision.kind in _ENDS:
         said = verdict.sentence if decision.kind is DecisionKind.PASS else told
         return (ending(watch, to_state, said),)

@@ -14,7 +14,7 @@ from analysis.result import Arm, Design
 from tests.fakes import FakeClock, FakeSource, NoOptions, counts
 from tests.samples import DEPLOYED_AT, a_plan, a_watch
 from watchdog.action import ActionEdge
-from watchdog.intended import before_the_switch
+from watchdog.intended import first_actions
 from watchdog.ledger import open_ledger
 from watchdog.model import (
     FINAL,
@@ -154,7 +154,7 @@ def road(
 
 def begin(ledger: Ledger, watch: Watch) -> None:
     started = message(watch, MessageKind.STARTED, Severity.INFO, "on", key="started")
-    ledger.record_deploy(watch, [started], [], before_the_switch(watch, DEPLOYED_AT))
+    ledger.record_deploy(watch, [started], [], first_actions(watch, DEPLOYED_AT))
 
 
 def stepped(steps: Steps = STEPS, mode: Mode = Mode.AUTO, *, looks: int = 120) -> Watch:

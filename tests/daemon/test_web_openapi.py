@@ -18,6 +18,7 @@ REFUSALS = {
     ("post", "/api/v1/deploys/{deploy_id}/approve"): WRITING | {"404", "409"},
     ("post", "/api/v1/deploys/{deploy_id}/deny"): WRITING | {"404", "409"},
     ("post", "/api/v1/deploys/{deploy_id}/cancel"): WRITING | {"404", "409"},
+    ("post", "/api/v1/deploys/{deploy_id}/migrate-down"): WRITING | {"404", "409"},
     ("post", "/api/v1/deploys/{deploy_id}/rollback"): WRITING | {"404", "409"},
     ("post", "/api/v1/pause"): WRITING,
     ("post", "/api/v1/resume"): WRITING,

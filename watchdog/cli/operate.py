@@ -9,7 +9,7 @@ from watchdog.cli.output import print_json, print_lines, sentence_of
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module, in the order of --help."""
-    for command in (rollback, approve, deny, cancel, pause, resume):
+    for command in (rollback, approve, deny, cancel, migrate_down, pause, resume):
         app.command()(command)
 
 
@@ -39,6 +39,13 @@ def cancel(
 ) -> None:
     """Stop watching a deploy; a rollback not started yet goes with it."""
     _decide("cancel", deploy_id, why, url, token_file, json=json)
+
+
+def migrate_down(
+    deploy_id: DeployId, *, why: Why = "", url: Url = DEFAULT_URL, token_file: TokenFile = None, json: Json = False
+) -> None:
+    """Take the migration of a held deploy back, by its hook; the code goes back when you approve the rollback."""
+    _decide("migrate-down", deploy_id, why, url, token_file, json=json)
 
 
 def pause(*, why: Why, url: Url = DEFAULT_URL, token_file: TokenFile = None, json: Json = False) -> None:

@@ -57,6 +57,8 @@ class ServiceConfig(Section):
     smoke_hook: str | None = Field(None, description="blue_green: hook that tests a version before it gets traffic")
     switch_hook: str | None = Field(None, description="blue_green: hook that gives a version all traffic")
     pause_hook: str | None = Field(None, description="rolling: hook that stops the roll-out at the first suspicion")
+    restore_hook: str | None = Field(None, description="hook that marks a restore point of the data at the start")
+    migrate_down_hook: str | None = Field(None, description="hook that takes a migration back; only by an operator")
     steps: StepsConfig | None = Field(None, description="canary and flag: how the share grows by itself")
     sinks: tuple[str, ...] | None = Field(None, description="names of sinks below [sinks]; default: all of them")
     version_label: Label = Field("version", description="label that tells old and new series apart")

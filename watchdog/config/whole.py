@@ -53,7 +53,7 @@ class Config(Section):
 
     def _unknown_names(self, service: ServiceConfig) -> Iterator[Mistake]:
         yield from _named(("source",), service.source, "sources", self.sources)
-        for key in ("rollback_hook", "smoke_hook", "switch_hook", "pause_hook"):
+        for key in ("rollback_hook", "smoke_hook", "switch_hook", "pause_hook", "restore_hook", "migrate_down_hook"):
             hook = getattr(service, key)
             if hook is not None:
                 yield from _named((key,), hook, "hooks", self.hooks)

@@ -33,7 +33,7 @@ def record(
     messages: Sequence[Message],
     entries: Iterable[AuditEntry],
     sinks: Sequence[str],
-    action: Action | None = None,
+    first: Sequence[Action] = (),
 ) -> Recorded:
     """Deploy, plan, watch, messages and audit of a new deploy; a known id is compared by its body's digest."""
     known = connection.execute(select(deploys.c.body_digest).where(deploys.c.id == watch.deploy.id)).scalar()
@@ -44,8 +44,8 @@ def record(
     if connection.execute(select(plans.c.digest).where(plans.c.digest == plan["digest"])).scalar() is None:
         connection.execute(insert(plans), plan)
     connection.execute(insert(watches), rows.watch_row(watch, plan["digest"]))
-    if action is not None:
-        connection.execute(insert(actions), rows.action_row(action))
+    if first:
+        connection.execute(insert(actions), [rows.action_row(action) for action in first])
     journal.append(connection, entries)
     journal.enqueue(connection, messages, sinks, watch.created_at)
     return Recorded.CREATED

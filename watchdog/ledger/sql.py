@@ -32,12 +32,12 @@ class SqlLedger:
     # --- watches -----------------------------------------------------------------------------------------
 
     def record_deploy(
-        self, watch: Watch, messages: Sequence[Message], audit: Sequence[AuditEntry], action: Action | None = None
+        self, watch: Watch, messages: Sequence[Message], audit: Sequence[AuditEntry], actions: Sequence[Action] = ()
     ) -> Recorded:
-        """Store a new deploy with its watch and its first intended action; SAME or CONFLICT where the id is known."""
+        """Store a new deploy with its watch and its first intended actions; SAME or CONFLICT where the id is known."""
         sinks = self._sinks_for(watch.deploy.service)
         with self._database.write() as connection:
-            recorded = commit.record(connection, watch, messages, audit, sinks, action)
+            recorded = commit.record(connection, watch, messages, audit, sinks, actions)
             self._failpoint("ledger-record-before-commit")
         return recorded
 

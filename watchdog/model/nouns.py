@@ -89,6 +89,8 @@ class Plan:
     steps: Steps | None = None
     smoke_hook: str | None = None  # asked before the switch, and before a switch back
     pause_hook: str | None = None  # stops a roll-out at the first suspicion, and lets it go on
+    restore_hook: str | None = None  # marks a point of the data to go back to, when the watch begins
+    migrate_down_hook: str | None = None  # takes a migration back; only when an operator asks
     switch_hook: str | None = None  # puts all traffic on the new version; None: it was there when the event came
     verify_s: float = 60.0  # time allowed for the metrics to recover after a rollback
     hold_s: float = 7200.0  # a HELD older than this expires, loudly

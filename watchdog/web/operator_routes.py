@@ -94,6 +94,7 @@ def operator_routes(
     about_one("approve", Scope.APPROVE, desk.approve, "Let a held rollback go ahead")
     about_one("deny", Scope.APPROVE, desk.deny, "Refuse a held rollback; the new version stays")
     about_one("cancel", Scope.APPROVE, desk.cancel, "Stop watching a deploy")
+    about_one("migrate-down", Scope.APPROVE, desk.migrate_down, "Take the migration of a held deploy back")
     about_one("rollback", Scope.ROLLBACK, desk.rollback, "Roll back now, whatever the metrics say")
     about_all("pause", desk.pause, "Kill switch on: no action is started any more")
     about_all("resume", desk.resume, "Kill switch off")

@@ -1,0 +1,145 @@
+"""Data and schema: a restore point before, the suspect window after, and a migration taken back by an operator only."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from tests.daemon.test_pipeline import Shop
+from tests.fakes import FakeClock, FakeHook, FakeSource
+from tests.samples import DEPLOYED_AT, a_watch
+from watchdog.action import ActionEdge
+from watchdog.errors import RefusedError
+from watchdog.intended import first_actions
+from watchdog.ledger import open_ledger
+from watchdog.model import ActionKind, ActionState, HoldReason, MessageKind, Severity, State, Watch
+from watchdog.operator_desk import OperatorDesk
+from watchdog.pipeline import Pipeline
+from watchdog.ports import HookCall, HookOutcome, HookResult, Ledger, ProbeAnswer
+from watchdog.telemetry import Telemetry
+from watchdog.telling import message
+
+
+@dataclass
+class Database(FakeHook):
+    """A hook that prints what it did, or fails."""
+
+    printed: str = ""
+
+    def run(self, call: HookCall) -> HookResult:
+        self.calls.append(call)
+        return HookResult(outcome=self.outcome, exit_code=0, output=self.printed)
+
+    def probe(self, call: HookCall) -> ProbeAnswer:
+        return ProbeAnswer.UNKNOWN
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(DEPLOYED_AT)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, clock: FakeClock) -> Iterator[Ledger]:
+    opened = open_ledger(str(tmp_path / "w.db"), clock=clock, owner="me", sinks_for=lambda service: ("log",))
+    yield opened
+    opened.close()
+
+
+def walk(ledger: Ledger, clock: FakeClock, watch: Watch, database: Database, *, errors: float) -> Watch:
+    """A deploy from its event to its end or hold."""
+    started = message(watch, MessageKind.STARTED, Severity.INFO, "on", key="started")
+    ledger.record_deploy(watch, [started], [], first_actions(watch, DEPLOYED_AT))
+    pipeline = road(ledger, clock, database, errors=errors)
+    for _ in range(40):
+        clock.advance(1.0)
+        pipeline.tick()
+        if standing(ledger).state is State.HELD:
+            break
+    return standing(ledger)
+
+
+def road(ledger: Ledger, clock: FakeClock, database: Database, *, errors: float = 0.008) -> Pipeline:
+    front = FakeHook()
+    return Pipeline(
+        ledger=ledger,
+        sources={"pages": FakeSource(Shop(front, candidate_errors=errors))},
+        edge=ActionEdge(ledger=ledger, hooks={"back": front, "db": database}, clock=clock, owner="me"),
+        clock=clock,
+        owner="me",
+        telemetry=Telemetry(),
+        submit=lambda job, key: job(),
+    )
+
+
+def standing(ledger: Ledger) -> Watch:
+    watch = ledger.watch("d1")
+    assert watch is not None
+    return watch
+
+
+def marked() -> Watch:
+    watch = a_watch()
+    return replace(watch, plan=replace(watch.plan, restore_hook="db"))
+
+
+def test_a_bad_deploy_names_the_suspect_data_and_the_restore_point(ledger: Ledger, clock: FakeClock) -> None:
+    """The mark is made as the watch begins; the message that something is wrong says where to go back to."""
+    database = Database(printed="connecting\nlsn 0/16B3748, restore point watchdog_d1\n")
+    walk(ledger, clock, marked(), database, errors=0.3)
+    (mark,) = [a for a in ledger.actions(watch_id="d1") if a.kind is ActionKind.RESTORE_POINT]
+    assert (mark.state, mark.detail) == (ActionState.APPLIED, "lsn 0/16B3748, restore point watchdog_d1")
+    assert len(database.calls) == 1
+    (told,) = [r.message.sentence for r, _ in ledger.messages("d1") if r.message.kind is MessageKind.DEGRADED]
+    assert "data written since" in told
+    assert "restore point: lsn 0/16B3748, restore point watchdog_d1" in told
+
+
+def test_a_restore_point_that_fails_is_told_and_the_watch_goes_on(ledger: Ledger, clock: FakeClock) -> None:
+    """No mark is a warning, and no reason to leave a bad version alone."""
+    watch = walk(ledger, clock, marked(), Database(outcome=HookOutcome.FAILED), errors=0.3)
+    assert watch.state in (State.VERIFYING, State.ROLLED_BACK)
+    told = " ".join(r.message.sentence for r, _ in ledger.messages("d1"))
+    assert "there may be no point in the data to go back to" in told
+    assert "suspect" not in told
+
+
+def held(ledger: Ledger, clock: FakeClock, database: Database, *, hook: str | None = "db") -> Watch:
+    watch = a_watch()
+    deploy = replace(watch.deploy, migration="contract")
+    watch = replace(watch, deploy=deploy, plan=replace(watch.plan, migrate_down_hook=hook))
+    return walk(ledger, clock, watch, database, errors=0.3)
+
+
+def test_a_migration_is_taken_back_only_when_an_operator_asks(ledger: Ledger, clock: FakeClock) -> None:
+    """The deploy is held; asking runs the hook once, and the code goes back with the approval."""
+    database = Database(printed="down to revision 41")
+    watch = held(ledger, clock, database)
+    assert (watch.state, watch.hold, database.calls) == (State.HELD, HoldReason.MIGRATION, [])
+    desk = OperatorDesk(ledger=ledger, clock=clock)
+    desk.migrate_down("d1", actor="ann", why="half applied")
+    with pytest.raises(RefusedError, match="already"):
+        desk.migrate_down("d1", actor="ann")
+    road(ledger, clock, database).act()
+    (call,) = database.calls
+    assert (call.kind, call.from_version, call.to_version) == (ActionKind.MIGRATE_DOWN, "v2", "v1")
+    assert standing(ledger).state is State.HELD
+    assert "the migration of v2 taken back: down to revision 41" in standing(ledger).sentence
+    assert "ann" in {entry.actor for entry in ledger.audit("d1")}
+    assert desk.approve("d1", actor="ann").state is State.INTENT
+
+
+def test_asking_where_no_hook_takes_it_back_says_what_to_do(ledger: Ledger, clock: FakeClock) -> None:
+    """By hand, then."""
+    held(ledger, clock, Database(), hook=None)
+    with pytest.raises(RefusedError, match="by hand"):
+        OperatorDesk(ledger=ledger, clock=clock).migrate_down("d1", actor="ann")
+
+
+def test_a_deploy_that_is_not_held_keeps_its_migration(ledger: Ledger, clock: FakeClock) -> None:
+    """Nobody takes a schema away under a version that serves."""
+    watch = a_watch()
+    ledger.record_deploy(watch, [], [])
+    with pytest.raises(RefusedError, match="HELD"):
+        OperatorDesk(ledger=ledger, clock=clock).migrate_down("d1", actor="ann")
