@@ -29,6 +29,7 @@ ROUTES = {  # route → the scope it needs; admin may do everything
     ("POST", "/api/v1/deploys/d1/deny"): "approve",
     ("POST", "/api/v1/deploys/d1/cancel"): "approve",
     ("POST", "/api/v1/deploys/d1/rollback"): "rollback",
+    ("POST", "/api/v1/deploys/d1/migrate-down"): "approve",
     ("POST", "/api/v1/pause"): "admin",
     ("POST", "/api/v1/resume"): "admin",
     ("GET", "/api/v1/status"): "read",

@@ -12,7 +12,14 @@ from watchdog.errors import LedgerCorruptError, LedgerError
 
 BUSY_TIMEOUT_MS = 5000
 _DUPLICATE = frozenset({"SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"})
-_DAMAGE = ("malformed", "not a database", "not decode", "can't decode")  # text that is no UTF-8 was no text of ours
+_DAMAGE = (
+    "malformed",
+    "not a database",
+    "not decode",  # text that is no UTF-8 was no text of ours
+    "can't decode",
+    "no such column",  # the schema said that it was ours
+    "no such table",
+)
 _WRITER = "watchdog_writes"
 
 _PRAGMAS = (
