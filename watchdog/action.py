@@ -20,6 +20,10 @@ GRACE_S = 5.0  # how long after its deadline an attempt may still be on its way
 CLAIM_FRESH_S = 10.0  # a claim older than this, by the monotonic clock, starts nothing
 CLAIMABLE = frozenset({ActionState.INTENT, ActionState.RETRY_WAIT})
 
+_NOTHING_TO_DO = {  # whether forward → answers that end an action before it began
+    False: frozenset({ProbeAnswer.APPLIED, ProbeAnswer.MOVED_ON}),
+    True: frozenset({ProbeAnswer.APPLIED}),  # a step that production moved past was not taken: it fails, aloud
+}
 _INTERRUPTED = "the daemon stopped while the hook ran"
 
 
@@ -63,7 +67,7 @@ class ActionEdge:
         before = self._ask(action, hook)
         if before is ProbeAnswer.NOT_APPLIED and not self._target_stands(action):
             return
-        if action.attempt == 0 and before in (ProbeAnswer.APPLIED, ProbeAnswer.MOVED_ON):
+        if action.attempt == 0 and before in _NOTHING_TO_DO[action.kind in FORWARD]:
             self._not_needed(action, before)
             return
         self.failpoint("action-before-claim")
@@ -119,7 +123,7 @@ class ActionEdge:
         if before is ProbeAnswer.APPLIED:
             return Outcome(state=ActionState.APPLIED, why="an earlier attempt took effect")
         if before is ProbeAnswer.MOVED_ON:
-            return Outcome(state=ActionState.FAILED, why="production moved on to another version between two attempts")
+            return Outcome(state=ActionState.FAILED, why="production does not stand as expected any more, hands off")
         if self.clock.monotonic() - claimed_at > CLAIM_FRESH_S:
             return Outcome(state=ActionState.RETRY_WAIT, why="the claim went stale before the hook was started")
         self.failpoint("hook-before-start")

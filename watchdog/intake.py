@@ -28,6 +28,7 @@ from watchdog.model import (
     Strategy,
     Watch,
 )
+from watchdog.policy import LIVES_WITH_BOTH
 from watchdog.ports import Clock, Ledger, Recorded
 from watchdog.strategies import STRATEGIES
 from watchdog.telling import message, title
@@ -111,7 +112,8 @@ class Intake:
         deploy = self._deploy(request, service, actor)
         watch = self._watch_of(deploy, service)
         first = before_the_switch(watch, deploy.received_at)
-        recorded = self.ledger.record_deploy(watch, [self._started(watch)], [self._audit(watch, actor)], first)
+        told = [self._started(watch), *_migration_warning(watch)]
+        recorded = self.ledger.record_deploy(watch, told, [self._audit(watch, actor)], first)
         if recorded is Recorded.CREATED:
             self._supersede(watch)
         stored = self.ledger.watch(watch.id)
@@ -238,6 +240,18 @@ class Intake:
             why=f"{watch.deploy.version} of {watch.deploy.service} went live",
             details={"strategy": watch.deploy.strategy.value, "previous_version": watch.deploy.previous_version},
         )
+
+
+def _migration_warning(watch: Watch) -> list[Message]:
+    """Code and a migration that the old version may not survive came in one deploy: said before anything goes wrong."""
+    migration = watch.deploy.migration
+    if migration in LIVES_WITH_BOTH:
+        return []
+    said = (
+        f"{title(watch)} carries code and a migration ({migration}) in one deploy: there is no automatic way back "
+        "if it goes wrong; have the fix forward ready, and next time ship the migration by itself"
+    )
+    return [message(watch, MessageKind.PROGRESS, Severity.WARNING, said, key="migration")]
 
 
 def _begins(plan: Plan) -> str:

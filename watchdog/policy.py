@@ -6,6 +6,8 @@ from analysis.outcome import SUSPICION
 from analysis.result import Reason, Verdict, VerdictKind
 from watchdog.model import Decision, DecisionKind, HoldReason, LowTraffic, Mode, Watch
 
+LIVES_WITH_BOTH = frozenset({"none", "expand"})  # migrations that the old version survives by design
+
 _MODE_HOLDS: dict[Mode, tuple[HoldReason, str]] = {
     Mode.OBSERVE: (HoldReason.MODE_OBSERVE, "mode is observe: it would have been rolled back"),
     Mode.NOTIFY: (HoldReason.MODE_NOTIFY, "mode is notify: a human decides"),
@@ -37,7 +39,7 @@ def decide(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Decisi
             "(set placebo_rate once it is measured, or act_uncalibrated = true)",
         )
     if verdict.reason is Reason.SHARED_CAUSE:
-        return _hold(HoldReason.SHARED_CAUSE, "both versions got worse; going back may not help, a human decides")
+        return _hold(HoldReason.SHARED_CAUSE, _shared_cause(watch, brakes.migration))
     if brakes.mismatch:
         return _hold(HoldReason.SHARE_MISMATCH, brakes.mismatch)
     slower = _pace(watch, verdict, brakes)
@@ -88,8 +90,11 @@ def roll_back_or_hold(watch: Watch, brakes: Brakes, now: float) -> Decision:
     """Whether a degraded deploy is rolled back by the daemon itself, or held for a human."""
     if watch.mode in _MODE_HOLDS:
         return _hold(*_MODE_HOLDS[watch.mode])
-    if brakes.migration not in ("none", "expand"):
-        why = f"the deploy carries a migration ({brakes.migration}); going back may do harm"
+    if brakes.migration not in LIVES_WITH_BOTH:
+        why = (
+            f"the deploy carries a migration ({brakes.migration}), so going back may do harm: "
+            "fix forward, or switch the new feature off"
+        )
         return _hold(HoldReason.MIGRATION, why)
     if watch.plan.rollback_hook is None:
         return _hold(HoldReason.NO_HOOK, "the service has no rollback hook")
@@ -104,6 +109,22 @@ def roll_back_or_hold(watch: Watch, brakes: Brakes, now: float) -> Decision:
             f"this service was rolled back {minutes:.0f} min ago; a second automatic rollback so soon is a loop",
         )
     return Decision(kind=DecisionKind.ROLL_BACK, why=f"going back to {watch.deploy.previous_version}")
+
+
+def _shared_cause(watch: Watch, migration: str) -> str:
+    """What to look for where the old version got worse: first at the migration that came with the deploy."""
+    if migration == "none":
+        return "going back may not help, a human decides"
+    if migration in LIVES_WITH_BOTH:
+        return (
+            f"the deploy carries an {migration} migration, which both versions run into: look for a lock that it holds "
+            "and a pool that it exhausts; going back may not help, a human decides"
+        )
+    kind = f"an {migration}" if migration[0] in "aeiou" else f"a {migration}"
+    return (
+        f"the deploy carries {kind} migration, and {watch.deploy.previous_version} may not work with its schema: "
+        "going back would make it worse; fix forward, a human decides"
+    )
 
 
 def _hold(reason: HoldReason, why: str) -> Decision:

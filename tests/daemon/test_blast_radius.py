@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from analysis.prepare import Cells, LookFacts
-from analysis.result import Design, Kind, MetricSpec, SourceStatus
+from analysis.result import Design, Direction, Kind, MetricSpec, SourceStatus
 from tests.fakes import counts
 from tests.samples import a_plan
 from watchdog.blast_radius import blast_radius, recovered, sent_to_the_absent
@@ -125,3 +125,13 @@ def test_what_was_sent_to_an_absent_candidate_is_estimated_from_its_share() -> N
     radius = sent_to_the_absent(a_plan(), serving, share=0.1, step_ends=2.0)
     assert radius.exposed == radius.affected == pytest.approx(200)
     assert radius.total == pytest.approx(2900)
+
+
+def test_affected_by_a_rate_that_fell_is_what_is_missing() -> None:
+    """7 orders of 100 visits in v1, 4 in v2: three orders are missing; errors do not count."""
+    spec = MetricSpec(name="orders", kind=Kind.RATE, direction=Direction.DOWN_IS_BAD)
+    orders = Metric(spec=spec, series={"events": parse_selector("o"), "exposure": parse_selector("r")})
+    plan = replace(a_plan(), metrics=(*a_plan().metrics, orders))
+    sold = counts([("baseline", "a", 63.0, 900.0), ("candidate", "b", 4.0, 100.0)])
+    radius = blast_radius(plan, [look(0, {"errors": both(1, 100), "orders": sold})], "orders")
+    assert (radius.exposed, round(radius.affected, 6), radius.total) == (100.0, 3.0, 1000.0)

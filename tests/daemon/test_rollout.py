@@ -45,6 +45,7 @@ class Front:
 
     share: float = 0.1
     lies: bool = False  # says that it promoted, and did not
+    moved_on: bool = False  # says that production stands otherwise than a promotion expects
     fails: frozenset[ActionKind] = frozenset()
     dead: frozenset[str] = frozenset()  # versions whose smoke test fails
     paused: bool = False
@@ -80,6 +81,8 @@ class Front:
     def probe(self, call: HookCall) -> ProbeAnswer:
         if call.kind is ActionKind.ROLLBACK:
             return ProbeAnswer.APPLIED if self.share == 0 else ProbeAnswer.NOT_APPLIED
+        if call.kind is ActionKind.PROMOTE and self.moved_on:
+            return ProbeAnswer.MOVED_ON
         if call.kind is ActionKind.PROMOTE and not self.lies:
             return ProbeAnswer.APPLIED if self.share == call.params["share"] else ProbeAnswer.NOT_APPLIED
         return ProbeAnswer.UNKNOWN
@@ -274,6 +277,17 @@ def test_a_promotion_that_lies_about_the_share_is_said_and_held(ledger: Ledger, 
     assert (watch.state, watch.hold) == (State.HELD, HoldReason.SHARE_MISMATCH)
     assert "25 % were asked for" in watch.sentence
     assert front.done(ActionKind.PROMOTE) == 1
+
+
+def test_a_promotion_that_finds_the_candidate_taken_out_is_held_and_not_counted_as_done(
+    ledger: Ledger, clock: FakeClock
+) -> None:
+    """Somebody took v2 out by hand: it is not brought back, and nobody is told that it was promoted."""
+    front = Front(moved_on=True)
+    begin(ledger, stepped())
+    watch = walk(road(ledger, clock, Shop(front)), ledger, clock)
+    assert (watch.state, watch.hold, watch.step) == (State.HELD, HoldReason.PROMOTE_FAILED, 0)
+    assert front.calls == []
 
 
 def test_with_too_little_traffic_it_waits(ledger: Ledger, clock: FakeClock) -> None:

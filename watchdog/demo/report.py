@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from watchdog.demo.live import clock
-from watchdog.demo.scenarios import Scenario
+from watchdog.demo.scenario import Scenario
 from watchdog.demo.slack_desk import Post
 
 KEYS = (
@@ -17,12 +17,13 @@ KEYS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontCount:
-    """What the front counted from the deploy on; the daemon never sees these figures."""
+    """What the front counted from the deploy to the daemon's last look; the daemon never sees these figures."""
 
     exposed: int  # served by the new version
     errors: int  # of these, 5xx or no answer
-    total: int  # until the watch ended; the daemon's figure ends with its last look
+    total: int
     after_end: int  # requests the new version still got after the watch had ended
+    traffic_back_s: float | None = None  # seconds from the verdict until the front was told to send everybody back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,7 @@ def as_json(ending: Ending) -> dict[str, Any]:
         "failed_requests": front.errors,
         "total_requests": front.total,
         "requests_after_end": front.after_end,
+        "traffic_back_s": front.traffic_back_s,
     }
     return told | {"time_to_hook_s": _hook_delay_s(ending.watch), "front": counted}
 

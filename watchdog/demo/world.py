@@ -1,22 +1,25 @@
 """The demo's world: shop, front and visitors as processes, the real daemon beside them, and nobody left at the end."""
 
+import json
 import os
 import secrets
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from watchdog.demo import settings
 from watchdog.demo.faults import Fault, render_fault
+from watchdog.demo.orders import CENTS, TOTAL_CENTS
 from watchdog.demo.processes import Processes, free_ports
-from watchdog.demo.scenarios import NEW, OLD, RATE, Scenario, Turn
+from watchdog.demo.roll_out import RollOut
+from watchdog.demo.scenario import NEW, OLD, Actor, Scenario, Turn
 from watchdog.demo.serving import HOST
 from watchdog.demo.slack_desk import SlackDesk
 from watchdog.demo.talk import answers, call, wait_for
 
-INSTANCES = {"v1-a": OLD, "v1-b": OLD, "v2-a": NEW}  # two of the old, so that their noise can be told
 START_S = 60.0  # a busy machine imports slowly
 
 
@@ -27,18 +30,19 @@ class EndedEarlyError(RuntimeError):
 class World:
     """Starts what a scenario needs and drives it as CI and fate would; a context manager that always cleans up."""
 
-    def __init__(self, scenario: Scenario, folder: Path, *, keep: bool, rate: float = RATE) -> None:
+    def __init__(self, scenario: Scenario, folder: Path, *, keep: bool) -> None:
         self.scenario = scenario
         self.folder = folder
         self.effects = folder / "effects.jsonl"
         self.deploy_id = f"demo-{scenario.name}"
         self.deployed_at: float | None = None
-        self._rate = rate
         self._token = secrets.token_hex(16)
-        ports = free_ports(3 + 2 * len(INSTANCES))
-        self.front_port, self.front_admin_port, self.daemon_port = ports[:3]
-        self._ports = dict(zip(INSTANCES, ports[3::2], strict=True))
-        self._metrics_ports = dict(zip(INSTANCES, ports[4::2], strict=True))
+        instances = scenario.instances
+        ports = free_ports(5 + 2 * len(instances))
+        self.front_port, self.front_admin_port, self.daemon_port, self._visitors_port, self._payments_port = ports[:5]
+        self._ports = dict(zip(instances, ports[5::2], strict=True))
+        self._metrics_ports = dict(zip(instances, ports[6::2], strict=True))
+        self._roll_out = RollOut(self.front_admin_port)
         self.slack_desk = SlackDesk() if not os.environ.get(settings.SLACK_TOKEN_ENV) else None
         self.processes = Processes(folder, remove=not keep)
 
@@ -60,36 +64,72 @@ class World:
 
     def open_shop(self) -> None:
         """The old version serves everybody."""
-        for instance in self._instances(OLD):
-            self._start_instance(instance, Fault())
-        upstreams = []
-        for version in (OLD, NEW):
-            urls = ",".join(f"http://{HOST}:{self._ports[instance]}" for instance in self._instances(version))
-            upstreams += ["--upstream", f"{version}={urls}"]
+        if self.scenario.payments:
+            self.processes.start("payments", ["-m", "watchdog.demo.payments", "--port", str(self._payments_port)])
+        old = self.scenario.of_version(OLD)
+        for instance in old:
+            self._start_instance(instance)
+        upstreams = [part for version in (OLD, NEW) for part in self._upstreams(version)]
         ports = ["--port", str(self.front_port), "--admin-port", str(self.front_admin_port)]
         state = ["--state", str(self.folder / "weights.json")]
         self.processes.start("front", ["-m", "watchdog.demo.front", *ports, *upstreams, *state])
-        for instance in self._instances(OLD):
+        for instance in old:
             self._wait_answers(self._metrics_ports[instance], "/metrics", instance)
         self._wait_answers(self.front_admin_port, "/weights", "front")
-        visit = ["--front", f"http://{HOST}:{self.front_port}", "--rate", str(self._rate)]
+        visit = ["--front", f"http://{HOST}:{self.front_port}", "--rate", str(self.scenario.rate)]
+        visit += ["--admin-port", str(self._visitors_port), "--mix", json.dumps(self.scenario.mix)]
         self.processes.start("visitors", ["-m", "watchdog.demo.visitors", *visit])
 
-    def _start_instance(self, instance: str, fault: Fault) -> None:
-        ports = ["--port", str(self._ports[instance]), "--metrics-port", str(self._metrics_ports[instance])]
-        given = ["--version", INSTANCES[instance], "--db", str(self.folder / "orders.db"), *ports]
+    def _upstreams(self, version: str) -> list[str]:
+        """What the front knows of a version: all its servers together, or each by itself where they are replaced."""
+        urls = {name: f"http://{HOST}:{self._ports[name]}" for name in self.scenario.of_version(version)}
+        if self.scenario.strategy == "rolling":
+            return [word for name, url in urls.items() for word in ("--upstream", f"{name.replace('-', '/')}={url}")]
+        return ["--upstream", f"{version}={','.join(urls.values())}"]
+
+    def _start_instance(self, instance: str) -> None:
+        scenario = self.scenario
+        version = scenario.instances[instance]
+        fault = scenario.usual
+        if version != OLD and scenario.fault != Fault():
+            fault = scenario.fault
+        fault = scenario.server_faults.get(instance, fault)
+        given = ["--version", version or OLD, "--db", str(self.folder / "orders.db")]
+        given += ["--port", str(self._ports[instance]), "--metrics-port", str(self._metrics_ports[instance])]
+        if not version:
+            given += ["--variations", f"{OLD},{NEW}"]
+        if scenario.migrates == "rename":
+            given += ["--column", TOTAL_CENTS if version == NEW else CENTS]
+        if scenario.payments:
+            given += ["--payments", f"http://{HOST}:{self._payments_port}"]
         self.processes.start(instance, ["-m", "watchdog.demo.shop", *given, "--fault", render_fault(fault)])
 
     def turn(self, turn: Turn) -> None:
-        """Let something happen to running instances."""
-        for version in turn.versions:
-            for instance in self._instances(version):
-                status, answer = call("PUT", self._metrics_ports[instance], "/-/fault", dict(turn.changes))
-                if status != 200:
-                    raise RuntimeError(f"{instance} refuses {turn.changes}: {answer}")
+        """Let something happen."""
+        if turn.actor is Actor.ROLL_OUT:
+            self._update(str(turn.changes["server"]))
+            return
+        admins = {
+            Actor.SHOP: [
+                (self._metrics_ports[name], "/-/fault") for v in turn.versions for name in self.scenario.of_version(v)
+            ],
+            Actor.VISITORS: [(self._visitors_port, "/-/visits")],
+            Actor.FRONT: [(self.front_admin_port, "/skew")],
+            Actor.PAYMENTS: [(self._payments_port, "/-/fault")],
+        }
+        for port, path in admins[turn.actor]:
+            status, answer = call("PUT", port, path, dict(turn.changes))
+            if status != 200:
+                raise RuntimeError(f"{turn.actor.value} refuses {turn.changes}: {answer}")
 
-    def _instances(self, version: str) -> list[str]:
-        return [instance for instance, its in INSTANCES.items() if its == version]
+    def _update(self, server: str) -> None:
+        """The next server of a roll-out, unless that was stopped or undone; the old process stands by meanwhile."""
+        if not self._roll_out.may_go_on():
+            return
+        self._start_instance(f"{NEW}-{server}")
+        self._wait_answers(self._metrics_ports[f"{NEW}-{server}"], "/metrics", f"{NEW}-{server}")
+        self.deployed_at = self.deployed_at or time.time()
+        self._roll_out.update(server)
 
     # --- the daemon -----------------------------------------------------------------------------------------
 
@@ -108,7 +148,9 @@ class World:
         slack = settings.Slack(channel=os.environ.get("SLACK_CHANNEL", "#deploys"))
         if self.slack_desk is not None:
             slack = settings.Slack(channel="#deploys", base_url=self.slack_desk.base_url)
-        targets = settings.Targets(metrics=INSTANCES, ports=self._metrics_ports, front_admin=self.front_admin_port)
+        targets = settings.Targets(
+            metrics=self.scenario.instances, ports=self._metrics_ports, front_admin=self.front_admin_port
+        )
         return settings.render(self.scenario, targets, daemon_port=self.daemon_port, slack=slack, effects=self.effects)
 
     def ask_daemon(self, method: str, path: str, body: object = None, *, timeout_s: float = 20.0) -> tuple[int, Any]:
@@ -127,17 +169,38 @@ class World:
     # --- the deploy -----------------------------------------------------------------------------------------
 
     def deploy(self) -> None:
-        """What CI does: start the new version, give it its traffic, tell the watchdog."""
-        for instance in self._instances(NEW):
-            self._start_instance(instance, self.scenario.fault)
-            if not self.scenario.fault.hang:
-                self._wait_answers(self._metrics_ports[instance], "/metrics", instance)
+        """What CI does: start the new version, migrate, give it its traffic, tell the watchdog."""
+        if self.scenario.strategy == "rolling":
+            self._migrate()
+            self._update("a")
+        else:
+            for instance, version in self.scenario.instances.items():
+                if version == NEW:
+                    self._start_instance(instance)
+                    if not self.scenario.fault.hang:
+                        self._wait_answers(self._metrics_ports[instance], "/metrics", instance)
+            if self.scenario.strategy == "flag":
+                self.turn(Turn(after_s=0.0, says="", versions=(NEW,), changes=asdict(self.scenario.fault)))
+            self._migrate()
+            self.deployed_at = time.time()
+            if not self.scenario.switched:
+                self._give_traffic()
+        self.announce()
+
+    def _give_traffic(self) -> None:
         share = round(100 * self.scenario.share)
-        self.deployed_at = time.time()
         status, answer = call("POST", self.front_admin_port, "/weights", {OLD: 100 - share, NEW: share})
         if status != 200:
             raise RuntimeError(f"the front refuses the weights: {answer}")
-        self.announce()
+
+    def _migrate(self) -> None:
+        """The deploy's migration: a quick one is waited for, a long one runs on."""
+        if not self.scenario.migrates:
+            return
+        argv = ["-m", "watchdog.demo.migration", "--db", str(self.folder / "orders.db"), self.scenario.migrates]
+        self.processes.start("migration", argv)
+        if self.scenario.migrates != "lock":
+            wait_for(lambda: not self.processes.alive("migration"), what="the migration", within_s=START_S)
 
     def announce(self) -> int:
         """Tell the daemon of the deploy; the same event again is the same deploy."""
@@ -155,10 +218,13 @@ class World:
             "strategy": self.scenario.strategy,
             "deployed_at": self.deployed_at,
         }
-        if self.scenario.strategy == "canary":
+        if self.scenario.migration != "none":
+            event["migration"] = self.scenario.migration
+        if self.scenario.strategy in ("canary", "flag"):
             event["share"] = self.scenario.share
+        if self.scenario.strategy == "canary":
             event["instances"] = {
-                arm: [f"{HOST}:{self._metrics_ports[instance]}" for instance in self._instances(version)]
+                arm: [f"{HOST}:{self._metrics_ports[instance]}" for instance in self.scenario.of_version(version)]
                 for arm, version in (("baseline", OLD), ("candidate", NEW))
             }
         return event
