@@ -117,7 +117,8 @@ class ActionEdge:
         return self.hooks.get(action.hook, NO_HOOK)
 
     def _ask(self, action: Action, hook: Hook) -> ProbeAnswer:
-        return hook.probe(self._call(action)) if hook.has_probe else ProbeAnswer.UNKNOWN
+        asks = action.kind is ActionKind.SMOKE  # a test leaves nothing behind that could be asked for
+        return hook.probe(self._call(action)) if hook.has_probe and not asks else ProbeAnswer.UNKNOWN
 
     def _attempt(self, action: Action, hook: Hook, before: ProbeAnswer, claimed_at: float) -> Outcome:
         if before is ProbeAnswer.APPLIED:
@@ -134,6 +135,8 @@ class ActionEdge:
     def _judge(self, action: Action, hook: Hook, result: HookResult, after: ProbeAnswer) -> Outcome:
         """The outcome of an attempt whose end was seen."""
         said = _say(result)
+        if action.kind is ActionKind.SMOKE and result.outcome is not HookOutcome.OK:
+            return self._again(action, _finding(result))
         if after is ProbeAnswer.APPLIED:
             return Outcome(state=ActionState.APPLIED, why=f"{said}; the probe confirms it")
         if result.outcome is HookOutcome.OK and after is ProbeAnswer.UNKNOWN:
@@ -178,7 +181,9 @@ class ActionEdge:
         result = self.hooks.get(name, NO_HOOK).run(self._call(asked))
         if result.outcome is HookOutcome.OK:
             return True
-        why = f"{action.to_version} does not pass its smoke test ({_say(result)}); switching back would make it worse"
+        why = (
+            f"{action.to_version} does not pass its smoke test ({_finding(result)}); switching back would make it worse"
+        )
         self.ledger.commit(held(watch, action, HoldReason.TARGET_GONE, why, self.clock.now()))
         return False
 
@@ -238,6 +243,12 @@ class ActionEdge:
             deploy_id=action.watch_id,
             params=action.params,
         )
+
+
+def _finding(result: HookResult) -> str:
+    """What a test that did not pass said last, or how it ended."""
+    lines = [line.strip() for line in result.output.splitlines() if line.strip()]
+    return lines[-1][:200] if lines and result.outcome is HookOutcome.FAILED else _say(result)
 
 
 def _say(result: HookResult) -> str:

@@ -50,6 +50,7 @@ class Front:
     dead: frozenset[str] = frozenset()  # versions whose smoke test fails
     paused: bool = False
     calls: list[HookCall] = field(default_factory=list)
+    probed: list[ActionKind] = field(default_factory=list)
     has_probe: bool = True
     idempotent: bool = True
     acts_elsewhere: bool = False
@@ -63,7 +64,9 @@ class Front:
         self.on_run(call)
         failed = call.kind in self.fails or (call.kind is ActionKind.SMOKE and call.to_version in self.dead)
         if failed:
-            return HookResult(outcome=HookOutcome.FAILED, exit_code=1)
+            return HookResult(
+                outcome=HookOutcome.FAILED, exit_code=1, output=f"asking\n{call.to_version} does not answer\n"
+            )
         if not self.lies or call.kind is ActionKind.ROLLBACK:
             self._set(call)
         return HookResult(outcome=HookOutcome.OK, exit_code=0)
@@ -79,6 +82,7 @@ class Front:
             self.paused = call.kind is ActionKind.PAUSE
 
     def probe(self, call: HookCall) -> ProbeAnswer:
+        self.probed.append(call.kind)
         if call.kind is ActionKind.ROLLBACK:
             return ProbeAnswer.APPLIED if self.share == 0 else ProbeAnswer.NOT_APPLIED
         if call.kind is ActionKind.PROMOTE and self.moved_on:
@@ -405,6 +409,9 @@ def test_green_that_fails_its_smoke_test_gets_no_traffic(ledger: Ledger, clock: 
     watch = walk(road(ledger, clock, Shop(front)), ledger, clock)
     assert (watch.state, front.share, front.done(ActionKind.SWITCH)) == (State.SMOKE_FAILED, 0.0, 0)
     assert "the switch was not made" in watch.sentence
+    assert "v2 does not answer" in watch.sentence
+    assert "took effect" not in watch.sentence
+    assert not [kind for kind in front.probed if kind is ActionKind.SMOKE], "a test leaves nothing to be asked for"
 
 
 def test_a_switch_that_fails_is_held(ledger: Ledger, clock: FakeClock) -> None:

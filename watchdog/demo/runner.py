@@ -81,8 +81,7 @@ def follow(world: World, show: "Camera") -> Mapping[str, Any]:
         since_s = world.since_deploy_s
         while turns and since_s >= turns[0].after_s:
             turn = turns.pop(0)
-            world.turn(turn)
-            show.scene(turn.says)
+            show.scene(world.turn(turn))
         watch = show.scene()
         if watch is not None and watch["outcome"] is not None:
             return watch

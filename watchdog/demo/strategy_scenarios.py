@@ -3,7 +3,7 @@
 from watchdog.demo.faults import Fault
 from watchdog.demo.scenario import STEPS, Actor, Scenario, Turn
 
-_UPDATE_S = 20.0  # between two servers of a roll-out
+_UPDATE_S = 30.0  # between two servers of a roll-out
 
 STRATEGY_SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
@@ -60,11 +60,11 @@ STRATEGY_SCENARIOS: tuple[Scenario, ...] = (
         strategy="rolling",
         share=0.25,
         server_faults={"v2-b": Fault(errors=0.06)},
-        rate=100.0,
+        rate=200.0,
         turns=tuple(
             Turn(
                 after_s=_UPDATE_S * number,
-                says=f"server {server} is to get v2",
+                says=f"server {server} gets v2",
                 actor=Actor.ROLL_OUT,
                 changes={"server": server},
             )

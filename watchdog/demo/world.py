@@ -104,11 +104,11 @@ class World:
             given += ["--payments", f"http://{HOST}:{self._payments_port}"]
         self.processes.start(instance, ["-m", "watchdog.demo.shop", *given, "--fault", render_fault(fault)])
 
-    def turn(self, turn: Turn) -> None:
-        """Let something happen."""
+    def turn(self, turn: Turn) -> str:
+        """Let something happen; returns what to say of it."""
         if turn.actor is Actor.ROLL_OUT:
-            self._update(str(turn.changes["server"]))
-            return
+            done = self._update(str(turn.changes["server"]))
+            return turn.says if done else "the roll-out was stopped: no further server gets v2"
         admins = {
             Actor.SHOP: [
                 (self._metrics_ports[name], "/-/fault") for v in turn.versions for name in self.scenario.of_version(v)
@@ -121,15 +121,16 @@ class World:
             status, answer = call("PUT", port, path, dict(turn.changes))
             if status != 200:
                 raise RuntimeError(f"{turn.actor.value} refuses {turn.changes}: {answer}")
+        return turn.says
 
-    def _update(self, server: str) -> None:
+    def _update(self, server: str) -> bool:
         """The next server of a roll-out, unless that was stopped or undone; the old process stands by meanwhile."""
         if not self._roll_out.may_go_on():
-            return
+            return False
         self._start_instance(f"{NEW}-{server}")
         self._wait_answers(self._metrics_ports[f"{NEW}-{server}"], "/metrics", f"{NEW}-{server}")
         self.deployed_at = self.deployed_at or time.time()
-        self._roll_out.update(server)
+        return self._roll_out.update(server)
 
     # --- the daemon -----------------------------------------------------------------------------------------
 
