@@ -37,11 +37,11 @@ FAULT_SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         name="spike-breaks-v2",
-        story="v2 takes 10 % of the traffic and serves two at a time; then there are five times as many visitors",
+        story="v2 takes 10 % of the traffic and serves one at a time; then there are five times as many visitors",
         outcome="rolled_back",
         verdict="DEGRADED",
         reason="METRICS",
-        fault=Fault(at_once=2),
+        fault=Fault(at_once=1),
         rate=_QUIET,
         turns=(_SPIKE,),
         watch_s=120.0,
