@@ -19,11 +19,11 @@ FAULT_SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         name="config-error",
-        story="v2 takes 10 % of the traffic, and one of its six routes is misconfigured: three logins of ten fail",
+        story="v2 takes 10 % of the traffic, and one of its six routes is misconfigured: four logins of ten fail",
         outcome="rolled_back",
         verdict="DEGRADED",
         reason="METRICS",
-        fault=Fault(route="/login", route_errors=0.3),
+        fault=Fault(route="/login", route_errors=0.4),
         watch_s=150.0,
         deadline_s=220.0,
     ),

@@ -23,6 +23,7 @@ class FrontCount:
     errors: int  # of these, 5xx or no answer
     total: int
     after_end: int  # requests the new version still got after the watch had ended
+    missing_orders: int = 0  # that the new version's visits would have brought at the old one's rate
     traffic_back_s: float | None = None  # seconds from the verdict until the front was told to send everybody back
 
 
@@ -52,6 +53,7 @@ def as_json(ending: Ending) -> dict[str, Any]:
         "failed_requests": front.errors,
         "total_requests": front.total,
         "requests_after_end": front.after_end,
+        "missing_orders": front.missing_orders,
         "traffic_back_s": front.traffic_back_s,
     }
     return told | {"time_to_hook_s": _hook_delay_s(ending.watch), "front": counted}
@@ -99,6 +101,8 @@ def _blast_radius(ending: Ending) -> list[str]:
         f"by the daemon: {exposed} requests exposed, {affected} affected, of {total} in total",
         f"by the front:  {front.exposed} requests exposed, {front.errors} failed, of {front.total} in total",
     ]
+    if watch["metric"] == "orders":
+        lines.append(f"by the front's count of orders, {front.missing_orders} are missing")
     if watch["time_to_detect_s"] is not None:
         lines.append(f"time to detect:  {watch['time_to_detect_s']:.1f} s after the new version took traffic")
     if watch["time_to_recover_s"] is not None:

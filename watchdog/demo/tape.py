@@ -46,14 +46,17 @@ def counted(
     """The front's count from the deploy to the daemon's last look, and when it was told to send everybody back."""
     last_look = live_at(watch) + float(watch["looks"]) * scenario.rhythm_s
 
-    def grown(version: str, key: str) -> int:
-        return round(tape.at(last_look, version, key) - float(before[version][key]))
+    def grown(version: str, key: str) -> float:
+        return tape.at(last_look, version, key) - float(before[version][key])
 
+    served = grown(OLD, "requests")
+    expected = grown(OLD, "orders") / served * grown(NEW, "requests") if served > 0 else 0.0
     return FrontCount(
-        exposed=grown(NEW, "requests"),
-        errors=grown(NEW, "errors"),
-        total=grown(OLD, "requests") + grown(NEW, "requests"),
+        exposed=round(grown(NEW, "requests")),
+        errors=round(grown(NEW, "errors")),
+        total=round(grown(OLD, "requests") + grown(NEW, "requests")),
         after_end=after_end,
+        missing_orders=round(max(0.0, expected - grown(NEW, "orders"))),
         traffic_back_s=_traffic_back_s(watch, changes),
     )
 
