@@ -117,8 +117,8 @@ def _shared_cause(watch: Watch, migration: str) -> str:
         return "going back may not help, a human decides"
     if migration in LIVES_WITH_BOTH:
         return (
-            f"the deploy carries an {migration} migration, which both versions run into: look for a lock that it holds "
-            "and a pool that it exhausts; going back may not help, a human decides"
+            f"the deploy carries an {migration} migration, which both versions run into; "
+            "going back may not help, a human decides"
         )
     kind = f"an {migration}" if migration[0] in "aeiou" else f"a {migration}"
     return (
