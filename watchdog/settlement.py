@@ -50,7 +50,7 @@ def settlement(watch: Watch, action: Action, outcome: Outcome, now: float) -> Ch
         return _forward_settled(watch, action, outcome, fields, now)
     to_state = _WATCH_STATE[outcome.state] if action.kind is ActionKind.ROLLBACK else None
     moved = replace(watch, state=to_state) if to_state is not None else watch
-    sentence = f"{title(watch)}: {action.kind.value} to {action.to_version}: {outcome.why}"
+    sentence = f"{title(watch)}: {action.deed}: {outcome.why}"
     return Change(
         watch_id=watch.id,
         at=now,
@@ -97,7 +97,7 @@ def _entry(action: Action, outcome: Outcome, now: float) -> AuditEntry:
         event=f"action.{outcome.state.value.lower()}",
         before=action.state.value,
         after=outcome.state.value,
-        why=f"{action.kind.value}: {outcome.why}" if action.kind in FORWARD else outcome.why,
+        why=outcome.why if action.kind is ActionKind.ROLLBACK else f"{action.deed}: {outcome.why}",
         details={"action": action.id, "attempt": action.attempt, "fence": action.fence},
     )
 

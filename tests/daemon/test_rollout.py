@@ -384,6 +384,7 @@ def test_a_daemon_that_dies_anywhere_promotes_each_step_once(ledger: Ledger, clo
     assert (standing(ledger).state, front.share, deaths["left"]) == (State.PASSED, 1.0, 0)
     applied = [a for a in ledger.actions(watch_id="d1") if a.state in (ActionState.APPLIED, ActionState.NOT_NEEDED)]
     assert [a.params["share"] for a in applied] == [0.25, 0.5, 1.0]
+    assert [a.deed for a in applied] == [f"promotion of v2 to {share} %" for share in (25, 50, 100)]
 
 
 def test_green_is_tested_switched_watched_and_switched_back(ledger: Ledger, clock: FakeClock) -> None:
@@ -438,3 +439,4 @@ def test_a_roll_out_is_paused_at_the_first_suspicion_and_then_put_back(ledger: L
     watch = walk(road(ledger, clock, Shop(front, bad_from=4, bad=0.03)), ledger, clock)
     assert (watch.state, front.paused) == (State.ROLLED_BACK, True)
     assert [call.kind for call in front.calls] == [ActionKind.PAUSE, ActionKind.ROLLBACK]
+    assert "pause of the roll-out" in said(ledger, MessageKind.ACTION)[0]
