@@ -210,6 +210,7 @@ def test_code_and_a_migration_that_v1_may_not_survive_are_warned_about_at_once(
     intake = Intake(config=a_config(), paces={"pages": Pace(step_s=5.0, settle_s=1.0)}, ledger=told, clock=clock)
     intake.receive(event(id="d1", migration=migration), actor="ci")
     started, warning = (row.message for row, _ in told.messages("d1"))
+    assert [entry.event for entry in told.audit("d1")] == ["deploy.received", "deploy.warned"]
     told.close()
     assert (started.severity, warning.severity) == (Severity.INFO, Severity.WARNING)
     assert migration in warning.sentence

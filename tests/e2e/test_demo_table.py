@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from slack_sdk import WebClient
 
+from watchdog.app import load_config
+from watchdog.demo import settings
 from watchdog.demo.faults import Fault, changed, parse_fault, render_fault
 from watchdog.demo.live import PlainView
 from watchdog.demo.report import Ending, FrontCount, as_json, as_text
@@ -58,6 +60,7 @@ WATCH: dict[str, Any] = {
     "metric": "errors",
     "sentence": "shop v2: errors 6.0 % vs 1.0 %, evidence 120 of 100",
     "deployed_at": 1000.0,
+    "looks": 4,
     "time_to_detect_s": 9.0,
     "time_to_recover_s": 2.0,
     "exposed_requests": 250,
@@ -75,6 +78,21 @@ def test_table_keeps_what_was_promised() -> None:
     most = [float(t.changes.get("rate", 0)) for s in SCENARIOS.values() for t in s.turns]
     assert max(*most, *(s.rate for s in SCENARIOS.values())) <= 300
     assert {s.share for s in SCENARIOS.values() if s.strategy == "canary" and not s.steps} == {0.10}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_scenario_gives_the_daemon_a_configuration_without_mistakes(name: str, tmp_path: Path) -> None:
+    """As an operator would write it: [judge] and [policy] are not in it, so that they stand at their defaults."""
+    scenario = SCENARIOS[name]
+    ports = {instance: 18_000 + number for number, instance in enumerate(scenario.instances)}
+    targets = settings.Targets(metrics=scenario.instances, ports=ports, front_admin=18_100)
+    slack = settings.Slack(channel="#deploys")
+    text = settings.render(scenario, targets, daemon_port=18_101, slack=slack, effects=tmp_path / "effects")
+    assert "[judge" not in text
+    assert "[policy" not in text
+    (tmp_path / "config.toml").write_text(text)
+    loaded = load_config(tmp_path / "config.toml", {})
+    assert loaded.services[settings.SERVICE].strategy.value == scenario.strategy
 
 
 def test_faults_read_back_what_they_write() -> None:
