@@ -91,7 +91,7 @@ def test_every_scenario_gives_the_daemon_a_configuration_without_mistakes(name: 
     assert "[judge" not in text
     assert "[policy" not in text
     (tmp_path / "config.toml").write_text(text)
-    loaded = load_config(tmp_path / "config.toml", {})
+    loaded = load_config(tmp_path / "config.toml", {settings.TOKEN_ENV: "t" * 32, settings.SLACK_TOKEN_ENV: "xoxb-1"})
     assert loaded.services[settings.SERVICE].strategy.value == scenario.strategy
 
 
