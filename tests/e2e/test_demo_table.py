@@ -192,6 +192,9 @@ def test_ending_is_as_expected_only_with_the_expected_reason() -> None:
     assert not ending(reason="CANDIDATE_ABSENT").as_expected
     assert not ending(outcome="held").as_expected
     assert "UNEXPECTED" in as_text(ending(outcome="held"))
+    held = replace(ending(outcome="held", hold="MIGRATION"), scenario=SCENARIOS["irreversible-migration"])
+    assert held.as_expected
+    assert not replace(held, watch={**held.watch, "hold": "COOL_DOWN"}).as_expected
     assert "251 requests exposed, 16 failed, of 2520" in as_text(ending())
 
 

@@ -39,8 +39,8 @@ class Ending:
 
     @property
     def as_expected(self) -> bool:
-        reason = self.scenario.reason
-        return self.watch["outcome"] == self.scenario.outcome and (reason is None or self.watch["reason"] == reason)
+        wanted = {"outcome": self.scenario.outcome, "reason": self.scenario.reason, "hold": self.scenario.hold}
+        return all(value is None or self.watch.get(key) == value for key, value in wanted.items())
 
 
 def as_json(ending: Ending) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def as_text(ending: Ending) -> str:
 
 def _verdict(ending: Ending) -> str:
     watch, scenario = ending.watch, ending.scenario
-    expected = scenario.outcome + (f" ({scenario.reason})" if scenario.reason else "")
+    expected = scenario.outcome + (f" ({scenario.hold or scenario.reason})" if scenario.reason else "")
     told = f"as expected: {expected}" if ending.as_expected else f"UNEXPECTED: this scenario ends {expected}"
     reason = f" ({watch['reason']})" if watch["reason"] else ""
     return f"\n{watch['outcome']}{reason}, {told}\n\n  {watch['sentence']}\n"
