@@ -170,7 +170,10 @@ class Pipeline:
         now = self.clock.now()
         seen = replace(watch, looks=max(look.interval for look in history) + 1)
         earlier = self._earlier(watch)
-        decision = decide(seen, verdict, self._brakes(seen, earlier, history), now)
+        brakes = self._brakes(seen, earlier, history)
+        if verdict.reason is Reason.SHARED_CAUSE:
+            brakes = replace(brakes, hurt_too=self._hurt_too(watch, now))
+        decision = decide(seen, verdict, brakes, now)
         change = look_recorded(seen, fresh, history, verdict, decision, now, earlier=earlier)
         self.telemetry.verdict(verdict.kind.value)
         self.failpoint("tick-before-commit")
@@ -196,6 +199,18 @@ class Pipeline:
             promoting=any(action.state in PENDING for action in earlier),
             mismatch=mismatch(watch, history),
         )
+
+    def _hurt_too(self, watch: Watch, now: float) -> tuple[str, ...]:
+        """Other services of the environment whose old version got worse within the time of this watch."""
+        others = self.ledger.watches(
+            environment=watch.deploy.environment, states=frozenset({State.WATCHING, State.HELD})
+        )
+        hurt = {
+            other.deploy.service
+            for other in others
+            if other.reason == Reason.SHARED_CAUSE.value and now - other.updated_at <= watch.plan.watch_s
+        }
+        return tuple(sorted(hurt - {watch.deploy.service}))
 
     # --- verify, hold -------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ class Brakes:
     migration: str = "none"
     slowed: bool = False  # the roll-out was paused, and has not been let go on
     promoting: bool = False  # a promotion is on its way
+    hurt_too: tuple[str, ...] = ()  # other services whose old version got worse at the same time
     mismatch: str = ""  # the share of the traffic that the candidate really gets, where it is another than asked for
 
 
@@ -39,7 +40,7 @@ def decide(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Decisi
             "(set placebo_rate once it is measured, or act_uncalibrated = true)",
         )
     if verdict.reason is Reason.SHARED_CAUSE:
-        return _hold(HoldReason.SHARED_CAUSE, _shared_cause(watch, brakes.migration))
+        return _hold(HoldReason.SHARED_CAUSE, _shared_cause(watch, brakes))
     if brakes.mismatch:
         return _hold(HoldReason.SHARE_MISMATCH, brakes.mismatch)
     slower = _pace(watch, verdict, brakes)
@@ -111,8 +112,12 @@ def roll_back_or_hold(watch: Watch, brakes: Brakes, now: float) -> Decision:
     return Decision(kind=DecisionKind.ROLL_BACK, why=f"going back to {watch.deploy.previous_version}")
 
 
-def _shared_cause(watch: Watch, migration: str) -> str:
+def _shared_cause(watch: Watch, brakes: Brakes) -> str:
     """What to look for where the old version got worse: first at the migration that came with the deploy."""
+    migration = brakes.migration
+    if migration == "none" and brakes.hurt_too:
+        who = ", ".join(brakes.hurt_too)
+        return f"{who} got worse at the same time: look for what they share; going back may not help, a human decides"
     if migration == "none":
         return "going back may not help, a human decides"
     if migration in LIVES_WITH_BOTH:

@@ -114,3 +114,12 @@ def test_a_hold_for_a_migration_says_what_to_do_instead() -> None:
     said = decide(a_watch(), DEGRADED, Brakes(migration="contract"), NOW)
     assert "contract" in said.why
     assert "fix forward" in said.why
+
+
+def test_a_shared_cause_that_hurts_other_services_too_is_sought_outside_of_the_deploy() -> None:
+    """A third party, a network: named by who else is hurt; a migration in the deploy is still named first."""
+    shared = verdict(VerdictKind.INCONCLUSIVE, Reason.SHARED_CAUSE)
+    said = decide(a_watch(), shared, Brakes(hurt_too=("kiosk", "mail")), NOW)
+    assert said.hold is HoldReason.SHARED_CAUSE
+    assert "kiosk, mail got worse at the same time" in said.why
+    assert "expand" in decide(a_watch(), shared, Brakes(hurt_too=("kiosk",), migration="expand"), NOW).why

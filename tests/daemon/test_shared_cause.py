@@ -67,7 +67,7 @@ def walk(ledger: Ledger, clock: FakeClock, watch: Watch, source: FakeSource) -> 
     for _ in range(200):
         clock.advance(1.0)
         pipeline.tick()
-        standing = ledger.watch("d1")
+        standing = ledger.watch(watch.id)
         if standing is not None and standing.state in FINAL | {State.HELD}:
             return standing, hook
     raise AssertionError("no end in sight")
@@ -96,6 +96,21 @@ def test_an_old_version_that_gets_worse_is_held_paged_and_the_migration_named(
     assert page.severity is Severity.PAGE
     assert words in page.sentence
     assert "before the deploy" in page.sentence
+
+
+def test_the_page_names_the_other_services_that_got_worse_at_the_same_time(ledger: Ledger, clock: FakeClock) -> None:
+    """The kiosk is held already when the shop is; a kiosk of another environment is none of our business."""
+    both = frozenset({Arm.BASELINE, Arm.CANDIDATE})
+    for name, environment in (("kiosk", "production"), ("mail", "staging")):
+        other = a_watch(deploy_id=name)
+        deploy = replace(other.deploy, service=name, environment=environment)
+        ended, _ = walk(ledger, clock, replace(other, deploy=deploy), shop(both))
+        assert ended.hold is HoldReason.SHARED_CAUSE
+        clock.advance(DEPLOYED_AT - clock.now())
+    walk(ledger, clock, a_watch(), shop(both))
+    page = next(row.message for row, _ in ledger.messages("d1") if row.message.kind is MessageKind.HELD)
+    assert "kiosk got worse at the same time" in page.sentence
+    assert "mail" not in page.sentence
 
 
 def test_a_canary_does_not_grow_while_the_old_version_is_getting_worse(ledger: Ledger, clock: FakeClock) -> None:
