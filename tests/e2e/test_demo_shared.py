@@ -5,14 +5,19 @@ from pathlib import Path
 
 import pytest
 
+from watchdog.app import load_config
+from watchdog.demo.kiosk import KIOSK
 from watchdog.demo.migration import drop, rename
 from watchdog.demo.orders import TOTAL_CENTS, BrokenError, BusyError, Orders
 from watchdog.demo.pool import SLOTS, ConnectionPool
 from watchdog.demo.report import FrontCount
 from watchdog.demo.scenarios import SCENARIOS
+from watchdog.demo.settings import SERVICE, SLACK_TOKEN_ENV, TOKEN_ENV
 from watchdog.demo.skew import Skew
 from watchdog.demo.tape import Tape, counted
 from watchdog.demo.weights import Request, load
+from watchdog.demo.world import World
+from watchdog.model import Mode
 
 
 def sell(orders: Orders) -> int:
@@ -102,3 +107,14 @@ def test_front_and_daemon_are_compared_at_the_same_moment() -> None:
     ]
     found = counted(tape, {"v1": zero, "v2": zero}, watch, changes, scenario=SCENARIOS["business"], after_end=0)
     assert found == FrontCount(exposed=200, errors=0, total=2000, after_end=0, missing_orders=20, traffic_back_s=0.4)
+
+
+def test_the_kiosk_is_a_service_of_its_own_that_only_tells(tmp_path: Path) -> None:
+    """Two services in one configuration, each with its own pages; nothing of the kiosk is rolled back."""
+    scenario = SCENARIOS["dependency-outage"]
+    with World(scenario, tmp_path, keep=True) as world:
+        (tmp_path / "config.toml").write_text(world._config())
+    loaded = load_config(tmp_path / "config.toml", {TOKEN_ENV: "t" * 32, SLACK_TOKEN_ENV: "xoxb-1"})
+    kiosk, shop = loaded.services[KIOSK], loaded.services[SERVICE]
+    assert (kiosk.mode, kiosk.environment) == (Mode.NOTIFY, shop.environment)
+    assert kiosk.source != shop.source

@@ -52,7 +52,7 @@ DATABASE_SCENARIOS: tuple[Scenario, ...] = (
     replace(
         _SHARED,
         name="dependency-outage",
-        story="v2 is as good as v1; then the third party that takes the money fails, for everybody",
+        story="v2 is as good as v1; then the third party that takes the money fails, for the shop as for the kiosk",
         payments=True,
         turns=(Turn(after_s=10.0, says="payments fail", actor=Actor.PAYMENTS, changes={"fails": True}),),
     ),

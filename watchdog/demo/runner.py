@@ -60,7 +60,6 @@ def play(scenario: Scenario, folder: Path, view: View, *, keep: bool) -> Ending:
         world.open_shop()
         world.start_daemon()
         _warm_up(world, show)
-        before = world.front_counts()
         world.deploy()
         show.scene("v2 is live; the watchdog looks on")
         watch = follow(world, show)
@@ -68,7 +67,12 @@ def play(scenario: Scenario, folder: Path, view: View, *, keep: bool) -> Ending:
         after_end = _after_end(world)
         watch = world.watch() or watch
         front = counted(
-            show.tape, before, watch, world.front_weights()["changes"], scenario=scenario, after_end=after_end
+            show.tape,
+            world.counts_before,
+            watch,
+            world.front_weights()["changes"],
+            scenario=scenario,
+            after_end=after_end,
         )
         posts = world.slack_desk.posts() if world.slack_desk is not None else None
     return Ending(scenario=scenario, watch=watch, front=front, posts=posts, kept=folder if keep else None)

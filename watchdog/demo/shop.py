@@ -152,7 +152,7 @@ async def open_shop(asked: argparse.Namespace) -> None:
     versions = tuple(asked.variations.split(",")) if asked.variations else (asked.version,)
     orders = Orders(asked.db, column=asked.column)
     pages = Pages(asked.version, orders)
-    checkout = Checkout(pages, ConnectionPool(asked.db.with_name("connections")), payments=asked.payments)
+    checkout = Checkout(pages, ConnectionPool(asked.db.with_suffix(".connections")), payments=asked.payments)
     dice = random.Random(asked.seed)
     shop = Shop(versions=versions, fault=asked.fault, checkout=checkout, pages=pages, dice=dice)
     await serve(shop, port=asked.port, metrics_port=asked.metrics_port)

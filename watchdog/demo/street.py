@@ -41,6 +41,7 @@ class Street:
         self.front_port, self.front_admin_port, self._visitors_port, self._payments_port = ports[:4]
         self._ports = dict(zip(instances, ports[4::2], strict=True))
         self.metrics_ports = dict(zip(instances, ports[5::2], strict=True))
+        self.payments_url = f"http://{HOST}:{self._payments_port}"
         self.roll_out = RollOut(self.front_admin_port)
 
     def open(self) -> None:
@@ -82,7 +83,7 @@ class Street:
         if scenario.migrates == "rename":
             given += ["--column", TOTAL_CENTS if version == NEW else CENTS]
         if scenario.payments:
-            given += ["--payments", f"http://{HOST}:{self._payments_port}"]
+            given += ["--payments", self.payments_url]
         self._processes.start(instance, ["-m", "watchdog.demo.shop", *given, "--fault", render_fault(fault)])
 
     def start_new(self, *, first_only: bool) -> None:

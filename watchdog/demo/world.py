@@ -9,12 +9,15 @@ from types import TracebackType
 from typing import Any, Self
 
 from watchdog.demo import settings
+from watchdog.demo.kiosk import Kiosk
 from watchdog.demo.processes import Processes, free_ports
 from watchdog.demo.scenario import NEW, OLD, Scenario, Turn
 from watchdog.demo.serving import HOST
 from watchdog.demo.slack_desk import SlackDesk
 from watchdog.demo.street import START_S, Street, wait_answers
 from watchdog.demo.talk import call, wait_for
+
+KIOSK_FIRST_S = 1.0  # the kiosk's looks come a little before the shop's
 
 
 class World:
@@ -26,12 +29,14 @@ class World:
         self.effects = folder / "effects.jsonl"
         self.deploy_id = f"demo-{scenario.name}"
         self.deployed_at: float | None = None
+        self.counts_before: dict[str, dict[str, Any]] = {}  # the front's, when the new version got its first traffic
         self._token = secrets.token_hex(16)
         self.slack_desk = SlackDesk() if not os.environ.get(settings.SLACK_TOKEN_ENV) else None
         self.processes = Processes(folder, remove=not keep)
         self.daemon_port = free_ports(1)[0]
         self._street = Street(scenario, folder, self.processes)
         self.front_port, self.front_admin_port = self._street.front_port, self._street.front_admin_port
+        self._kiosk = Kiosk(folder, self.processes, payments=self._street.payments_url) if scenario.payments else None
 
     def __enter__(self) -> Self:
         return self
@@ -52,6 +57,8 @@ class World:
     def open_shop(self) -> None:
         """The old version serves everybody."""
         self._street.open()
+        if self._kiosk is not None:
+            self._kiosk.open()
 
     def turn(self, turn: Turn) -> str:
         """Let something happen; returns what to say of it."""
@@ -77,7 +84,10 @@ class World:
         targets = settings.Targets(
             metrics=self.scenario.instances, ports=self._street.metrics_ports, front_admin=self.front_admin_port
         )
-        return settings.render(self.scenario, targets, daemon_port=self.daemon_port, slack=slack, effects=self.effects)
+        text = settings.render(self.scenario, targets, daemon_port=self.daemon_port, slack=slack, effects=self.effects)
+        if self._kiosk is not None:
+            text += self._kiosk.config(look_s=self.scenario.rhythm_s, watch_s=self.scenario.watch_s)
+        return text
 
     def ask_daemon(self, method: str, path: str, body: object = None, *, timeout_s: float = 20.0) -> tuple[int, Any]:
         """One request to the daemon's API, with the token that CI has."""
@@ -99,6 +109,10 @@ class World:
         rolling = self.scenario.strategy == "rolling"
         self._street.start_new(first_only=rolling)
         self._migrate()
+        if self._kiosk is not None:
+            self._announce(self._kiosk.deploy(time.time()))
+            time.sleep(KIOSK_FIRST_S)
+        self.counts_before = self.front_counts()
         self.deployed_at = time.time()
         if rolling:
             self._street.roll_out.update("a")
@@ -123,7 +137,10 @@ class World:
 
     def announce(self) -> int:
         """Tell the daemon of the deploy; the same event again is the same deploy."""
-        status, answer = self.ask_daemon("POST", "/api/v1/deploys", self._event())
+        return self._announce(self._event())
+
+    def _announce(self, event: dict[str, object]) -> int:
+        status, answer = self.ask_daemon("POST", "/api/v1/deploys", event)
         if status not in (200, 201):
             raise RuntimeError(f"the daemon refuses the deploy with {status}: {answer}")
         return status
