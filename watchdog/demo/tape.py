@@ -47,7 +47,7 @@ def counted(
     last_look = live_at(watch) + float(watch["looks"]) * scenario.rhythm_s
 
     def grown(version: str, key: str) -> float:
-        return tape.at(last_look, version, key) - float(before[version][key])
+        return max(0.0, tape.at(last_look, version, key) - float(before[version][key]))
 
     served = grown(OLD, "requests")
     expected = grown(OLD, "orders") / served * grown(NEW, "requests") if served > 0 else 0.0
