@@ -36,8 +36,9 @@ STRATEGY_SCENARIOS: tuple[Scenario, ...] = (
         share=1.0,
         switched=True,
         fault=Fault(at_once=7),
-        warm_s=30.0,
-        baseline_s=30.0,
+        look_s=2.5,
+        warm_s=52.0,  # twenty looks, from which the noise before the switch can be told
+        baseline_s=50.0,
         act_uncalibrated=True,
     ),
     Scenario(
