@@ -31,6 +31,8 @@ class Run:
 
     def counted_off(self, ours: str, fronts: str) -> float | None:
         """How far the daemon's count is from the front's, as a share of the front's."""
+        if fronts == "failed_requests" and self.told.get("metric") == "orders":
+            fronts = "missing_orders"
         truth = float((self.told.get("front") or {}).get(fronts) or 0)
         counted = self.told.get(ours)
         return (float(counted) - truth) / truth if counted is not None and truth else None
@@ -50,7 +52,7 @@ def line(scenario: str, run: Run) -> str:
     """One run in one line."""
     told = run.told
     return (
-        f"{scenario:<17} {'ok ' if run.expected else 'BAD'} {told.get('outcome')!s:<13} {told.get('reason')!s:<17}"
+        f"{scenario:<22} {'ok ' if run.expected else 'BAD'} {told.get('outcome')!s:<13} {told.get('reason')!s:<17}"
         f" detect {seconds(told.get('time_to_detect_s'))} recover {seconds(told.get('time_to_recover_s'))}"
         f" hook {seconds(told.get('time_to_hook_s'))} wall {seconds(run.wall_s)}"
         f" exposed {told.get('exposed_requests')} affected {told.get('affected_requests')} front {told.get('front')}"
@@ -79,6 +81,7 @@ def summary(scenario: str, runs: Sequence[Run]) -> dict[str, Any]:
         "detect_median_s": middle([run.told.get("time_to_detect_s") for run in runs]),
         "detect_worst_s": worst([run.told.get("time_to_detect_s") for run in runs]),
         "hook_after_verdict_worst_s": worst([run.told.get("time_to_hook_s") for run in runs]),
+        "traffic_back_worst_s": worst([(run.told.get("front") or {}).get("traffic_back_s") for run in runs]),
         "recover_median_s": middle([run.told.get("time_to_recover_s") for run in runs]),
         "exposed_off_worst": worst([run.counted_off("exposed_requests", "exposed_requests") for run in runs]),
         "affected_off_worst": worst([run.counted_off("affected_requests", "failed_requests") for run in runs]),

@@ -23,6 +23,10 @@ CLAIMABLE = frozenset({ActionState.INTENT, ActionState.RETRY_WAIT})
 _SPEAKS = frozenset({ActionKind.RESTORE_POINT, ActionKind.MIGRATE_DOWN})  # the output is the answer
 _WORDS = 300
 
+_NOTHING_TO_DO = {  # whether forward → answers that end an action before it began
+    False: frozenset({ProbeAnswer.APPLIED, ProbeAnswer.MOVED_ON}),
+    True: frozenset({ProbeAnswer.APPLIED}),  # a step that production moved past was not taken: it fails, aloud
+}
 _INTERRUPTED = "the daemon stopped while the hook ran"
 
 
@@ -66,7 +70,7 @@ class ActionEdge:
         before = self._ask(action, hook)
         if before is ProbeAnswer.NOT_APPLIED and not self._target_stands(action):
             return
-        if action.attempt == 0 and before in (ProbeAnswer.APPLIED, ProbeAnswer.MOVED_ON):
+        if action.attempt == 0 and before in _NOTHING_TO_DO[action.kind in FORWARD]:
             self._not_needed(action, before)
             return
         self.failpoint("action-before-claim")
@@ -116,13 +120,14 @@ class ActionEdge:
         return self.hooks.get(action.hook, NO_HOOK)
 
     def _ask(self, action: Action, hook: Hook) -> ProbeAnswer:
-        return hook.probe(self._call(action)) if hook.has_probe else ProbeAnswer.UNKNOWN
+        asks = action.kind is ActionKind.SMOKE  # a test leaves nothing behind that could be asked for
+        return hook.probe(self._call(action)) if hook.has_probe and not asks else ProbeAnswer.UNKNOWN
 
     def _attempt(self, action: Action, hook: Hook, before: ProbeAnswer, claimed_at: float) -> Outcome:
         if before is ProbeAnswer.APPLIED:
             return Outcome(state=ActionState.APPLIED, why="an earlier attempt took effect")
         if before is ProbeAnswer.MOVED_ON:
-            return Outcome(state=ActionState.FAILED, why="production moved on to another version between two attempts")
+            return Outcome(state=ActionState.FAILED, why="production does not stand as expected any more, hands off")
         if self.clock.monotonic() - claimed_at > CLAIM_FRESH_S:
             return Outcome(state=ActionState.RETRY_WAIT, why="the claim went stale before the hook was started")
         self.failpoint("hook-before-start")
@@ -133,6 +138,8 @@ class ActionEdge:
     def _judge(self, action: Action, hook: Hook, result: HookResult, after: ProbeAnswer) -> Outcome:
         """The outcome of an attempt whose end was seen."""
         said = _say(result)
+        if action.kind is ActionKind.SMOKE and result.outcome is not HookOutcome.OK:
+            return self._again(action, _finding(result))
         if after is ProbeAnswer.APPLIED:
             return Outcome(state=ActionState.APPLIED, why=f"{said}; the probe confirms it")
         if result.outcome is HookOutcome.OK and after is ProbeAnswer.UNKNOWN:
@@ -177,7 +184,9 @@ class ActionEdge:
         result = self.hooks.get(name, NO_HOOK).run(self._call(asked))
         if result.outcome is HookOutcome.OK:
             return True
-        why = f"{action.to_version} does not pass its smoke test ({_say(result)}); switching back would make it worse"
+        why = (
+            f"{action.to_version} does not pass its smoke test ({_finding(result)}); switching back would make it worse"
+        )
         self.ledger.commit(held(watch, action, HoldReason.TARGET_GONE, why, self.clock.now()))
         return False
 
@@ -243,6 +252,12 @@ def _last_words(result: HookResult) -> str:
     """What a hook printed last: the name and place of a restore point, for the one who needs it."""
     lines = [line.strip() for line in result.output.splitlines() if line.strip()]
     return lines[-1][:_WORDS] if lines else "the hook finished"
+
+
+def _finding(result: HookResult) -> str:
+    """What a test that did not pass said last, or how it ended."""
+    lines = [line.strip() for line in result.output.splitlines() if line.strip()]
+    return lines[-1][:200] if lines and result.outcome is HookOutcome.FAILED else _say(result)
 
 
 def _say(result: HookResult) -> str:

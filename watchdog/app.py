@@ -29,6 +29,7 @@ from watchdog.scheduler import Scheduler, Workers
 from watchdog.sinks import SINKS
 from watchdog.sources import SOURCES
 from watchdog.sources.recorded_cases import Case, read_cases, read_descriptions
+from watchdog.surroundings import Surroundings
 from watchdog.telemetry import Telemetry
 from watchdog.web import Authenticator, Credential, Health, create_api, serve
 
@@ -113,11 +114,11 @@ def build(config: Config, *, clock: Clock | None = None, env: Mapping[str, str] 
             retries=config.policy.retries,
             failpoint=failpoint,
         ),
+        surroundings=Surroundings(ledger=ledger, limits=_limits(config.policy)),
         clock=clock,
         owner=owner,
         telemetry=telemetry,
         submit=workers.submit,
-        limits=_limits(config.policy),
         lease_s=config.daemon.lease_s,
         fetch_deadline_s=config.daemon.fetch_deadline_s,
         failpoint=failpoint,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from analysis.prepare import Cells
-from analysis.result import Arm, Design, Kind, Reason, SourceStatus
+from analysis.result import Arm, Design, Direction, Kind, Reason, SourceStatus
 from watchdog.model import Metric, Plan, StoredLook, Watch
 
 _REQUEST_KINDS = (Kind.RATIO, Kind.LATENCY)
@@ -14,7 +14,10 @@ LEVEL_LOOKS = 3  # intervals that say how far the metric had fallen when the rol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlastRadius:
-    """exposed: requests the candidate served. affected: of these, bad by the deciding metric. total: both arms."""
+    """exposed: requests the candidate served. affected: of these, bad by the deciding metric. total: both arms.
+
+    Bad by a rate that fell, such as orders per visit, is what is missing of what the old version would have had.
+    """
 
     exposed: float
     affected: float
@@ -66,7 +69,23 @@ def blast_radius(
         total += requests(cells, (Arm.BASELINE, Arm.CANDIDATE))
         exposed += share * served
         affected += bad
+    missing = _missing(plan, looks, deciding)
+    affected = affected if missing is None else missing
     return BlastRadius(exposed=exposed, affected=affected, total=total)
+
+
+def _missing(plan: Plan, looks: Sequence[StoredLook], deciding: str | None) -> float | None:
+    """Events that the candidate lacks, where a rate that should not fall decided and both versions serve at once."""
+    metric = next((m for m in plan.metrics if m.spec.name == deciding), None)
+    if metric is None or metric.spec.kind is not Kind.RATE or metric.spec.direction is Direction.UP_IS_BAD:
+        return None
+    if plan.design is not Design.CONCURRENT:
+        return None
+    seen = [look for look in looks if look.interval >= 0 and metric.spec.name in look.cells]
+    usual = _level(seen, metric, Arm.BASELINE, seen)
+    got = _level(seen, metric, Arm.CANDIDATE, seen)
+    served = sum(requests(look.cells[metric.spec.name], (Arm.CANDIDATE,)) for look in seen)
+    return max(usual - got, 0.0) * served if math.isfinite(usual) and math.isfinite(got) else 0.0
 
 
 def sent_to_the_absent(

@@ -28,6 +28,7 @@ from watchdog.model import (
     Strategy,
     Watch,
 )
+from watchdog.policy import LIVES_WITH_BOTH
 from watchdog.ports import Clock, Ledger, Recorded
 from watchdog.strategies import STRATEGIES
 from watchdog.telling import message, title
@@ -111,7 +112,9 @@ class Intake:
         deploy = self._deploy(request, service, actor)
         watch = self._watch_of(deploy, service)
         first = first_actions(watch, deploy.received_at)
-        recorded = self.ledger.record_deploy(watch, [self._started(watch)], [self._audit(watch, actor)], first)
+        warning = _migration_warning(watch)
+        told = [self._started(watch), *_told_of(watch, warning)]
+        recorded = self.ledger.record_deploy(watch, told, self._audit(watch, actor, warning), first)
         if recorded is Recorded.CREATED:
             self._supersede(watch)
         stored = self.ledger.watch(watch.id)
@@ -228,8 +231,8 @@ class Intake:
         said = f"{title(watch)} is live; watching for {minutes:.3g} min in mode {watch.mode.value}"
         return message(watch, MessageKind.STARTED, Severity.INFO, said, key="started")
 
-    def _audit(self, watch: Watch, actor: str) -> AuditEntry:
-        return AuditEntry(
+    def _audit(self, watch: Watch, actor: str, warning: str) -> list[AuditEntry]:
+        received = AuditEntry(
             at=watch.created_at,
             watch_id=watch.id,
             actor=actor,
@@ -238,6 +241,26 @@ class Intake:
             why=f"{watch.deploy.version} of {watch.deploy.service} went live",
             details={"strategy": watch.deploy.strategy.value, "previous_version": watch.deploy.previous_version},
         )
+        warned = AuditEntry(
+            at=watch.created_at, watch_id=watch.id, actor="daemon", event="deploy.warned", why=f"warning: {warning}"
+        )
+        return [received, warned] if warning else [received]
+
+
+def _migration_warning(watch: Watch) -> str:
+    """Said before anything goes wrong, where code and a migration that the old version may not survive came in one."""
+    migration = watch.deploy.migration
+    if migration in LIVES_WITH_BOTH:
+        return ""
+    return (
+        f"code and a migration ({migration}) in one deploy: there is no automatic way back if it goes wrong; "
+        "have the fix forward ready, and next time ship the migration by itself"
+    )
+
+
+def _told_of(watch: Watch, warning: str) -> list[Message]:
+    said = f"{title(watch)}: {warning}"
+    return [message(watch, MessageKind.PROGRESS, Severity.WARNING, said, key="migration")] if warning else []
 
 
 def _begins(plan: Plan) -> str:

@@ -15,15 +15,14 @@ from analysis.prepare import LookFacts, Observation
 from analysis.result import JudgeSettings, Reason, SourceStatus, Verdict, VerdictKind
 from watchdog.action import GRACE_S, ActionEdge
 from watchdog.errors import LedgerError
-from watchdog.model import FINAL, Action, ActionKind, ActionState, State, StoredLook, Watch
-from watchdog.policy import DEFAULT_LIMITS, Brakes, Limits, decide
+from watchdog.model import FINAL, Action, ActionState, State, StoredLook, Watch
+from watchdog.policy import decide
 from watchdog.ports import Clock, Failpoint, Ledger, LookAnswer, LookRequest, Source
 from watchdog.recovery import verify
-from watchdog.rollout import BESIDE, PENDING, STEERING
 from watchdog.strategies import STRATEGIES
 from watchdog.strategies.window import interval_bounds
+from watchdog.surroundings import Surroundings
 from watchdog.telemetry import Telemetry
-from watchdog.traffic_share import mismatch
 from watchdog.turns import held_expires, look_recorded
 
 _log = logging.getLogger(__name__)
@@ -42,11 +41,11 @@ class Pipeline:
     ledger: Ledger
     sources: Mapping[str, Source]
     edge: ActionEdge
+    surroundings: Surroundings
     clock: Clock
     owner: str
     telemetry: Telemetry
     submit: Callable[[Callable[[], None], str], None]
-    limits: Limits = DEFAULT_LIMITS
     lease_s: float = 15.0
     fetch_deadline_s: float = 5.0
     batch: int = 500
@@ -169,8 +168,9 @@ class Pipeline:
     ) -> None:
         now = self.clock.now()
         seen = replace(watch, looks=max(look.interval for look in history) + 1)
-        earlier = self._earlier(watch)
-        decision = decide(seen, verdict, self._brakes(seen, verdict, earlier, history), now)
+        earlier = self.surroundings.earlier(watch)
+        brakes = self.surroundings.brakes(seen, verdict, earlier, history, now)
+        decision = decide(seen, verdict, brakes, now)
         change = look_recorded(seen, fresh, history, verdict, decision, now, earlier=earlier)
         self.telemetry.verdict(verdict.kind.value)
         self.failpoint("tick-before-commit")
@@ -179,33 +179,6 @@ class Pipeline:
             return
         self.failpoint("tick-committed")
         _log.info("%s", change.fields["sentence"])
-
-    def _earlier(self, watch: Watch) -> list[Action]:
-        """How the roll-out was steered so far, oldest first; most deploys are not steered and cost no question."""
-        plan = watch.plan
-        if plan.steps is None and plan.pause_hook is None and plan.restore_hook is None:
-            return []
-        return [action for action in self.ledger.actions(watch_id=watch.id) if action.kind in BESIDE]
-
-    def _brakes(
-        self, watch: Watch, verdict: Verdict, earlier: Sequence[Action], history: Sequence[StoredLook]
-    ) -> Brakes:
-        steering = [action for action in earlier if action.kind in STEERING]
-        degraded = verdict.kind is VerdictKind.DEGRADED  # else nobody asks what was rolled back lately
-        return Brakes(
-            paused=self.ledger.paused(),
-            recent=self.ledger.rollbacks_since(self.clock.now() - self.limits.reach_s) if degraded else (),
-            active=self._active() if degraded else 0,
-            limits=self.limits,
-            migration=watch.deploy.migration,
-            slowed=any(action.kind is ActionKind.PAUSE for action in steering[-1:]),
-            promoting=any(action.state in PENDING for action in steering),
-            mismatch=mismatch(watch, history),
-        )
-
-    def _active(self) -> int:
-        ended = {state.value for state in FINAL}
-        return sum(number for state, number in self.ledger.counts().items() if state not in ended)
 
     # --- verify, hold -------------------------------------------------------------------------------------
 

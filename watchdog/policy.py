@@ -7,6 +7,8 @@ from analysis.outcome import SUSPICION
 from analysis.result import Reason, Verdict, VerdictKind
 from watchdog.model import Action, Decision, DecisionKind, HoldReason, LowTraffic, Mode, Watch
 
+LIVES_WITH_BOTH = frozenset({"none", "expand"})  # migrations that the old version survives by design
+
 _MODE_HOLDS: dict[Mode, tuple[HoldReason, str]] = {
     Mode.OBSERVE: (HoldReason.MODE_OBSERVE, "mode is observe: it would have been rolled back"),
     Mode.NOTIFY: (HoldReason.MODE_NOTIFY, "mode is notify: a human decides"),
@@ -45,6 +47,7 @@ class Brakes:
     migration: str = "none"
     slowed: bool = False  # the roll-out was paused, and has not been let go on
     promoting: bool = False  # a promotion is on its way
+    hurt_too: tuple[str, ...] = ()  # other services whose old version got worse at the same time
     mismatch: str = ""  # the share of the traffic that the candidate really gets, where it is another than asked for
 
 
@@ -59,7 +62,7 @@ def decide(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Decisi
             "(set placebo_rate once it is measured, or act_uncalibrated = true)",
         )
     if verdict.reason is Reason.SHARED_CAUSE:
-        return _hold(HoldReason.SHARED_CAUSE, "both versions got worse; going back may not help, a human decides")
+        return _hold(HoldReason.SHARED_CAUSE, _shared_cause(watch, brakes))
     if brakes.mismatch:
         return _hold(HoldReason.SHARE_MISMATCH, brakes.mismatch)
     slower = _pace(watch, verdict, brakes)
@@ -110,8 +113,11 @@ def roll_back_or_hold(watch: Watch, brakes: Brakes, now: float) -> Decision:
     """Whether a degraded deploy is rolled back by the daemon itself, or held for a human."""
     if watch.mode in _MODE_HOLDS:
         return _hold(*_MODE_HOLDS[watch.mode])
-    if brakes.migration not in ("none", "expand"):
-        why = f"the deploy carries a migration ({brakes.migration}); going back may do harm"
+    if brakes.migration not in LIVES_WITH_BOTH:
+        why = (
+            f"the deploy carries a migration ({brakes.migration}), so going back may do harm: "
+            "fix forward, or switch the new feature off"
+        )
         return _hold(HoldReason.MIGRATION, why)
     if watch.plan.rollback_hook is None:
         return _hold(HoldReason.NO_HOOK, "the service has no rollback hook")
@@ -156,6 +162,26 @@ def _begun(action: Action) -> float:
 
 def _ago(seconds: float) -> str:
     return f"{seconds / 3600:.0f} h" if seconds >= 2 * 3600 else f"{seconds / 60:.0f} min"
+
+
+def _shared_cause(watch: Watch, brakes: Brakes) -> str:
+    """What to look for where the old version got worse: first at the migration that came with the deploy."""
+    migration = brakes.migration
+    if migration == "none" and brakes.hurt_too:
+        who = ", ".join(brakes.hurt_too)
+        return f"{who} got worse at the same time: look for what they share; going back may not help, a human decides"
+    if migration == "none":
+        return "going back may not help, a human decides"
+    if migration in LIVES_WITH_BOTH:
+        return (
+            f"the deploy carries an {migration} migration, which both versions run into; "
+            "going back may not help, a human decides"
+        )
+    kind = f"an {migration}" if migration[0] in "aeiou" else f"a {migration}"
+    return (
+        f"the deploy carries {kind} migration, and {watch.deploy.previous_version} may not work with its schema: "
+        "going back would make it worse; fix forward, a human decides"
+    )
 
 
 def _hold(reason: HoldReason, why: str) -> Decision:

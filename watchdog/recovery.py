@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from analysis.result import Reason
+from analysis.result import Direction, Kind, Reason
 from analysis.sentence import count
 from watchdog.blast_radius import radius_fields, recovered
 from watchdog.model import Action, AuditEntry, Change, State, StoredLook, Watch
@@ -111,7 +111,10 @@ def _radius_words(watch: Watch) -> str:
         return (
             f"about {count(watch.exposed_requests)} of {count(watch.total_requests)} requests were sent to it in vain"
         )
-    return (
-        f"{count(watch.exposed_requests)} of {count(watch.total_requests)} requests reached {watch.deploy.version}, "
-        f"{count(watch.affected_requests)} of them went wrong"
+    reached = (
+        f"{count(watch.exposed_requests)} of {count(watch.total_requests)} requests reached {watch.deploy.version}"
     )
+    metric = next((m.spec for m in watch.plan.metrics if m.spec.name == watch.metric), None)
+    if metric is not None and metric.kind is Kind.RATE and metric.direction is not Direction.UP_IS_BAD:
+        return f"{reached}, which cost about {count(watch.affected_requests)} {metric.name}"
+    return f"{reached}, {count(watch.affected_requests)} of them went wrong"

@@ -50,7 +50,7 @@ def settlement(watch: Watch, action: Action, outcome: Outcome, now: float) -> Ch
         return _forward_settled(watch, action, outcome, fields, now)
     to_state = _WATCH_STATE[outcome.state] if action.kind is ActionKind.ROLLBACK else None
     moved = replace(watch, state=to_state) if to_state is not None else watch
-    sentence = f"{title(watch)}: {_about(action)}: {outcome.why}"
+    sentence = f"{title(watch)}: {action.deed}: {outcome.why}"
     if action.kind is ActionKind.RESTORE_POINT and outcome.state in (ActionState.FAILED, ActionState.UNKNOWN):
         sentence += "; there may be no point in the data to go back to"
     return Change(
@@ -73,14 +73,6 @@ def settlement(watch: Watch, action: Action, outcome: Outcome, now: float) -> Ch
             ),
         ),
     )
-
-
-def _about(action: Action) -> str:
-    if action.kind is ActionKind.RESTORE_POINT:
-        return "restore point of the data"
-    if action.kind is ActionKind.MIGRATE_DOWN:
-        return f"the migration of {action.from_version} taken back"
-    return f"{action.kind.value} to {action.to_version}"
 
 
 def _forward_settled(watch: Watch, action: Action, outcome: Outcome, fields: dict[str, object], now: float) -> Change:
@@ -107,7 +99,7 @@ def _entry(action: Action, outcome: Outcome, now: float) -> AuditEntry:
         event=f"action.{outcome.state.value.lower()}",
         before=action.state.value,
         after=outcome.state.value,
-        why=f"{action.kind.value}: {outcome.why}" if action.kind in FORWARD else outcome.why,
+        why=outcome.why if action.kind is ActionKind.ROLLBACK else f"{action.deed}: {outcome.why}",
         details={"action": action.id, "attempt": action.attempt, "fence": action.fence},
     )
 

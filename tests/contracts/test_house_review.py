@@ -22,6 +22,7 @@ from watchdog.ledger import open_ledger
 from watchdog.model import FINAL, MessageKind, Severity
 from watchdog.pipeline import Pipeline
 from watchdog.ports import LookRequest
+from watchdog.surroundings import Surroundings
 from watchdog.telemetry import Telemetry
 from watchdog.telling import message
 
@@ -40,6 +41,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     opened.record_deploy(watch, [message(watch, MessageKind.STARTED, Severity.INFO, "on", key="started")], [])
     road = Pipeline(
         ledger=opened,
+        surroundings=Surroundings(ledger=opened),
         sources={"pages": FakeSource(lambda request: _samples(request, hook))},
         edge=ActionEdge(ledger=opened, hooks={"back": hook}, clock=clock, owner="me"),
         clock=clock,

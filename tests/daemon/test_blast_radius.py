@@ -6,11 +6,13 @@ from dataclasses import replace
 import pytest
 
 from analysis.prepare import Cells, LookFacts
-from analysis.result import Design, Kind, MetricSpec, SourceStatus
+from analysis.result import Design, Direction, Kind, MetricSpec, SourceStatus
 from tests.fakes import counts
-from tests.samples import a_plan
+from tests.samples import DEPLOYED_AT, a_plan, a_watch
 from watchdog.blast_radius import blast_radius, recovered, sent_to_the_absent
-from watchdog.model import Metric, Plan, StoredLook
+from watchdog.intended import rollback_action
+from watchdog.model import ActionState, Metric, Plan, State, StoredLook
+from watchdog.recovery import verify
 from watchdog.selector import parse_selector
 
 
@@ -125,3 +127,33 @@ def test_what_was_sent_to_an_absent_candidate_is_estimated_from_its_share() -> N
     radius = sent_to_the_absent(a_plan(), serving, share=0.1, step_ends=2.0)
     assert radius.exposed == radius.affected == pytest.approx(200)
     assert radius.total == pytest.approx(2900)
+
+
+def orders_plan() -> Plan:
+    spec = MetricSpec(name="orders", kind=Kind.RATE, direction=Direction.DOWN_IS_BAD)
+    orders = Metric(spec=spec, series={"events": parse_selector("o"), "exposure": parse_selector("r")})
+    return replace(a_plan(), metrics=(*a_plan().metrics, orders))
+
+
+def sold(v2: float, visits: float) -> dict[str, Cells]:
+    """7 orders of 100 visits in v1, and so many in v2; the last visit of v2 failed."""
+    orders = counts([("baseline", "a", 63.0, 900.0), ("candidate", "b", v2, visits)])
+    return {"errors": both(float(visits > 0), visits), "orders": orders}
+
+
+def test_affected_by_a_rate_that_fell_is_what_is_missing() -> None:
+    """7 orders of 100 visits in v1, 4 in v2: three orders are missing; errors do not count."""
+    radius = blast_radius(orders_plan(), [look(0, sold(4.0, 100.0))], "orders")
+    assert (radius.exposed, round(radius.affected, 6), radius.total) == (100.0, 3.0, 1000.0)
+
+
+def test_the_closing_sentence_of_a_rate_that_fell_says_what_it_cost() -> None:
+    """Nothing went wrong for anybody who looks at errors."""
+    watch = replace(a_watch(state=State.VERIFYING), plan=orders_plan(), metric="orders", degraded_at=DEPLOYED_AT + 6)
+    back = rollback_action(watch, ActionState.APPLIED, DEPLOYED_AT + 6)
+    assert back is not None
+    back = replace(back, finished_at=DEPLOYED_AT + 7)
+    ended = verify(watch, [look(0, sold(4.0, 100.0))], [look(2, sold(0.0, 0.0))], back, DEPLOYED_AT + 16)
+    assert ended is not None
+    assert ended.to_state is State.ROLLED_BACK
+    assert "100 of 1\u202f900 requests reached v2, which cost about 3 orders" in str(ended.fields["sentence"])

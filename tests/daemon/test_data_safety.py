@@ -17,6 +17,7 @@ from watchdog.model import ActionKind, ActionState, HoldReason, MessageKind, Sev
 from watchdog.operator_desk import OperatorDesk
 from watchdog.pipeline import Pipeline
 from watchdog.ports import HookCall, HookOutcome, HookResult, Ledger, ProbeAnswer
+from watchdog.surroundings import Surroundings
 from watchdog.telemetry import Telemetry
 from watchdog.telling import message
 
@@ -64,6 +65,7 @@ def road(ledger: Ledger, clock: FakeClock, database: Database, *, errors: float 
     front = FakeHook()
     return Pipeline(
         ledger=ledger,
+        surroundings=Surroundings(ledger=ledger),
         sources={"pages": FakeSource(Shop(front, candidate_errors=errors))},
         edge=ActionEdge(ledger=ledger, hooks={"back": front, "db": database}, clock=clock, owner="me"),
         clock=clock,

@@ -16,7 +16,7 @@ from watchdog.config import AdapterConfig, Config
 from watchdog.errors import NotFoundError, RefusedError
 from watchdog.intake import DeployRequest, Intake, Pace, plan_for
 from watchdog.ledger import open_ledger
-from watchdog.model import Mode, State, Strategy
+from watchdog.model import Mode, Severity, State, Strategy
 from watchdog.ports import Ledger, Recorded
 
 
@@ -199,3 +199,30 @@ def test_a_plan_takes_the_sources_rhythm_unless_the_service_sets_one() -> None:
     """look_s = 0 and settle_s = -1 mean: as the source does."""
     plan = plan_for("shop", a_config(), Pace(step_s=10.0, settle_s=3.0), Strategy.DIRECT)
     assert (plan.step_s, plan.settle_s, plan.judge.planned_looks, plan.baseline_looks) == (10.0, 3.0, 9, 90)
+
+
+@pytest.mark.parametrize("migration", ["contract", "irreversible", "unknown"])
+def test_code_and_a_migration_that_v1_may_not_survive_are_warned_about_at_once(
+    clock: FakeClock, tmp_path: Path, migration: str
+) -> None:
+    """Before anything goes wrong: there will be no automatic way back."""
+    told = open_ledger(str(tmp_path / "m.db"), clock=clock, owner="me", sinks_for=lambda service: ("log",))
+    intake = Intake(config=a_config(), paces={"pages": Pace(step_s=5.0, settle_s=1.0)}, ledger=told, clock=clock)
+    intake.receive(event(id="d1", migration=migration), actor="ci")
+    started, warning = (row.message for row, _ in told.messages("d1"))
+    assert [entry.event for entry in told.audit("d1")] == ["deploy.received", "deploy.warned"]
+    told.close()
+    assert (started.severity, warning.severity) == (Severity.INFO, Severity.WARNING)
+    assert migration in warning.sentence
+
+
+@pytest.mark.parametrize("migration", ["none", "expand"])
+def test_a_migration_that_both_versions_can_live_with_is_not_warned_about(
+    clock: FakeClock, tmp_path: Path, migration: str
+) -> None:
+    """A warning on every deploy is none."""
+    told = open_ledger(str(tmp_path / "m.db"), clock=clock, owner="me", sinks_for=lambda service: ("log",))
+    intake = Intake(config=a_config(), paces={"pages": Pace(step_s=5.0, settle_s=1.0)}, ledger=told, clock=clock)
+    intake.receive(event(id="d1", migration=migration), actor="ci")
+    assert len(told.messages("d1")) == 1
+    told.close()

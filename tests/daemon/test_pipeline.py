@@ -16,6 +16,7 @@ from watchdog.ledger import open_ledger
 from watchdog.model import FINAL, MessageKind, Mode, Severity, State, Watch
 from watchdog.pipeline import Pipeline
 from watchdog.ports import Ledger, LookRequest
+from watchdog.surroundings import Surroundings
 from watchdog.telemetry import Telemetry
 from watchdog.telling import message
 
@@ -66,6 +67,7 @@ def road(
     edge = ActionEdge(ledger=ledger, hooks={"back": hook}, clock=clock, owner="me", failpoint=point)
     return Pipeline(
         ledger=ledger,
+        surroundings=Surroundings(ledger=ledger),
         sources={"pages": source},
         edge=edge,
         clock=clock,

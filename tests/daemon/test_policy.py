@@ -120,3 +120,36 @@ def test_without_hook_or_target_a_degraded_deploy_is_held() -> None:
     no_target = replace(watch, deploy=replace(watch.deploy, previous_version=None))
     assert decide(no_hook, DEGRADED, Brakes(), NOW).hold is HoldReason.NO_HOOK
     assert decide(no_target, DEGRADED, Brakes(), NOW).hold is HoldReason.NO_TARGET
+
+
+@pytest.mark.parametrize(
+    ("migration", "words"),
+    [
+        ("none", "going back may not help"),
+        ("expand", "expand migration, which both versions run into"),
+        ("contract", "v1 may not work with its schema"),
+        ("irreversible", "irreversible migration"),
+        ("unknown", "unknown migration"),
+    ],
+)
+def test_a_shared_cause_is_held_and_names_the_migration_of_the_deploy(migration: str, words: str) -> None:
+    """A lock or a schema that v1 does not know comes with the deploy; it is no excuse, and no proof either."""
+    said = decide(a_watch(), verdict(VerdictKind.INCONCLUSIVE, Reason.SHARED_CAUSE), Brakes(migration=migration), NOW)
+    assert (said.kind, said.hold) == (DecisionKind.HOLD, HoldReason.SHARED_CAUSE)
+    assert words in said.why
+
+
+def test_a_hold_for_a_migration_says_what_to_do_instead() -> None:
+    """Somebody was woken up for it."""
+    said = decide(a_watch(), DEGRADED, Brakes(migration="contract"), NOW)
+    assert "contract" in said.why
+    assert "fix forward" in said.why
+
+
+def test_a_shared_cause_that_hurts_other_services_too_is_sought_outside_of_the_deploy() -> None:
+    """A third party, a network: named by who else is hurt; a migration in the deploy is still named first."""
+    shared = verdict(VerdictKind.INCONCLUSIVE, Reason.SHARED_CAUSE)
+    said = decide(a_watch(), shared, Brakes(hurt_too=("kiosk", "mail")), NOW)
+    assert said.hold is HoldReason.SHARED_CAUSE
+    assert "kiosk, mail got worse at the same time" in said.why
+    assert "expand" in decide(a_watch(), shared, Brakes(hurt_too=("kiosk",), migration="expand"), NOW).why

@@ -33,6 +33,7 @@ from watchdog.model import (
 from watchdog.operator_desk import OperatorDesk
 from watchdog.pipeline import Pipeline
 from watchdog.ports import HookCall, HookOutcome, HookResult, Ledger, LookRequest, ProbeAnswer
+from watchdog.surroundings import Surroundings
 from watchdog.telemetry import Telemetry
 from watchdog.telling import message
 
@@ -45,10 +46,12 @@ class Front:
 
     share: float = 0.1
     lies: bool = False  # says that it promoted, and did not
+    moved_on: bool = False  # says that production stands otherwise than a promotion expects
     fails: frozenset[ActionKind] = frozenset()
     dead: frozenset[str] = frozenset()  # versions whose smoke test fails
     paused: bool = False
     calls: list[HookCall] = field(default_factory=list)
+    probed: list[ActionKind] = field(default_factory=list)
     has_probe: bool = True
     idempotent: bool = True
     acts_elsewhere: bool = False
@@ -62,7 +65,9 @@ class Front:
         self.on_run(call)
         failed = call.kind in self.fails or (call.kind is ActionKind.SMOKE and call.to_version in self.dead)
         if failed:
-            return HookResult(outcome=HookOutcome.FAILED, exit_code=1)
+            return HookResult(
+                outcome=HookOutcome.FAILED, exit_code=1, output=f"asking\n{call.to_version} does not answer\n"
+            )
         if not self.lies or call.kind is ActionKind.ROLLBACK:
             self._set(call)
         return HookResult(outcome=HookOutcome.OK, exit_code=0)
@@ -78,8 +83,11 @@ class Front:
             self.paused = call.kind is ActionKind.PAUSE
 
     def probe(self, call: HookCall) -> ProbeAnswer:
+        self.probed.append(call.kind)
         if call.kind is ActionKind.ROLLBACK:
             return ProbeAnswer.APPLIED if self.share == 0 else ProbeAnswer.NOT_APPLIED
+        if call.kind is ActionKind.PROMOTE and self.moved_on:
+            return ProbeAnswer.MOVED_ON
         if call.kind is ActionKind.PROMOTE and not self.lies:
             return ProbeAnswer.APPLIED if self.share == call.params["share"] else ProbeAnswer.NOT_APPLIED
         return ProbeAnswer.UNKNOWN
@@ -142,6 +150,7 @@ def road(
     )
     return Pipeline(
         ledger=ledger,
+        surroundings=Surroundings(ledger=ledger),
         sources={"pages": FakeSource(shop)},
         edge=edge,
         clock=clock,
@@ -276,6 +285,17 @@ def test_a_promotion_that_lies_about_the_share_is_said_and_held(ledger: Ledger, 
     assert front.done(ActionKind.PROMOTE) == 1
 
 
+def test_a_promotion_that_finds_the_candidate_taken_out_is_held_and_not_counted_as_done(
+    ledger: Ledger, clock: FakeClock
+) -> None:
+    """Somebody took v2 out by hand: it is not brought back, and nobody is told that it was promoted."""
+    front = Front(moved_on=True)
+    begin(ledger, stepped())
+    watch = walk(road(ledger, clock, Shop(front)), ledger, clock)
+    assert (watch.state, watch.hold, watch.step) == (State.HELD, HoldReason.PROMOTE_FAILED, 0)
+    assert front.calls == []
+
+
 def test_with_too_little_traffic_it_waits(ledger: Ledger, clock: FakeClock) -> None:
     """Nobody could tell, so nothing grows."""
     front = Front()
@@ -366,6 +386,7 @@ def test_a_daemon_that_dies_anywhere_promotes_each_step_once(ledger: Ledger, clo
     assert (standing(ledger).state, front.share, deaths["left"]) == (State.PASSED, 1.0, 0)
     applied = [a for a in ledger.actions(watch_id="d1") if a.state in (ActionState.APPLIED, ActionState.NOT_NEEDED)]
     assert [a.params["share"] for a in applied] == [0.25, 0.5, 1.0]
+    assert [a.deed for a in applied] == [f"promotion of v2 to {share} %" for share in (25, 50, 100)]
 
 
 def test_green_is_tested_switched_watched_and_switched_back(ledger: Ledger, clock: FakeClock) -> None:
@@ -391,6 +412,9 @@ def test_green_that_fails_its_smoke_test_gets_no_traffic(ledger: Ledger, clock: 
     watch = walk(road(ledger, clock, Shop(front)), ledger, clock)
     assert (watch.state, front.share, front.done(ActionKind.SWITCH)) == (State.SMOKE_FAILED, 0.0, 0)
     assert "the switch was not made" in watch.sentence
+    assert "v2 does not answer" in watch.sentence
+    assert "took effect" not in watch.sentence
+    assert not [kind for kind in front.probed if kind is ActionKind.SMOKE], "a test leaves nothing to be asked for"
 
 
 def test_a_switch_that_fails_is_held(ledger: Ledger, clock: FakeClock) -> None:
@@ -417,3 +441,4 @@ def test_a_roll_out_is_paused_at_the_first_suspicion_and_then_put_back(ledger: L
     watch = walk(road(ledger, clock, Shop(front, bad_from=4, bad=0.03)), ledger, clock)
     assert (watch.state, front.paused) == (State.ROLLED_BACK, True)
     assert [call.kind for call in front.calls] == [ActionKind.PAUSE, ActionKind.ROLLBACK]
+    assert "pause of the roll-out" in said(ledger, MessageKind.ACTION)[0]

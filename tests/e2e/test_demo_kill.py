@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from watchdog.demo.scenarios import SCENARIOS
+from watchdog.demo.street import EndedEarlyError
 from watchdog.demo.talk import wait_for
-from watchdog.demo.world import EndedEarlyError, World
+from watchdog.demo.world import World
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 

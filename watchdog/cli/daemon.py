@@ -7,6 +7,7 @@ import typer
 
 from watchdog.cli.options import ConfigFile, Json
 from watchdog.cli.output import print_json, print_lines
+from watchdog.demo.scenarios import SCENARIOS  # a table of plain values, for --help
 from watchdog.errors import WatchdogError
 
 DEFAULT_CONFIG = Path("config.toml")
@@ -54,7 +55,7 @@ def check(*, config: ConfigFile = DEFAULT_CONFIG, json: Json = False) -> int:
 def demo(
     *,
     scenario: Annotated[
-        str, typer.Option(metavar="NAME", help="Which story to show; --list names them.")
+        str, typer.Option(metavar="NAME", help=f"Which story to show: {', '.join(SCENARIOS)}. --list tells them.")
     ] = "bad-canary",
     list_scenarios: Annotated[bool, typer.Option("--list", help="List the scenarios.")] = False,
     keep: Annotated[
@@ -69,14 +70,12 @@ def demo(
     --json, stdout ends with one JSON object on one line. Where SLACK_BOT_TOKEN is set, the messages really go to Slack,
     to SLACK_CHANNEL or #deploys. Exit code: 0 it ended as the scenario says; 1 it did not; 4 it could not be run.
     """
-    from watchdog.demo.scenarios import SCENARIOS
-
     if list_scenarios:
         stories = [{"scenario": s.name, "outcome": s.outcome, "story": s.story} for s in SCENARIOS.values()]
         if json:
             print_json(stories)
         else:
-            print_lines(f"{story['scenario']:<18}{story['outcome']:<14}{story['story']}" for story in stories)
+            print_lines(f"{story['scenario']:<24}{story['outcome']:<14}{story['story']}" for story in stories)
         return 0
     if scenario not in SCENARIOS:
         raise WatchdogError(f"there is no scenario {scenario!r}; expected one of {', '.join(SCENARIOS)}")

@@ -15,6 +15,12 @@ class Fault:
     dead: bool = False  # 500 to everything
     hang: bool = False  # takes connections, never answers, soon refuses them; no metrics
     metrics: bool = True  # False: the metrics page drops every connection
+    route: str = ""  # the route that route_errors is about, such as /login
+    route_errors: float = 0.0  # share of that route's requests answered with 500, beside the errors of all
+    at_once: float = 0.0  # requests it can serve at the same time; who comes when all are busy gets a 500. 0: any
+    orders_lost: float = 0.0  # share of checkouts answered politely and without an order
+    leak_mb_s: float = 0.0  # memory it takes every second and never gives back
+    keeps_connections: bool = False  # never gives a database connection back to the pool that all versions share
 
 
 def changed(fault: Fault, changes: Mapping[str, Any]) -> Fault:
@@ -33,9 +39,14 @@ def changed(fault: Fault, changes: Mapping[str, Any]) -> Fault:
             raise ValueError(f"{key} is true or false, not {value!r}")
         if kinds[key] is float and not _is_number(value):
             raise ValueError(f"{key} is a number, not {value!r}")
+        if kinds[key] is str and not isinstance(value, str):
+            raise ValueError(f"{key} is a text, not {value!r}")
     result = replace(fault, **changes)
-    if not 0 <= result.errors <= 1:
-        raise ValueError(f"errors is a share between 0 and 1, not {result.errors}")
+    for key in ("errors", "route_errors", "orders_lost"):
+        if not 0 <= getattr(result, key) <= 1:
+            raise ValueError(f"{key} is a share between 0 and 1, not {getattr(result, key)}")
+    if min(result.at_once, result.leak_mb_s) < 0:
+        raise ValueError("at_once and leak_mb_s are numbers from 0 on")
     if result.slow <= 0:
         raise ValueError(f"slow is a factor above 0, not {result.slow}")
     return result
@@ -43,7 +54,7 @@ def changed(fault: Fault, changes: Mapping[str, Any]) -> Fault:
 
 def parse_fault(text: str) -> Fault:
     """Read `errors=0.06,slow=1.6,dead,hang`; empty is no fault."""
-    changes: dict[str, bool | float] = {}
+    changes: dict[str, bool | float | str] = {}
     for part in filter(None, (p.strip() for p in text.split(","))):
         key, given, value = part.partition("=")
         changes[key] = _value(key, value) if given else True
@@ -57,11 +68,13 @@ def render_fault(fault: Fault) -> str:
     for field in fields(Fault):
         value = getattr(fault, field.name)
         if value != getattr(normal, field.name):
-            parts.append(f"{field.name}={str(value).lower()}")
+            parts.append(f"{field.name}={str(value).lower() if isinstance(value, bool) else value}")
     return ",".join(parts)
 
 
-def _value(key: str, text: str) -> bool | float:
+def _value(key: str, text: str) -> bool | float | str:
+    if key == "route":
+        return text
     if text in ("true", "false"):
         return text == "true"
     try:

@@ -1,6 +1,7 @@
 """The weighted front: `python -m watchdog.demo.front --port P --admin-port A --upstream v1=http://…,http://… …`.
 
-It counts what visitors really got, per version; the daemon never sees these counts, so they can judge it.
+What has weights is a version, or one server of it (`v1/a`), or a variation of a flag, which the shop is told. It counts
+what visitors really got, per version; the daemon never sees these counts, so they can judge it.
 """
 
 import argparse
@@ -8,14 +9,15 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import aiohttp
 from aiohttp import web
 
-from watchdog.demo.serving import listen, run, told_to_stop
+from watchdog.demo.serving import VARIATION_HEADER, listen, run, told_to_stop
+from watchdog.demo.skew import Skew
 from watchdog.demo.weights import RefusedError, Request, Weights, load
 
 UPSTREAM_TIMEOUT_S = 2.0
@@ -29,6 +31,7 @@ class Count:
     requests: int = 0
     errors: int = 0
     unanswered: int = 0  # of the errors: refused, dropped or too late
+    orders: int = 0  # answered with 201
     in_flight: int = 0
     first_at: float | None = None
     last_at: float | None = None
@@ -37,14 +40,20 @@ class Count:
 @dataclass(slots=True)
 class Front:
     weights: Weights
-    upstreams: Mapping[str, Iterator[str]]
+    addresses: Mapping[str, Sequence[str]]
     session: aiohttp.ClientSession
+    skew: Skew
     counts: dict[str, Count] = field(default_factory=dict)
+    _turns: dict[str, Iterator[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._turns = {name: itertools.cycle(urls) for name, urls in self.addresses.items()}
+        self.counts = {version_of(name): Count() for name in self.addresses}
 
     async def pass_on(self, request: web.Request) -> web.StreamResponse:
         """Give one visitor to one version and its answer to the visitor."""
-        version = self.weights.pick()
-        count = self.counts[version]
+        version = self._pick(request.path)
+        count = self.counts[version_of(version)]
         count.in_flight += 1
         count.first_at = count.first_at or time.time()
         try:
@@ -55,12 +64,22 @@ class Front:
         count.requests += 1
         count.errors += answer.status >= 500
         count.unanswered += answer.status in (502, 504)
+        count.orders += answer.status == 201
         return answer
+
+    def _pick(self, path: str) -> str:
+        picked = self.weights.pick()
+        serving = [name for name, weight in self.weights.current.items() if weight > 0]
+        if len(serving) != 2 or self.skew.version not in serving:
+            return picked
+        other = serving[1] if serving[0] == self.skew.version else serving[0]
+        return self.skew.moved(picked, other, path)
 
     async def _ask(self, version: str, request: web.Request) -> web.Response:
         headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
+        headers[VARIATION_HEADER] = version
         body = await request.read() if request.body_exists else None
-        url = next(self.upstreams[version]) + request.raw_path
+        url = next(self._turns[version]) + request.raw_path
         try:
             async with self.session.request(
                 request.method, url, headers=headers, data=body, allow_redirects=False
@@ -74,7 +93,24 @@ class Front:
             return web.Response(status=502, text=f"{version} cannot be reached")
 
     async def get_weights(self, _: web.Request) -> web.Response:
-        return web.json_response(self.weights.document())
+        return web.json_response(self.weights.document() | {"addresses": dict(self.addresses)})
+
+    async def set_roll_out(self, request: web.Request) -> web.Response:
+        """`{"paused": true}` asks whoever rolls out to stop; headers as for the weights."""
+        try:
+            asked = _change(await request.read(), request.headers)
+            changed = self.weights.pause(asked)
+        except RefusedError as refused:
+            return web.json_response({"error": refused.message} | self.weights.document(), status=refused.status)
+        return web.json_response({"changed": changed} | self.weights.document())
+
+    async def set_skew(self, request: web.Request) -> web.Response:
+        """`{"/checkout": 0.3}`: that share of the route's visitors goes to the new version."""
+        try:
+            self.skew.change(json.loads(await request.read()))
+        except (ValueError, TypeError, AttributeError) as error:
+            return web.json_response({"error": str(error)}, status=400)
+        return web.json_response(self.skew.shares)
 
     async def set_weights(self, request: web.Request) -> web.Response:
         """`{"v1": 90, "v2": 10}`; If-Match carries the revision compared, X-Fence the caller's fence."""
@@ -87,6 +123,11 @@ class Front:
     async def get_stats(self, _: web.Request) -> web.Response:
         counts = {version: asdict(count) for version, count in self.counts.items()}
         return web.json_response({"at": time.time(), "versions": counts})
+
+
+def version_of(name: str) -> str:
+    """The version of what has a weight: `v1` of `v1/a`."""
+    return name.partition("/")[0]
 
 
 def _change(body: bytes, headers: Mapping[str, str]) -> Request:
@@ -117,14 +158,16 @@ async def serve(upstreams: Mapping[str, list[str]], *, port: int, admin_port: in
     ) as session:
         front = Front(
             weights=load(list(upstreams), state),
-            upstreams={version: itertools.cycle(urls) for version, urls in upstreams.items()},
+            addresses=upstreams,
             session=session,
-            counts={version: Count() for version in upstreams},
+            skew=Skew(version=list(upstreams)[-1]),
         )
         visitors, admin = web.Application(), web.Application()
         visitors.router.add_route("*", "/{path:.*}", front.pass_on)
         admin.router.add_get("/weights", front.get_weights)
         admin.router.add_post("/weights", front.set_weights)
+        admin.router.add_post("/rollout", front.set_roll_out)
+        admin.router.add_put("/skew", front.set_skew)
         admin.router.add_get("/stats", front.get_stats)
         runners = [await listen(visitors, port), await listen(admin, admin_port)]
         await told_to_stop().wait()

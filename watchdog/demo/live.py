@@ -4,7 +4,7 @@ import math
 import sys
 from typing import Protocol, TextIO
 
-from watchdog.demo.scenarios import NEW, OLD
+from watchdog.demo.scenario import NEW, OLD
 from watchdog.demo.scene import Scene
 
 PLAIN_EVERY_S = 5.0

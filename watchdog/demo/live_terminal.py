@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from watchdog.demo.live import clock, percent
-from watchdog.demo.scenarios import NEW, OLD
+from watchdog.demo.scenario import NEW, OLD
 from watchdog.demo.scene import Scene
 
 COLOURS = {OLD: "green", NEW: "yellow"}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from watchdog.demo.live import clock
-from watchdog.demo.scenarios import Scenario
+from watchdog.demo.scenario import Scenario
 from watchdog.demo.slack_desk import Post
 
 KEYS = (
@@ -17,12 +17,14 @@ KEYS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontCount:
-    """What the front counted from the deploy on; the daemon never sees these figures."""
+    """What the front counted from the deploy to the daemon's last look; the daemon never sees these figures."""
 
     exposed: int  # served by the new version
     errors: int  # of these, 5xx or no answer
-    total: int  # until the watch ended; the daemon's figure ends with its last look
+    total: int
     after_end: int  # requests the new version still got after the watch had ended
+    missing_orders: int = 0  # that the new version's visits would have brought at the old one's rate
+    traffic_back_s: float | None = None  # seconds from the verdict until the front was told to send everybody back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +39,8 @@ class Ending:
 
     @property
     def as_expected(self) -> bool:
-        reason = self.scenario.reason
-        return self.watch["outcome"] == self.scenario.outcome and (reason is None or self.watch["reason"] == reason)
+        wanted = {"outcome": self.scenario.outcome, "reason": self.scenario.reason, "hold": self.scenario.hold}
+        return all(value is None or self.watch.get(key) == value for key, value in wanted.items())
 
 
 def as_json(ending: Ending) -> dict[str, Any]:
@@ -51,6 +53,8 @@ def as_json(ending: Ending) -> dict[str, Any]:
         "failed_requests": front.errors,
         "total_requests": front.total,
         "requests_after_end": front.after_end,
+        "missing_orders": front.missing_orders,
+        "traffic_back_s": front.traffic_back_s,
     }
     return told | {"time_to_hook_s": _hook_delay_s(ending.watch), "front": counted}
 
@@ -75,7 +79,7 @@ def as_text(ending: Ending) -> str:
 
 def _verdict(ending: Ending) -> str:
     watch, scenario = ending.watch, ending.scenario
-    expected = scenario.outcome + (f" ({scenario.reason})" if scenario.reason else "")
+    expected = scenario.outcome + (f" ({scenario.hold or scenario.reason})" if scenario.reason else "")
     told = f"as expected: {expected}" if ending.as_expected else f"UNEXPECTED: this scenario ends {expected}"
     reason = f" ({watch['reason']})" if watch["reason"] else ""
     return f"\n{watch['outcome']}{reason}, {told}\n\n  {watch['sentence']}\n"
@@ -97,6 +101,8 @@ def _blast_radius(ending: Ending) -> list[str]:
         f"by the daemon: {exposed} requests exposed, {affected} affected, of {total} in total",
         f"by the front:  {front.exposed} requests exposed, {front.errors} failed, of {front.total} in total",
     ]
+    if watch["metric"] == "orders":
+        lines.append(f"by the front's count of orders, {front.missing_orders} are missing")
     if watch["time_to_detect_s"] is not None:
         lines.append(f"time to detect:  {watch['time_to_detect_s']:.1f} s after the new version took traffic")
     if watch["time_to_recover_s"] is not None:

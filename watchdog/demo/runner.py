@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from watchdog.demo.live import View, open_view
-from watchdog.demo.report import Ending, FrontCount, as_json, as_text
-from watchdog.demo.scenarios import NEW, OLD, Scenario, scenario_named
+from watchdog.demo.report import Ending, as_json, as_text
+from watchdog.demo.scenario import NEW, OLD, Scenario
+from watchdog.demo.scenarios import scenario_named
 from watchdog.demo.scene import Rates, RollingRates, Scene
+from watchdog.demo.tape import Tape, counted
 from watchdog.demo.world import World
 
 GLANCE_S = 0.4  # between two scenes
@@ -58,13 +60,20 @@ def play(scenario: Scenario, folder: Path, view: View, *, keep: bool) -> Ending:
         world.open_shop()
         world.start_daemon()
         _warm_up(world, show)
-        before = world.front_counts()
         world.deploy()
         show.scene("v2 is live; the watchdog looks on")
         watch = follow(world, show)
         show.scene(f"ended: {watch['outcome']}")
-        front = _counted(world, before)
+        after_end = _after_end(world)
         watch = world.watch() or watch
+        front = counted(
+            show.tape,
+            world.counts_before,
+            watch,
+            world.front_weights()["changes"],
+            scenario=scenario,
+            after_end=after_end,
+        )
         posts = world.slack_desk.posts() if world.slack_desk is not None else None
     return Ending(scenario=scenario, watch=watch, front=front, posts=posts, kept=folder if keep else None)
 
@@ -76,8 +85,7 @@ def follow(world: World, show: "Camera") -> Mapping[str, Any]:
         since_s = world.since_deploy_s
         while turns and since_s >= turns[0].after_s:
             turn = turns.pop(0)
-            world.turn(turn)
-            show.scene(turn.says)
+            show.scene(world.turn(turn))
         watch = show.scene()
         if watch is not None and watch["outcome"] is not None:
             return watch
@@ -96,6 +104,7 @@ class Camera:
         self._view = view
         self._rates = RollingRates()
         self._says = ""
+        self.tape = Tape()
 
     def scene(self, says: str | None = None) -> Mapping[str, Any] | None:
         """Show the present moment; returns the watch as it stands."""
@@ -118,11 +127,16 @@ class Camera:
     def _front(self) -> tuple[Mapping[str, float], Mapping[str, Rates]]:
         try:
             weights = self._world.front_weights()["weights"]
-            rates = self._rates.add(time.monotonic(), self._world.front_counts())
+            counts = self._world.front_counts()
+            self.tape.add(time.time(), counts)
+            rates = self._rates.add(time.monotonic(), counts)
         except OSError:  # not open yet
             return {OLD: 0.0, NEW: 0.0}, {OLD: Rates(), NEW: Rates()}
         total = sum(weights.values())
-        return {version: weight / total for version, weight in weights.items()}, rates
+        shares = {OLD: 0.0, NEW: 0.0}
+        for name, weight in weights.items():  # a version, or one of its servers
+            shares[name.partition("/")[0]] += weight / total
+        return shares, rates
 
 
 def _warm_up(world: World, show: Camera) -> None:
@@ -134,17 +148,11 @@ def _warm_up(world: World, show: Camera) -> None:
     show.scene(f"deploying: {world.scenario.story}")
 
 
-def _counted(world: World, before: Mapping[str, Mapping[str, Any]]) -> FrontCount:
-    """The front's count from the deploy on, and whether the new version still gets anything."""
-    ended = world.front_counts()
+def _after_end(world: World) -> int:
+    """Requests that the new version still gets when the watch has ended."""
+    ended = world.front_counts()[NEW]["requests"]
     time.sleep(AFTER_S)
-    now = world.front_counts()
-    return FrontCount(
-        exposed=now[NEW]["requests"] - before[NEW]["requests"],
-        errors=now[NEW]["errors"] - before[NEW]["errors"],
-        total=sum(ended[version]["requests"] - before[version]["requests"] for version in (OLD, NEW)),
-        after_end=now[NEW]["requests"] - ended[NEW]["requests"],
-    )
+    return int(world.front_counts()[NEW]["requests"]) - int(ended)
 
 
 def _folder(keep: Path | None) -> Path:

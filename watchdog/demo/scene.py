@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from watchdog.demo.scenarios import NEW, OLD, Scenario
+from watchdog.demo.scenario import NEW, OLD, Scenario
 
 WINDOW_S = 8.0  # over which the front's error rates are shown
 _EVIDENCE = re.compile(r"evidence (\d+(?:\.\d+)?) of (\d+)")

@@ -7,6 +7,7 @@ import signal
 from aiohttp import web
 
 HOST = "127.0.0.1"
+VARIATION_HEADER = "X-Variation"  # what the front tells the shop: whose visitor this is
 
 
 async def listen(app: web.Application, port: int) -> web.AppRunner:

@@ -1,7 +1,8 @@
 """The visitors: `python -m watchdog.demo.visitors --front URL --rate 250`, until stopped.
 
 Open loop: arrivals are a Poisson process that does not wait for answers, as real visitors do not, so a slow
-shop gets no mercy. The last line printed is a JSON object of what they got.
+shop gets no mercy. PUT /-/visits on the admin port changes how many come and what for. The last line printed is a JSON
+object of what they got.
 """
 
 import argparse
@@ -11,33 +12,38 @@ import random
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 
 import aiohttp
+from aiohttp import web
 
 from watchdog.demo.pages import CATALOGUE
-from watchdog.demo.serving import run, told_to_stop
+from watchdog.demo.serving import listen, run, told_to_stop
 
-MIX = (("home", 0.30), ("product", 0.30), ("search", 0.15), ("cart", 0.12), ("login", 0.06), ("checkout", 0.07))
+MIX = {"home": 0.30, "product": 0.30, "search": 0.15, "cart": 0.12, "login": 0.06, "checkout": 0.07}
 MAX_OPEN = 300  # a busy machine answers late: beyond this visitors leave before they ask, and are counted
-_NAMES, _SHARES = zip(*MIX, strict=True)
 _WORDS = ("tea", "cup", "honey", "pot", "")
 
 
 class Visitors:
     """Comes, asks for one page, counts what it got."""
 
-    def __init__(self, front: str, dice: random.Random, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, front: str, dice: random.Random, session: aiohttp.ClientSession, *, rate: float, mix: Mapping[str, float]
+    ) -> None:
         self._front = front
+        self._rate = rate
+        self._mix = {**MIX, **mix}
         self._dice = dice
         self._session = session
         self._open: set[asyncio.Task[None]] = set()
         self.got: Counter[str] = Counter()
 
-    async def come(self, rate: float) -> None:
-        """Arrive at `rate` per second for ever."""
+    async def come(self) -> None:
+        """Arrive for ever, at the present rate."""
         due = time.perf_counter()
         while True:
-            due += self._dice.expovariate(rate)
+            due += self._dice.expovariate(self._rate)
             wait = due - time.perf_counter()
             if wait > 0:
                 await asyncio.sleep(wait)
@@ -47,6 +53,20 @@ class Visitors:
             task = asyncio.create_task(self._ask())
             self._open.add(task)
             task.add_done_callback(self._open.discard)
+
+    def admin_app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_put("/-/visits", self._set_visits)
+        return app
+
+    async def _set_visits(self, request: web.Request) -> web.Response:
+        """`{"rate": 250, "mix": {"checkout": 0.2}}`, either or both."""
+        asked = await request.json()
+        rate, mix = float(asked.get("rate", self._rate)), asked.get("mix", {})
+        if rate <= 0 or set(mix) - set(MIX):
+            return web.json_response({"error": f"rate above 0, mix of {', '.join(MIX)}"}, status=400)
+        self._rate, self._mix = rate, {**self._mix, **mix}
+        return web.json_response({"rate": self._rate, "mix": self._mix})
 
     async def leave(self) -> None:
         """Wait for the answers still owed."""
@@ -63,7 +83,7 @@ class Visitors:
             self.got["nothing"] += 1
 
     def _choose(self) -> tuple[str, str, dict[str, str] | None]:
-        page = self._dice.choices(_NAMES, _SHARES)[0]
+        page = self._dice.choices(tuple(self._mix), tuple(self._mix.values()))[0]
         item = str(self._dice.choice(tuple(CATALOGUE)))
         if page == "product":
             return "GET", f"/product/{item}", None
@@ -78,15 +98,19 @@ class Visitors:
         return "GET", "/", None
 
 
-async def visit(front: str, *, rate: float, seed: int | None) -> None:
+async def visit(asked: argparse.Namespace) -> None:
     """Send visitors until stopped, then print what they got."""
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=10.0)) as session:
-        visitors = Visitors(front, random.Random(seed), session)
-        coming = asyncio.create_task(visitors.come(rate))
+        dice = random.Random(asked.seed)
+        visitors = Visitors(asked.front, dice, session, rate=asked.rate, mix=asked.mix)
+        admin = await listen(visitors.admin_app(), asked.admin_port) if asked.admin_port else None
+        coming = asyncio.create_task(visitors.come())
         await told_to_stop().wait()
         coming.cancel()
         await visitors.leave()
+        if admin is not None:
+            await admin.cleanup()
         sys.stdout.write(json.dumps({"visitors": dict(visitors.got)}) + "\n")
 
 
@@ -94,9 +118,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m watchdog.demo.visitors", description="The demo's visitors.")
     parser.add_argument("--front", required=True)
     parser.add_argument("--rate", type=float, required=True, help="visitors per second")
+    parser.add_argument("--mix", type=json.loads, default={}, help='what they come for, such as {"checkout": 0.2}')
+    parser.add_argument("--admin-port", type=int, default=0)
     parser.add_argument("--seed", type=int, default=None)
-    asked = parser.parse_args()
-    run(visit(asked.front, rate=asked.rate, seed=asked.seed))
+    run(visit(parser.parse_args()))
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ class Weights:
     current: dict[str, int] = field(default_factory=dict)
     revision: int = 0
     fence: int = 0  # the highest seen; a lower one comes from a daemon that lost its turn
+    paused: bool = False  # whoever rolls out is asked to stop
     changes: list[dict[str, object]] = field(default_factory=list)
     state: Path | None = None
     _credit: dict[str, int] = field(default_factory=dict)
@@ -60,9 +61,25 @@ class Weights:
         self._save()
         return changed
 
+    def pause(self, asked: Request) -> bool:
+        """`{"paused": true}` or false, under the same comparison and fence as the weights."""
+        if set(asked.weights) != {"paused"} or not isinstance(asked.weights["paused"], bool):
+            raise RefusedError(400, 'expected {"paused": true} or {"paused": false}')
+        self._check_turn(asked)
+        self.fence = max(self.fence, asked.fence or 0)
+        changed = self.paused != asked.weights["paused"]
+        if changed:
+            self.paused = asked.weights["paused"]
+            self._note(asked)
+        self._save()
+        return changed
+
     def _set(self, wanted: dict[str, int], asked: Request) -> None:
         self.current = wanted
         self._credit = {}
+        self._note(asked)
+
+    def _note(self, asked: Request) -> None:
         self.revision += 1
         self.changes.append(asdict(asked) | {"at": time.time(), "revision": self.revision})
 
@@ -75,6 +92,9 @@ class Weights:
                 raise RefusedError(400, f"the weight of {version} is a whole number from 0 to 1000, not {weight!r}")
         if not any(asked.weights.values()):
             raise RefusedError(400, "somebody must serve: at least one weight above 0")
+        self._check_turn(asked)
+
+    def _check_turn(self, asked: Request) -> None:
         if asked.fence is not None and asked.fence < self.fence:
             raise RefusedError(409, f"fence {asked.fence} is older than {self.fence}, which was seen before")
         if asked.revision is not None and asked.revision != self.revision:
@@ -82,7 +102,13 @@ class Weights:
 
     def document(self) -> dict[str, object]:
         """What GET /weights answers."""
-        return {"weights": self.current, "revision": self.revision, "fence": self.fence, "changes": self.changes}
+        return {
+            "weights": self.current,
+            "paused": self.paused,
+            "revision": self.revision,
+            "fence": self.fence,
+            "changes": self.changes,
+        }
 
     def _save(self) -> None:
         if self.state is None:
@@ -93,7 +119,7 @@ class Weights:
 
 
 def load(versions: Sequence[str], state: Path | None) -> Weights:
-    """The weights as a former front left them, else everything on the first version."""
+    """The weights as a former front left them, else everything on the first version, evenly on its servers."""
     if state is not None and state.exists():
         kept = json.loads(state.read_text())
         return Weights(
@@ -101,8 +127,10 @@ def load(versions: Sequence[str], state: Path | None) -> Weights:
             current={version: int(kept["weights"].get(version, 0)) for version in versions},
             revision=kept["revision"],
             fence=kept["fence"],
+            paused=kept["paused"],
             changes=kept["changes"],
             state=state,
         )
-    first = {version: 100 if position == 0 else 0 for position, version in enumerate(versions)}
+    old = versions[0].partition("/")[0]
+    first = {version: 100 if version.partition("/")[0] == old else 0 for version in versions}
     return Weights(versions=versions, current=first, state=state)

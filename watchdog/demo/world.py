@@ -9,38 +9,34 @@ from types import TracebackType
 from typing import Any, Self
 
 from watchdog.demo import settings
-from watchdog.demo.faults import Fault, render_fault
+from watchdog.demo.kiosk import Kiosk
 from watchdog.demo.processes import Processes, free_ports
-from watchdog.demo.scenarios import NEW, OLD, RATE, Scenario, Turn
+from watchdog.demo.scenario import NEW, OLD, Scenario, Turn
 from watchdog.demo.serving import HOST
 from watchdog.demo.slack_desk import SlackDesk
-from watchdog.demo.talk import answers, call, wait_for
+from watchdog.demo.street import START_S, Street, wait_answers
+from watchdog.demo.talk import call, wait_for
 
-INSTANCES = {"v1-a": OLD, "v1-b": OLD, "v2-a": NEW}  # two of the old, so that their noise can be told
-START_S = 60.0  # a busy machine imports slowly
-
-
-class EndedEarlyError(RuntimeError):
-    """One of the world's processes ended before it answered."""
+KIOSK_FIRST_S = 1.0  # the kiosk's looks come a little before the shop's
 
 
 class World:
     """Starts what a scenario needs and drives it as CI and fate would; a context manager that always cleans up."""
 
-    def __init__(self, scenario: Scenario, folder: Path, *, keep: bool, rate: float = RATE) -> None:
+    def __init__(self, scenario: Scenario, folder: Path, *, keep: bool) -> None:
         self.scenario = scenario
         self.folder = folder
         self.effects = folder / "effects.jsonl"
         self.deploy_id = f"demo-{scenario.name}"
         self.deployed_at: float | None = None
-        self._rate = rate
+        self.counts_before: dict[str, dict[str, Any]] = {}  # the front's, when the new version got its first traffic
         self._token = secrets.token_hex(16)
-        ports = free_ports(3 + 2 * len(INSTANCES))
-        self.front_port, self.front_admin_port, self.daemon_port = ports[:3]
-        self._ports = dict(zip(INSTANCES, ports[3::2], strict=True))
-        self._metrics_ports = dict(zip(INSTANCES, ports[4::2], strict=True))
         self.slack_desk = SlackDesk() if not os.environ.get(settings.SLACK_TOKEN_ENV) else None
         self.processes = Processes(folder, remove=not keep)
+        self.daemon_port = free_ports(1)[0]
+        self._street = Street(scenario, folder, self.processes)
+        self.front_port, self.front_admin_port = self._street.front_port, self._street.front_admin_port
+        self._kiosk = Kiosk(folder, self.processes, payments=self._street.payments_url) if scenario.payments else None
 
     def __enter__(self) -> Self:
         return self
@@ -60,36 +56,13 @@ class World:
 
     def open_shop(self) -> None:
         """The old version serves everybody."""
-        for instance in self._instances(OLD):
-            self._start_instance(instance, Fault())
-        upstreams = []
-        for version in (OLD, NEW):
-            urls = ",".join(f"http://{HOST}:{self._ports[instance]}" for instance in self._instances(version))
-            upstreams += ["--upstream", f"{version}={urls}"]
-        ports = ["--port", str(self.front_port), "--admin-port", str(self.front_admin_port)]
-        state = ["--state", str(self.folder / "weights.json")]
-        self.processes.start("front", ["-m", "watchdog.demo.front", *ports, *upstreams, *state])
-        for instance in self._instances(OLD):
-            self._wait_answers(self._metrics_ports[instance], "/metrics", instance)
-        self._wait_answers(self.front_admin_port, "/weights", "front")
-        visit = ["--front", f"http://{HOST}:{self.front_port}", "--rate", str(self._rate)]
-        self.processes.start("visitors", ["-m", "watchdog.demo.visitors", *visit])
+        self._street.open()
+        if self._kiosk is not None:
+            self._kiosk.open()
 
-    def _start_instance(self, instance: str, fault: Fault) -> None:
-        ports = ["--port", str(self._ports[instance]), "--metrics-port", str(self._metrics_ports[instance])]
-        given = ["--version", INSTANCES[instance], "--db", str(self.folder / "orders.db"), *ports]
-        self.processes.start(instance, ["-m", "watchdog.demo.shop", *given, "--fault", render_fault(fault)])
-
-    def turn(self, turn: Turn) -> None:
-        """Let something happen to running instances."""
-        for version in turn.versions:
-            for instance in self._instances(version):
-                status, answer = call("PUT", self._metrics_ports[instance], "/-/fault", dict(turn.changes))
-                if status != 200:
-                    raise RuntimeError(f"{instance} refuses {turn.changes}: {answer}")
-
-    def _instances(self, version: str) -> list[str]:
-        return [instance for instance, its in INSTANCES.items() if its == version]
+    def turn(self, turn: Turn) -> str:
+        """Let something happen; returns what to say of it."""
+        return self._street.turn(turn)
 
     # --- the daemon -----------------------------------------------------------------------------------------
 
@@ -102,14 +75,19 @@ class World:
         if self.slack_desk is not None:
             told[settings.SLACK_TOKEN_ENV] = "xoxb-nobody-reads-this"
         self.processes.start("daemon", ["-m", "watchdog", "run", "--config", str(config)], env=told)
-        self._wait_answers(self.daemon_port, "/-/ready", "daemon")
+        wait_answers(self.processes, self.daemon_port, "/-/ready", "daemon")
 
     def _config(self) -> str:
         slack = settings.Slack(channel=os.environ.get("SLACK_CHANNEL", "#deploys"))
         if self.slack_desk is not None:
             slack = settings.Slack(channel="#deploys", base_url=self.slack_desk.base_url)
-        targets = settings.Targets(metrics=INSTANCES, ports=self._metrics_ports, front_admin=self.front_admin_port)
-        return settings.render(self.scenario, targets, daemon_port=self.daemon_port, slack=slack, effects=self.effects)
+        targets = settings.Targets(
+            metrics=self.scenario.instances, ports=self._street.metrics_ports, front_admin=self.front_admin_port
+        )
+        text = settings.render(self.scenario, targets, daemon_port=self.daemon_port, slack=slack, effects=self.effects)
+        if self._kiosk is not None:
+            text += self._kiosk.config(look_s=self.scenario.rhythm_s, watch_s=self.scenario.watch_s)
+        return text
 
     def ask_daemon(self, method: str, path: str, body: object = None, *, timeout_s: float = 20.0) -> tuple[int, Any]:
         """One request to the daemon's API, with the token that CI has."""
@@ -127,21 +105,42 @@ class World:
     # --- the deploy -----------------------------------------------------------------------------------------
 
     def deploy(self) -> None:
-        """What CI does: start the new version, give it its traffic, tell the watchdog."""
-        for instance in self._instances(NEW):
-            self._start_instance(instance, self.scenario.fault)
-            if not self.scenario.fault.hang:
-                self._wait_answers(self._metrics_ports[instance], "/metrics", instance)
-        share = round(100 * self.scenario.share)
+        """What CI does: start the new version, migrate, give it its traffic, tell the watchdog."""
+        rolling = self.scenario.strategy == "rolling"
+        self._street.start_new(first_only=rolling)
+        self._migrate()
+        if self._kiosk is not None:
+            self._announce(self._kiosk.deploy(time.time()))
+            time.sleep(KIOSK_FIRST_S)
+        self.counts_before = self.front_counts()
         self.deployed_at = time.time()
+        if rolling:
+            self._street.roll_out.update("a")
+        elif not self.scenario.switched:
+            self._give_traffic()
+        self.announce()
+
+    def _give_traffic(self) -> None:
+        share = round(100 * self.scenario.share)
         status, answer = call("POST", self.front_admin_port, "/weights", {OLD: 100 - share, NEW: share})
         if status != 200:
             raise RuntimeError(f"the front refuses the weights: {answer}")
-        self.announce()
+
+    def _migrate(self) -> None:
+        """The deploy's migration: a quick one is waited for, a long one runs on."""
+        if not self.scenario.migrates:
+            return
+        argv = ["-m", "watchdog.demo.migration", "--db", str(self.folder / "orders.db"), self.scenario.migrates]
+        self.processes.start("migration", argv)
+        if self.scenario.migrates != "lock":
+            wait_for(lambda: not self.processes.alive("migration"), what="the migration", within_s=START_S)
 
     def announce(self) -> int:
         """Tell the daemon of the deploy; the same event again is the same deploy."""
-        status, answer = self.ask_daemon("POST", "/api/v1/deploys", self._event())
+        return self._announce(self._event())
+
+    def _announce(self, event: dict[str, object]) -> int:
+        status, answer = self.ask_daemon("POST", "/api/v1/deploys", event)
         if status not in (200, 201):
             raise RuntimeError(f"the daemon refuses the deploy with {status}: {answer}")
         return status
@@ -155,10 +154,13 @@ class World:
             "strategy": self.scenario.strategy,
             "deployed_at": self.deployed_at,
         }
-        if self.scenario.strategy == "canary":
+        if self.scenario.migration != "none":
+            event["migration"] = self.scenario.migration
+        if self.scenario.strategy in ("canary", "flag"):
             event["share"] = self.scenario.share
+        if self.scenario.strategy == "canary":
             event["instances"] = {
-                arm: [f"{HOST}:{self._metrics_ports[instance]}" for instance in self._instances(version)]
+                arm: [f"{HOST}:{self._street.metrics_ports[name]}" for name in self.scenario.of_version(version)]
                 for arm, version in (("baseline", OLD), ("candidate", NEW))
             }
         return event
@@ -174,11 +176,3 @@ class World:
         """The weights document, with every change that was made."""
         document: dict[str, Any] = call("GET", self.front_admin_port, "/weights")[1]
         return document
-
-    def _wait_answers(self, port: int, path: str, who: str) -> None:
-        def answered() -> bool:
-            if not self.processes.alive(who):
-                raise EndedEarlyError(f"{who} ended before it answered; its last words are in {who}.log")
-            return answers(port, path)
-
-        wait_for(answered, what=f"an answer of {who}", within_s=START_S)

@@ -191,6 +191,6 @@ def _entry(before: Action, after: Action, wish: Claim) -> AuditEntry:
         event="action.running",
         before=before.state.value,
         after=after.state.value,
-        why=f"attempt {after.attempt} of {after.kind.value} to {after.to_version} with hook {after.hook}",
+        why=f"attempt {after.attempt} of {after.deed} with hook {after.hook}",
         details={"action": after.id, "attempt": after.attempt, "fence": after.fence, "epoch": after.epoch},
     )

@@ -169,6 +169,21 @@ class Action:
     detail: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def deed(self) -> str:
+        """What it is, in words, such as `rollback to v1`."""
+        if self.kind in (ActionKind.PAUSE, ActionKind.RESUME):
+            return f"{self.kind.value} of the roll-out"
+        if self.kind is ActionKind.SMOKE:
+            return f"smoke test of {self.to_version}"
+        if self.kind is ActionKind.RESTORE_POINT:
+            return "restore point of the data"
+        if self.kind is ActionKind.MIGRATE_DOWN:
+            return f"the migration of {self.from_version} taken back"
+        if self.kind is ActionKind.PROMOTE and "percent" in self.params:
+            return f"promotion of {self.to_version} to {self.params['percent']:g} %"
+        return f"{self.kind.value} to {self.to_version}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
