@@ -2,6 +2,7 @@
 
 from watchdog.hooks.command import CommandHook
 from watchdog.hooks.dry_run import DryRunHook
+from watchdog.hooks.haproxy import HaproxyHook
 from watchdog.hooks.http import HttpHook
 from watchdog.ports import Hook
 
@@ -9,4 +10,5 @@ HOOKS: dict[str, type[Hook]] = {
     "command": CommandHook,
     "http": HttpHook,
     "dry_run": DryRunHook,
+    "haproxy": HaproxyHook,
 }
