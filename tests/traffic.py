@@ -38,7 +38,7 @@ class Traffic:
 
     def not_their_own_fault(self) -> list[str]:
         """Failures that no version answered itself: errors of the connection, and statuses of the load balancer."""
-        return [*self.errors, *(f"{who or 'balancer'}: {status}" for who, status in self.seen if not who)]
+        return [*self.errors, *(f"the balancer: {status}" for who, status in self.seen if not who)]
 
 
 @contextmanager

@@ -29,18 +29,21 @@ CALL = HookCall(
     deploy_id="d1",
 )
 # kind → options of a hook that works, and of one that fails; `{url}` is a server that says 200, or 500 at /bad;
-# `{haproxy}` has backend "shop" with v1-a in and v2-a out
+# `{haproxy}` has backend "shop" with v1-a in and v2-a out; `{folder}` holds what `places` puts there
+UPSTREAM = {"upstream": "shop", "servers": {"v1": ("127.0.0.1:1",), "v2": ("127.0.0.1:2",)}, "nginx": ("true",)}
 WORKS: dict[str, dict[str, Any]] = {
     "command": {"argv": ("sh", "-c", "exit 0"), "probe_argv": ("sh", "-c", "exit 0")},
     "http": {"url": "{url}/good", "probe_url": "{url}/good"},
     "dry_run": {},
     "haproxy": {"addresses": ("{haproxy}",), "backend": "shop"},
+    "nginx": {"file": "{folder}/upstream.conf", **UPSTREAM},
 }
 FAILS: dict[str, dict[str, Any] | None] = {
     "command": {"argv": ("sh", "-c", "exit 1"), "probe_argv": ("sh", "-c", "exit 1")},
     "http": {"url": "{url}/bad", "probe_url": "{url}/bad"},
     "dry_run": None,  # it cannot
     "haproxy": {"addresses": ("{haproxy}",), "backend": "none"},
+    "nginx": {"file": "{folder}/none.conf", **UPSTREAM},
 }
 IDEMPOTENT_IF_DECLARED = frozenset({"command", "http"})  # the others are by what they do: they set a wanted state
 Build = Callable[[str, dict[str, Any]], Hook]
@@ -54,10 +57,11 @@ def web() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def places(web: Receiver) -> Iterator[dict[str, str]]:
+def places(web: Receiver, tmp_path: Path) -> Iterator[dict[str, str]]:
     """What stands for the words in braces."""
+    (tmp_path / "upstream.conf").write_text("upstream shop {\n    server 127.0.0.1:1;\n}\n")
     with runtime_api({"v1-a": 100, "v2-a": 0}) as haproxy:
-        yield {"{url}": web.url, "{haproxy}": haproxy.address}
+        yield {"{url}": web.url, "{haproxy}": haproxy.address, "{folder}": str(tmp_path)}
 
 
 def filled(value: Any, places: dict[str, str]) -> Any:
