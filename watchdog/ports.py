@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -106,7 +106,11 @@ class ProbeAnswer(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HookCall:
-    """What a hook is told; identical for every attempt of an action but for `attempt` and `fence`."""
+    """What a hook is told; identical for every attempt of an action but for `attempt` and `fence`.
+
+    Every kind goes from `from_version` to `to_version`: a rollback away from the candidate, a promote or a switch
+    towards it. A promote says in `params["share"]` which share of the traffic (0..1) `to_version` shall have.
+    """
 
     action_id: str
     kind: ActionKind
@@ -147,6 +151,22 @@ class Hook(Protocol):
     def run(self, call: HookCall) -> HookResult: ...
     def probe(self, call: HookCall) -> ProbeAnswer: ...
     def still_running(self, action_id: str) -> bool: ...  # an attempt that outlived a former daemon
+
+
+@runtime_checkable
+class SharesTraffic(Protocol):
+    """What a hook may offer besides: the share (0..1) of the traffic that `to` is set to have now, so that a promote
+    that lies is found. None: it cannot be said."""
+
+    def share(self, call: HookCall) -> float | None: ...
+
+
+@runtime_checkable
+class LooksAhead(Protocol):
+    """What a hook may offer besides: why the action could not be carried out if it were asked for now (a conflicting
+    revert, a target that is gone), to be said when the watch starts. None: nothing is in its way. Changes nothing."""
+
+    def preflight(self, call: HookCall) -> str | None: ...
 
 
 # --- sinks -----------------------------------------------------------------------------------------------

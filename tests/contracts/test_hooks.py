@@ -10,10 +10,12 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from tests.receivers import Answer, Receiver, receiver
+from tests.runtime_api import runtime_api
 from watchdog.clock import SystemClock
 from watchdog.hooks import HOOKS
+from watchdog.hooks.wanted_state import WantedStateHook
 from watchdog.model import ActionKind
-from watchdog.ports import Hook, HookCall, HookOutcome, HookResult, ProbeAnswer
+from watchdog.ports import Hook, HookCall, HookOutcome, HookResult, LooksAhead, ProbeAnswer, SharesTraffic
 
 CALL = HookCall(
     action_id="c" * 64,
@@ -26,17 +28,24 @@ CALL = HookCall(
     to_version="v1",
     deploy_id="d1",
 )
-# kind → options of a hook that works, and of one that fails; `{url}` is a server that says 200, or 500 at /bad
+# kind → options of a hook that works, and of one that fails; `{url}` is a server that says 200, or 500 at /bad;
+# `{haproxy}` has backend "shop" with v1-a in and v2-a out; `{folder}` holds what `places` puts there
+UPSTREAM = {"upstream": "shop", "servers": {"v1": ("127.0.0.1:1",), "v2": ("127.0.0.1:2",)}, "nginx": ("true",)}
 WORKS: dict[str, dict[str, Any]] = {
     "command": {"argv": ("sh", "-c", "exit 0"), "probe_argv": ("sh", "-c", "exit 0")},
     "http": {"url": "{url}/good", "probe_url": "{url}/good"},
     "dry_run": {},
+    "haproxy": {"addresses": ("{haproxy}",), "backend": "shop"},
+    "nginx": {"file": "{folder}/upstream.conf", **UPSTREAM},
 }
 FAILS: dict[str, dict[str, Any] | None] = {
     "command": {"argv": ("sh", "-c", "exit 1"), "probe_argv": ("sh", "-c", "exit 1")},
     "http": {"url": "{url}/bad", "probe_url": "{url}/bad"},
     "dry_run": None,  # it cannot
+    "haproxy": {"addresses": ("{haproxy}",), "backend": "none"},
+    "nginx": {"file": "{folder}/none.conf", **UPSTREAM},
 }
+IDEMPOTENT_IF_DECLARED = frozenset({"command", "http"})  # the others are by what they do: they set a wanted state
 Build = Callable[[str, dict[str, Any]], Hook]
 
 
@@ -48,11 +57,27 @@ def web() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def build(web: Receiver, tmp_path: Path) -> Build:
+def places(web: Receiver, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """What stands for the words in braces."""
+    (tmp_path / "upstream.conf").write_text("upstream shop {\n    server 127.0.0.1:1;\n}\n")
+    with runtime_api({"v1-a": 100, "v2-a": 0}) as haproxy:
+        yield {"{url}": web.url, "{haproxy}": haproxy.address, "{folder}": str(tmp_path)}
+
+
+def filled(value: Any, places: dict[str, str]) -> Any:
+    if isinstance(value, tuple):
+        return tuple(filled(inner, places) for inner in value)
+    for word, place in places.items():
+        value = value.replace(word, place) if isinstance(value, str) else value
+    return value
+
+
+@pytest.fixture
+def build(places: dict[str, str], tmp_path: Path) -> Build:
     """Construct a hook exactly as the composition root does."""
 
     def built(kind: str, options: dict[str, Any]) -> Hook:
-        told = {k: v.replace("{url}", web.url) if isinstance(v, str) else v for k, v in options.items()}
+        told = {key: filled(value, places) for key, value in options.items()}
         adapter: Any = HOOKS[kind]
         made: Hook = adapter(
             name="back",
@@ -123,11 +148,40 @@ def test_the_probe_speaks_only_where_there_is_one(kind: str, build: Build) -> No
     assert hook.probe(CALL) is (ProbeAnswer.APPLIED if hook.has_probe else ProbeAnswer.UNKNOWN)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in HOOKS if kind != "dry_run"])
-def test_nothing_is_idempotent_unless_declared(kind: str, build: Build) -> None:
-    """Blind retries are the operator's word, not our guess."""
+@pytest.mark.parametrize("kind", sorted(IDEMPOTENT_IF_DECLARED))
+def test_what_we_cannot_know_is_not_idempotent_unless_declared(kind: str, build: Build) -> None:
+    """Blind retries of somebody else's program are the operator's word, not our guess."""
     assert build(kind, WORKS[kind]).idempotent is False
     assert build(kind, {**WORKS[kind], "idempotent": True}).idempotent is True
+
+
+@pytest.mark.parametrize("kind", sorted(set(HOOKS) - IDEMPOTENT_IF_DECLARED))
+def test_our_own_hooks_may_run_twice(kind: str, build: Build) -> None:
+    """They set a wanted state; the second run finds it there and changes nothing."""
+    hook = build(kind, WORKS[kind])
+    assert hook.idempotent
+    assert [hook.run(CALL).outcome, hook.run(CALL).outcome] == [HookOutcome.OK] * 2
+
+
+@pytest.mark.parametrize("kind", [kind for kind in HOOKS if issubclass(HOOKS[kind], WantedStateHook)])
+def test_an_older_fence_changes_nothing(kind: str, build: Build) -> None:
+    """A slow promote that comes after the rollback is refused, also by another instance of the hook."""
+    assert build(kind, WORKS[kind]).run(replace(CALL, fence=8)).outcome is HookOutcome.OK
+    late = build(kind, WORKS[kind]).run(replace(CALL, fence=7, kind=ActionKind.PROMOTE, params={"share": 1.0}))
+    assert (late.outcome, "older" in late.output) == (HookOutcome.FAILED, True)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in HOOKS if issubclass(HOOKS[kind], WantedStateHook)])
+def test_they_look_ahead_and_read_the_share(kind: str, build: Build) -> None:
+    """Nothing is in the way of what works, something is of what does not, and both are answers."""
+    works = build(kind, WORKS[kind])
+    assert isinstance(works, LooksAhead)
+    assert works.preflight(CALL) is None
+    fails = build(kind, FAILS[kind] or {})
+    assert isinstance(fails, LooksAhead)
+    assert fails.preflight(CALL)
+    assert isinstance(fails, SharesTraffic)
+    assert fails.share(CALL) is None
 
 
 @pytest.mark.parametrize("kind", HOOKS)

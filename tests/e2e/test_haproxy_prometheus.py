@@ -1,14 +1,11 @@
 """The daemon beside somebody else's production: Debian's Prometheus scrapes a shop behind Debian's HAProxy.
 
-A bad canary is rolled back over HAProxy's runtime API by the hook in deploy/hooks. What counts is the traffic that the
+A bad canary is rolled back over HAProxy's runtime API by the hook `haproxy`. What counts is the traffic that the
 new version gets afterwards, as HAProxy and the new version itself count it, not what the hook says about itself.
 """
 
 import json
-import os
 import re
-import subprocess
-import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -23,8 +20,6 @@ from tests import servers
 from watchdog.demo.processes import Processes, free_ports
 from watchdog.demo.talk import answers, call, wait_for
 
-ROOT = Path(__file__).parents[2]
-HOOK = ROOT / "deploy" / "hooks" / "haproxy_rollback.py"
 HOST = "127.0.0.1"
 TOKEN = "e2e-token-0123456789abcdef"
 SHOPS = {"v1-a": "v1", "v1-b": "v1", "v2-a": "v2"}
@@ -82,17 +77,6 @@ class Production:
         return HAPROXY.replace("{listen}", f"{HOST}:{self.front}").replace("{servers}", "\n".join(lines))
 
     def start_daemon(self) -> None:
-        hook = [
-            sys.executable,
-            str(HOOK),
-            "--socket",
-            str(self.haproxy.admin_socket),
-            "--backend",
-            "shop",
-            "--pattern",
-            "{version}-",
-        ]
-        hook += ["--fence-file", str(self.folder / "fence")]
         config = self.folder / "config.toml"
         config.write_text(
             f"""
@@ -107,10 +91,9 @@ scopes = ["read", "trigger"]
 kind = "prometheus"
 url = "{self.prometheus.url}"
 [hooks.back]
-kind = "command"
-argv = {json.dumps(hook)}
-probe_argv = {json.dumps([*hook, "--probe"])}
-idempotent = true
+kind = "haproxy"
+addresses = [{json.dumps(str(self.haproxy.admin_socket))}]
+backend = "shop"
 [sinks.log]
 kind = "log"
 [services.shop]
@@ -138,10 +121,6 @@ unit = "s"
         )
         self.processes.start("daemon", ["-m", "watchdog", "run", "--config", str(config)], env={"E2E_TOKEN": TOKEN})
         wait_for(lambda: answers(self.daemon, "/-/ready"), what="the daemon", within_s=30)
-
-    def hook(self, fence_file: Path) -> list[str]:
-        api = ["--socket", str(self.haproxy.admin_socket), "--backend", "shop"]
-        return [sys.executable, str(HOOK), *api, "--pattern", "{version}-", "--fence-file", str(fence_file)]
 
     def instances(self) -> dict[str, list[str]]:
         """The arms as Prometheus names their instances."""
@@ -213,35 +192,7 @@ def test_a_bad_canary_gets_no_traffic_after_its_rollback(production: Production)
 
     assert watch["exposed_requests"] == pytest.approx(sent, rel=0.05)
     assert watch["time_to_detect_s"] <= 40, watch["timeline"]
-    assert (production.folder / "fence").read_text() == "1"
 
 
 def _old(production: Production) -> int:
     return production.served_by_haproxy("v1-a") + production.served_by_haproxy("v1-b")
-
-
-@pytest.mark.timeout(120)
-def test_the_hook_refuses_what_would_hurt(production: Production) -> None:
-    """An older fence is refused, a dead old version is not given the traffic, and the probe tells the truth."""
-    production.haproxy.command("set server shop/v2-a weight 10")
-
-    def hook(*more: str, fence: int = 5, back_to: str = "v1") -> int:
-        argv = [*production.hook(production.folder / "fence"), *more]
-        env = {**os.environ, "ACTION_ID": "a1", "FENCE": str(fence), "FROM": "v2", "TO": back_to}
-        return subprocess.run(argv, env=env, capture_output=True, timeout=20, check=False).returncode
-
-    assert hook("--probe") == 3
-    for name in ("v1-a", "v1-b"):
-        production.haproxy.command(f"set server shop/{name} state maint")
-    assert hook() == 1
-    assert production.weights()["v2-a"] == 10
-    for name in ("v1-a", "v1-b"):
-        production.haproxy.command(f"set server shop/{name} state ready")
-    assert hook() == 0
-    assert hook("--probe") == 0
-    production.haproxy.command("set server shop/v2-a weight 10")
-    assert hook(fence=4) == 6
-    assert hook(back_to="v7") == 1
-    assert production.weights()["v2-a"] == 10
-    assert hook(fence=6) == 0
-    assert production.weights() == {"v1-a": 45, "v1-b": 45, "v2-a": 0}
