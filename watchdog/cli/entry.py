@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from watchdog import __version__
-from watchdog.cli import backtest, daemon, deploys, operate
+from watchdog.cli import backtest, daemon, deploys, operate, quality
 from watchdog.errors import ConfigError, WatchdogError
 
 PROGRAM = "deploy-watchdog"
@@ -19,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: rich costs half of the time that --help may take
     pretty_exceptions_enable=False,
 )
-for module in (daemon, deploys, operate, backtest):
+for module in (daemon, deploys, operate, quality, backtest):
     module.register(app)
 
 

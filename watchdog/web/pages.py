@@ -14,8 +14,8 @@ from watchdog.errors import LedgerError
 from watchdog.ports import Ledger
 from watchdog.web.door import Door
 from watchdog.web.errors import ApiError
-from watchdog.web.reading import Reading
-from watchdog.web.views import evidence_json, watch_json, watch_summary
+from watchdog.web.reading import Reading, Sought
+from watchdog.web.views import evidence_json, recorded_json, watch_summary
 
 _HERE = Path(__file__).parent
 _SHOWN = 50
@@ -38,7 +38,7 @@ def page_routes(*, ledger: Ledger, door: Door, reading: Reading, paused: Callabl
     @router.get("/")
     def deploys(request: Request) -> HTMLResponse:
         def write() -> dict[str, Any]:
-            found, _ = reading.page(door.admit_reader(request), limit=_SHOWN)
+            found, _ = reading.page(door.admit_reader(request), Sought(), limit=_SHOWN)
             return {"deploys": [watch_summary(w) for w in found], "paused": paused()}
 
         return page("deploys.html", write)
@@ -48,7 +48,7 @@ def page_routes(*, ledger: Ledger, door: Door, reading: Reading, paused: Callabl
         def write() -> dict[str, Any]:
             watch = reading.watch(deploy_id, door.admit_reader(request))
             verdicts = ledger.verdicts(watch.id, last=1)
-            told = watch_json(watch, ledger.actions(watch_id=watch.id), ledger.audit(watch.id))
+            told = recorded_json(ledger, watch)
             return {"deploy": told, "verdict": evidence_json(watch.id, verdicts[-1] if verdicts else None)["verdict"]}
 
         return page("deploy.html", write)
