@@ -1,5 +1,6 @@
 """The real API on a real socket, over a ledger in memory that can be told to fail."""
 
+import json
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from watchdog.intake import DeployRequest, Intake
 from watchdog.ledger.encode import to_json
 from watchdog.model import Action, ActionState, AuditEntry, Change, Label, State, StoredLook, Watch
 from watchdog.operator_desk import OperatorDesk
-from watchdog.ports import Clock, EvidencePoint, Ledger, OutboxRow, RawSamples, Recorded, StoredVerdict, Tally
+from watchdog.ports import CellKeys, Clock, EvidencePoint, Ledger, OutboxRow, RawSamples, Recorded, StoredVerdict, Tally
 from watchdog.telemetry import Telemetry
 from watchdog.web import Authenticator, Credential, Health, create_api, serve
 from watchdog.web.rate_limit import Limits
@@ -132,7 +133,10 @@ class FakeLedger:
         for look in self.seen:
             for metric, cells in look.cells.items():
                 if after is None or look.interval > after:
-                    yield RawSamples(interval=look.interval, metric=metric, cells=to_json(cells))
+                    told = to_json(cells)
+                    keys = CellKeys(arm=told["arm"], replica=told["replica"], stratum=told["stratum"], le=told["le"])
+                    numbers = {"value_json": json.dumps(told["value"]), "total_json": json.dumps(told["total"])}
+                    yield RawSamples(interval=look.interval, metric=metric, keys=keys, **numbers)
 
     def messages(self, watch_id: str) -> list[tuple[OutboxRow, str]]:
         return list(self.told)

@@ -210,13 +210,25 @@ class EvidencePoint:
     log_threshold: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CellKeys:
+    """Whose the cells of one metric are, as columns; the same object for all intervals that have the same."""
+
+    arm: Sequence[str]
+    replica: Sequence[str]
+    stratum: Sequence[str]
+    le: Sequence[float | str | None]  # a bound, "inf", or None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawSamples:
-    """One metric's cells in one closed interval as JSON values: for drawing, typing each number takes too long."""
+    """One metric's cells in one closed interval, for drawing: numbers are read from JSON only when asked for."""
 
     interval: int
     metric: str
-    cells: Mapping[str, Sequence[Any]]
+    keys: CellKeys
+    value_json: str
+    total_json: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,6 +36,7 @@ def create_api(
     telemetry: Telemetry,
     max_tick_age_s: float = 30.0,
     limits: Limits | None = None,
+    is_https: bool = False,
 ) -> FastAPI:
     """Build the whole web side; it holds no state but what the callers have left to ask."""
     # No documentation pages: they would load scripts from elsewhere. No redirects: a slash more is another address.
@@ -57,7 +58,9 @@ def create_api(
     labels = LabelDesk(ledger=ledger, clock=clock)
     app.include_router(label_routes(ledger=ledger, desk=labels, door=door, reading=reading))
     app.include_router(probe_routes(ledger=ledger, vitals=vitals, telemetry=telemetry))
-    app.include_router(page_routes(ledger=ledger, door=door, reading=reading, paused=desk.paused))
+    app.include_router(
+        page_routes(ledger=ledger, door=door, reading=reading, desk=desk, labels=labels, clock=clock, is_https=is_https)
+    )
     app.add_middleware(Guard, telemetry=telemetry)
     errors.install(app)
     documented.complete(app, DeployRequest, WhyBody, LabelBody)
