@@ -1,5 +1,6 @@
 """The real API on a real socket, over a ledger in memory that can be told to fail."""
 
+import json
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,9 +19,10 @@ from tests.samples import a_deploy, a_watch
 from watchdog.clock import SystemClock
 from watchdog.errors import LedgerError, NotFoundError, RefusedError
 from watchdog.intake import DeployRequest, Intake
-from watchdog.model import Action, ActionState, AuditEntry, Change, State, Watch
+from watchdog.ledger.encode import to_json
+from watchdog.model import Action, ActionState, AuditEntry, Change, Label, State, StoredLook, Watch
 from watchdog.operator_desk import OperatorDesk
-from watchdog.ports import Clock, Ledger, Recorded, StoredVerdict
+from watchdog.ports import CellKeys, Clock, EvidencePoint, Ledger, OutboxRow, RawSamples, Recorded, StoredVerdict, Tally
 from watchdog.telemetry import Telemetry
 from watchdog.web import Authenticator, Credential, Health, create_api, serve
 from watchdog.web.rate_limit import Limits
@@ -28,7 +30,7 @@ from watchdog.web.rate_limit import Limits
 NOW = 1_700_000_000.0
 CURRENT = SecretStr("whsec_" + "Y3VycmVudC1zZWNyZXQtb2YtMzItYnl0ZXMtbG9uZyEh")
 PREVIOUS = SecretStr("whsec_" + "cHJldmlvdXMtc2VjcmV0LW9mLTMyLWJ5dGVzLWxvbmch")
-SCOPES = ("read", "trigger", "approve", "rollback", "admin")
+SCOPES = ("read", "trigger", "approve", "rollback", "label", "admin")
 UNBOUNDED = Limits(per_s=1e9, burst=1e9)
 
 
@@ -53,6 +55,9 @@ class FakeLedger:
     entries: list[AuditEntry] = field(default_factory=list)
     intended: list[Action] = field(default_factory=list)
     judged: list[StoredVerdict] = field(default_factory=list)
+    seen: list[StoredLook] = field(default_factory=list)
+    told: list[tuple[OutboxRow, str]] = field(default_factory=list)
+    labelled: dict[str, Label] = field(default_factory=dict)
     brake: str | None = None
     broken: bool = False
 
@@ -72,15 +77,18 @@ class FakeLedger:
         states: frozenset[State] | None = None,
         limit: int = 100,
         before: float | None = None,
+        before_id: str | None = None,
+        services: frozenset[str] | None = None,
     ) -> list[Watch]:
         self._check()
         found = [
             w
-            for w in sorted(self.stored.values(), key=lambda w: w.created_at, reverse=True)
+            for w in sorted(self.stored.values(), key=lambda w: (w.created_at, w.id), reverse=True)
             if service in (None, w.deploy.service)
+            and (services is None or w.deploy.service in services)
             and environment in (None, w.deploy.environment)
             and (states is None or w.state in states)
-            and (before is None or w.created_at < before)
+            and (before is None or (w.created_at, w.id if before_id is not None else "") < (before, before_id or ""))
         ]
         return found[:limit]
 
@@ -104,6 +112,56 @@ class FakeLedger:
     def verdicts(self, watch_id: str, *, last: int | None = None) -> list[StoredVerdict]:
         self._check()
         return self.judged[-(last or 0) :] if watch_id in self.stored else []
+
+    def services(self) -> list[str]:
+        return sorted({w.deploy.service for w in self.stored.values()})
+
+    def environments(self) -> list[str]:
+        return sorted({w.deploy.environment for w in self.stored.values()})
+
+    def evidence_path(self, watch_id: str) -> list[EvidencePoint]:
+        told = self.verdicts(watch_id)
+        return [
+            EvidencePoint(look=v.look, at=v.at, log_evidence=v.log_evidence, log_threshold=v.log_threshold)
+            for v in told
+        ]
+
+    def last_look(self, watch_id: str) -> StoredLook | None:
+        return self.seen[-1] if self.seen else None
+
+    def raw_samples(self, watch_id: str, *, after: int | None = None) -> Iterator[RawSamples]:
+        for look in self.seen:
+            for metric, cells in look.cells.items():
+                if after is None or look.interval > after:
+                    told = to_json(cells)
+                    keys = CellKeys(arm=told["arm"], replica=told["replica"], stratum=told["stratum"], le=told["le"])
+                    numbers = {"value_json": json.dumps(told["value"]), "total_json": json.dumps(told["total"])}
+                    yield RawSamples(interval=look.interval, metric=metric, keys=keys, **numbers)
+
+    def messages(self, watch_id: str) -> list[tuple[OutboxRow, str]]:
+        return list(self.told)
+
+    def labels(self, watch_ids: Sequence[str]) -> Mapping[str, Label]:
+        self._check()
+        return {name: self.labelled[name] for name in watch_ids if name in self.labelled}
+
+    def set_label(self, label: Label, entry: AuditEntry) -> None:
+        self._check()
+        self.labelled[label.watch_id] = label
+        self.entries.append(entry)
+
+    def tallies(self, *, service: str | None = None, since: float | None = None) -> list[Tally]:
+        self._check()
+        return [
+            Tally(service=w.deploy.service, mode=w.mode.value, day=int(w.created_at // 86400), state=w.state,
+                  verdict=w.verdict, label=said.kind if (said := self.labelled.get(w.id)) else None,
+                  budget=w.plan.judge.budget, count=1)
+            for w in self.stored.values()
+            if service in (None, w.deploy.service) and (since is None or w.created_at >= since)
+        ]  # fmt: skip
+
+    def times_to_restore(self, service: str, *, since: float) -> list[float]:
+        return [w.recovered_at - w.degraded_at for w in self.stored.values() if w.recovered_at and w.degraded_at]
 
     def set_paused(self, paused: bool, *, actor: str, why: str, at: float) -> None:
         self._check()

@@ -148,6 +148,7 @@ def _app(
         clock=parts.clock,
         health=lambda: Health(tick_age_s=scheduler.tick_age_s(), ledger_ok=scheduler.ledger_ok()),
         telemetry=telemetry,
+        is_https=config.daemon.public_url.startswith("https://"),
     )
     return App(
         config=config,

@@ -1,6 +1,6 @@
 """What the daemon needs from the world, as Protocols and the values that cross them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +16,8 @@ from watchdog.model import (
     AuditEntry,
     Change,
     Deploy,
+    Label,
+    LabelKind,
     Message,
     Metric,
     State,
@@ -218,6 +220,51 @@ class StoredVerdict:
     payload: Mapping[str, Any]  # the whole Verdict as JSON values
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidencePoint:
+    """The evidence of all metrics together after one look, in natural logarithms; NaN where nothing could be said."""
+
+    look: int
+    at: float
+    log_evidence: float
+    log_threshold: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CellKeys:
+    """Whose the cells of one metric are, as columns; the same object for all intervals that have the same."""
+
+    arm: Sequence[str]
+    replica: Sequence[str]
+    stratum: Sequence[str]
+    le: Sequence[float | str | None]  # a bound, "inf", or None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawSamples:
+    """One metric's cells in one closed interval, for drawing: numbers are read from JSON only when asked for."""
+
+    interval: int
+    metric: str
+    keys: CellKeys
+    value_json: str
+    total_json: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """How many deploys of one service and day (Unix days, UTC) ended alike and were labelled alike."""
+
+    service: str
+    mode: str
+    day: int
+    state: State
+    verdict: str | None
+    label: LabelKind | None
+    budget: float  # the share of healthy deploys that may be called DEGRADED, as frozen with the watches
+    count: int
+
+
 class Recorded(StrEnum):
     CREATED = "created"
     SAME = "same"
@@ -243,9 +290,16 @@ class Ledger(Protocol):
         states: frozenset[State] | None = None,
         limit: int = 100,
         before: float | None = None,
+        before_id: str | None = None,  # with `before`: of the watches recorded in that very moment, those after this
+        services: frozenset[str] | None = None,  # only these
     ) -> list[Watch]: ...
+    def services(self) -> list[str]: ...  # every service and environment on record, in order
+    def environments(self) -> list[str]: ...
     def looks(self, watch_id: str) -> list[StoredLook]: ...
     def verdicts(self, watch_id: str, *, last: int | None = None) -> list[StoredVerdict]: ...
+    def evidence_path(self, watch_id: str) -> list[EvidencePoint]: ...
+    def last_look(self, watch_id: str) -> StoredLook | None: ...  # without its cells
+    def raw_samples(self, watch_id: str, *, after: int | None = None) -> Iterator[RawSamples]: ...
     def audit(self, watch_id: str | None = None, *, limit: int = 1000) -> list[AuditEntry]: ...
     def append_audit(self, entry: AuditEntry) -> None: ...
 
@@ -267,6 +321,12 @@ class Ledger(Protocol):
     def messages(self, watch_id: str) -> list[tuple[OutboxRow, str]]: ...  # with delivery state
 
     def first_use(self, webhook_id: str, *, now: float, keep_s: float) -> bool: ...  # False: replayed
+    # What analysts say, and how good verdicts were.
+    def set_label(self, label: Label, entry: AuditEntry) -> None: ...  # both in one transaction
+    def labels(self, watch_ids: Sequence[str]) -> Mapping[str, Label]: ...
+    def tallies(self, *, service: str | None = None, since: float | None = None) -> list[Tally]: ...
+    def times_to_restore(self, service: str, *, since: float) -> list[float]: ...  # seconds, newest first
+
     def counts(self) -> Mapping[str, int]: ...  # watches per state, for /metrics
     def close(self) -> None: ...
 

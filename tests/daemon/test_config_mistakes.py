@@ -259,10 +259,13 @@ BROKEN = [
         "[[auth.tokens]]\nname = 'ci'\nscopes = ['read', 'write']\ntoken_env = 'A'\ntoken_file = 'b'\n"
         "[[auth.tokens]]\nname = 'ci'\nscopes = []\ntoken_env = 'A'\n" + SOUND,
         (
-            "3: auth.tokens.0.scopes.1: 'write' is not known; expected one of read, trigger, approve, rollback, admin",
+            (
+                "3: auth.tokens.0.scopes.1: 'write' is not known; "
+                "expected one of read, trigger, approve, rollback, label, admin"
+            ),
             "4: auth.tokens.0.token_env: expected exactly one of token_env and token_file",
             "7: auth.tokens.1.name: a second token is named 'ci'; expected one name each",
-            "8: auth.tokens.1.scopes: is empty; expected some of read, trigger, approve, rollback, admin",
+            "8: auth.tokens.1.scopes: is empty; expected some of read, trigger, approve, rollback, label, admin",
         ),
     ),
     Broken(

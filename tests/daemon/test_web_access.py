@@ -30,10 +30,13 @@ ROUTES = {  # route → the scope it needs; admin may do everything
     ("POST", "/api/v1/deploys/d1/cancel"): "approve",
     ("POST", "/api/v1/deploys/d1/rollback"): "rollback",
     ("POST", "/api/v1/deploys/d1/migrate-down"): "approve",
+    ("POST", "/api/v1/deploys/d1/label"): "label",
+    ("GET", "/api/v1/quality"): "read",
     ("POST", "/api/v1/pause"): "admin",
     ("POST", "/api/v1/resume"): "admin",
     ("GET", "/api/v1/status"): "read",
 }
+BODIES = {("POST", "/api/v1/deploys"): EVENT, ("POST", "/api/v1/deploys/d1/label"): b'{"label": "right"}'}
 OPEN_TO_ALL = {"/-/healthy", "/-/ready", "/metrics", "/openapi.json"}
 
 
@@ -61,7 +64,7 @@ def test_all_routes_by_all_scopes(world: World, route: tuple[str, str], who: str
     world.ledger.put(a_watch())
     method, path = route
     answer = world.ask(
-        method, path, as_=who, data=EVENT if path.endswith("deploys") and method == "POST" else None,
+        method, path, as_=who, data=BODIES.get(route),
         headers={"Content-Type": "application/json"},
     )  # fmt: skip
     if who is None:

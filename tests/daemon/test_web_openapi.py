@@ -20,6 +20,8 @@ REFUSALS = {
     ("post", "/api/v1/deploys/{deploy_id}/cancel"): WRITING | {"404", "409"},
     ("post", "/api/v1/deploys/{deploy_id}/migrate-down"): WRITING | {"404", "409"},
     ("post", "/api/v1/deploys/{deploy_id}/rollback"): WRITING | {"404", "409"},
+    ("post", "/api/v1/deploys/{deploy_id}/label"): WRITING | {"404", "409"},
+    ("get", "/api/v1/quality"): READING | {"422"},
     ("post", "/api/v1/pause"): WRITING,
     ("post", "/api/v1/resume"): WRITING,
     ("get", "/api/v1/status"): READING,

@@ -10,7 +10,8 @@ from watchdog.app import read_ledger
 from watchdog.errors import NotFoundError, WatchdogError
 from watchdog.model import State
 from watchdog.ports import Ledger
-from watchdog.web.views import watch_json, watch_summary
+from watchdog.quality import report
+from watchdog.web.views import recorded_json, watch_summary
 
 
 def read_list(path: Path, *, service: str | None, state: str | None, limit: int) -> list[dict[str, Any]]:
@@ -29,7 +30,13 @@ def read_one(path: Path, deploy_id: str) -> dict[str, Any]:
                 f"no deploy {deploy_id!r} is on record in {path}; `deploy-watchdog list --ledger {path}` shows them",
                 permanent=True,
             )
-        return watch_json(watch, ledger.actions(watch_id=watch.id), ledger.audit(watch.id))
+        return recorded_json(ledger, watch)
+
+
+def read_quality(path: Path, *, service: str | None, by: str) -> dict[str, Any]:
+    """Return how good the verdicts of a ledger were."""
+    with _opened(path) as ledger:
+        return report(ledger.tallies(service=service), by=by)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ class Scope(StrEnum):
     TRIGGER = "trigger"
     APPROVE = "approve"
     ROLLBACK = "rollback"
+    LABEL = "label"
     ADMIN = "admin"
 
 

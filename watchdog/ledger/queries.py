@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, func, select, tuple_
 
 from watchdog.ledger import rows
 from watchdog.ledger.chain import ChainedEntry
@@ -37,18 +37,35 @@ def find_watches(
     states: frozenset[State] | None,
     limit: int,
     before: float | None,
+    before_id: str | None,
+    services: frozenset[str] | None,
 ) -> list[Watch]:
-    """The newest first."""
-    found = joined().order_by(watches.c.created_at.desc(), watches.c.id.desc()).limit(limit)
+    """The newest first. Only ids are sorted; the long texts are fetched for the rows of the page alone."""
+    newest = (watches.c.created_at.desc(), watches.c.id.desc())
+    ids = select(watches.c.id).order_by(*newest).limit(limit)
     if service is not None:
-        found = found.where(watches.c.service == service)
+        ids = ids.where(watches.c.service == service)
+    if services is not None:
+        ids = ids.where(watches.c.service.in_(sorted(services)))
     if environment is not None:
-        found = found.where(watches.c.environment == environment)
+        ids = ids.where(watches.c.environment == environment)
     if states is not None:
-        found = found.where(watches.c.state.in_([state.value for state in states]))
-    if before is not None:
-        found = found.where(watches.c.created_at < before)
+        ids = ids.where(watches.c.state.in_([state.value for state in states]))
+    if before is not None and before_id is not None:
+        ids = ids.where(tuple_(watches.c.created_at, watches.c.id) < tuple_(before, before_id))
+    elif before is not None:
+        ids = ids.where(watches.c.created_at < before)
+    found = joined().where(watches.c.id.in_(ids.scalar_subquery())).order_by(*newest)
     return [rows.to_watch(row) for row in connection.execute(found).mappings()]
+
+
+def distinct(connection: Connection, name: str) -> list[str]:
+    """The values of an indexed column in order: from each to the next, not through every row."""
+    column = watches.c[name]
+    step = select(func.min(column).label("value")).cte("step", recursive=True)
+    following = select(select(func.min(column)).where(column > step.c.value).scalar_subquery())
+    step = step.union_all(following.where(step.c.value.is_not(None)))
+    return [str(value) for value in connection.execute(select(step.c.value)).scalars() if value is not None]
 
 
 def stored_looks(connection: Connection, watch_id: str, after: int | None) -> list[StoredLook]:

@@ -15,8 +15,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import DDL
 
-HEAD = "0002"  # the newest migration; a test holds it equal to alembic's head
-KNOWN = frozenset({"0001", "0002"})  # every revision this code can migrate from
+HEAD = "0003"  # the newest migration; a test holds it equal to alembic's head
+KNOWN = frozenset({"0001", "0002", "0003"})  # every revision this code can migrate from
 
 metadata = MetaData(
     naming_convention={
@@ -98,7 +98,21 @@ watches = Table(
     Column("switched_at", Double),
     Index("ix_watches_due", "state", "next_look_at"),
     Index("ix_watches_service", "service", "environment", "created_at"),
-    Index("ix_watches_created_at", "created_at"),
+    # The lists that people leaf through: every filter has an order of its own to walk along.
+    Index("ix_watches_newest", "created_at", "id"),
+    Index("ix_watches_newest_of_service", "service", "created_at", "id"),
+    Index("ix_watches_newest_in_environment", "environment", "created_at", "id"),
+    Index("ix_watches_newest_in_state", "state", "created_at", "id"),
+)
+
+labels = Table(  # what analysts say of verdicts; one row a watch, its history is in the audit
+    "labels",
+    metadata,
+    Column("watch_id", Text, ForeignKey("watches.id"), primary_key=True),
+    _text("kind"),
+    _text("note"),
+    _text("actor"),
+    _number("at"),
 )
 
 looks = Table(

@@ -1,16 +1,16 @@
 """The Ledger port over SQLAlchemy Core: every method is one transaction on the tables of `schema`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from sqlalchemy import delete, insert, select
 
-from watchdog.ledger import claims, commit, journal, queries
+from watchdog.ledger import claims, commit, history, journal, queries
 from watchdog.ledger.chain import ChainedEntry
 from watchdog.ledger.engine import Database
 from watchdog.ledger.lock import FileLock
 from watchdog.ledger.schema import flags, webhook_ids
-from watchdog.model import Action, ActionState, AuditEntry, Change, Message, State, StoredLook, Watch
-from watchdog.ports import Failpoint, OutboxRow, Recorded, StoredVerdict
+from watchdog.model import Action, ActionState, AuditEntry, Change, Label, Message, State, StoredLook, Watch
+from watchdog.ports import EvidencePoint, Failpoint, OutboxRow, RawSamples, Recorded, StoredVerdict, Tally
 
 
 class SqlLedger:
@@ -76,12 +76,31 @@ class SqlLedger:
         states: frozenset[State] | None = None,
         limit: int = 100,
         before: float | None = None,
+        before_id: str | None = None,
+        services: frozenset[str] | None = None,
     ) -> list[Watch]:
-        """The newest first; `before` pages on by `created_at`."""
+        """The newest first; `before` pages on by `created_at`, with `before_id` also among equal times."""
         with self._database.read() as connection:
             return queries.find_watches(
-                connection, service=service, environment=environment, states=states, limit=limit, before=before
+                connection,
+                service=service,
+                environment=environment,
+                states=states,
+                limit=limit,
+                before=before,
+                before_id=before_id,
+                services=services,
             )
+
+    def services(self) -> list[str]:
+        """Every service on record, in order."""
+        with self._database.read() as connection:
+            return queries.distinct(connection, "service")
+
+    def environments(self) -> list[str]:
+        """Every environment on record, in order."""
+        with self._database.read() as connection:
+            return queries.distinct(connection, "environment")
 
     def looks(self, watch_id: str, after: int | None = None) -> list[StoredLook]:
         """The closed intervals in order; with `after`, only later ones."""
@@ -92,6 +111,43 @@ class SqlLedger:
         """The verdicts in the order they fell; with `last`, only the newest."""
         with self._database.read() as connection:
             return queries.stored_verdicts(connection, watch_id, last)
+
+    def evidence_path(self, watch_id: str) -> list[EvidencePoint]:
+        """The evidence of all metrics together, look by look."""
+        with self._database.read() as connection:
+            return history.evidence_path(connection, watch_id)
+
+    def last_look(self, watch_id: str) -> StoredLook | None:
+        """The newest closed interval, without its cells."""
+        with self._database.read() as connection:
+            return history.last_look(connection, watch_id)
+
+    def raw_samples(self, watch_id: str, *, after: int | None = None) -> Iterator[RawSamples]:
+        """One by one: a long watch with wide histograms would fill much memory at once."""
+        with self._database.read() as connection:
+            yield from history.raw_samples(connection, watch_id, after)
+
+    # --- labels ------------------------------------------------------------------------------------------
+
+    def set_label(self, label: Label, entry: AuditEntry) -> None:
+        """Store an analyst's word and its audit."""
+        with self._database.write() as connection:
+            history.set_label(connection, label, entry)
+
+    def labels(self, watch_ids: Sequence[str]) -> Mapping[str, Label]:
+        """The labels of these watches; those without one are absent."""
+        with self._database.read() as connection:
+            return history.find_labels(connection, watch_ids)
+
+    def tallies(self, *, service: str | None = None, since: float | None = None) -> list[Tally]:
+        """How deploys ended and were labelled, counted by service and day."""
+        with self._database.read() as connection:
+            return history.tallies(connection, service, since)
+
+    def times_to_restore(self, service: str, *, since: float) -> list[float]:
+        """Seconds from verdict to recovery, newest first."""
+        with self._database.read() as connection:
+            return history.times_to_restore(connection, service, since)
 
     def counts(self) -> Mapping[str, int]:
         """Watches per state."""

@@ -11,6 +11,7 @@ from watchdog.model.words import (
     ActionState,
     DecisionKind,
     HoldReason,
+    LabelKind,
     LowTraffic,
     MessageKind,
     Mode,
@@ -209,6 +210,17 @@ class AuditEntry:
     after: str = ""
     why: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """An analyst's word about a verdict; the newest counts, the audit keeps the others."""
+
+    watch_id: str
+    kind: LabelKind
+    note: str
+    actor: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -150,6 +150,15 @@ class LowTraffic(StrEnum):
     ADVANCE = "advance"
 
 
+class LabelKind(StrEnum):
+    """What an analyst says of a verdict afterwards."""
+
+    RIGHT = "right"
+    FALSE_ALARM = "false_alarm"  # it was called DEGRADED and was not worse
+    MISSED = "missed"  # it was worse and was not called DEGRADED
+    UNCLEAR = "unclear"  # looked at, and nobody can tell
+
+
 class Severity(StrEnum):
     INFO = "info"
     GOOD = "good"

@@ -6,16 +6,18 @@ from fastapi import FastAPI
 
 from watchdog import __version__
 from watchdog.intake import DeployRequest, Intake
+from watchdog.label_desk import LabelDesk
 from watchdog.operator_desk import OperatorDesk
 from watchdog.ports import Clock, Ledger
 from watchdog.telemetry import Telemetry
 from watchdog.web import documented, errors
 from watchdog.web.auth import Authenticator
-from watchdog.web.bodies import WhyBody
+from watchdog.web.bodies import LabelBody, WhyBody
 from watchdog.web.deploy_routes import deploy_routes
 from watchdog.web.door import Door
 from watchdog.web.guard import Guard
 from watchdog.web.health import Health
+from watchdog.web.label_routes import label_routes
 from watchdog.web.operator_routes import operator_routes
 from watchdog.web.pages import page_routes
 from watchdog.web.probe_routes import Vitals, probe_routes
@@ -34,6 +36,7 @@ def create_api(
     telemetry: Telemetry,
     max_tick_age_s: float = 30.0,
     limits: Limits | None = None,
+    is_https: bool = False,
 ) -> FastAPI:
     """Build the whole web side; it holds no state but what the callers have left to ask."""
     # No documentation pages: they would load scripts from elsewhere. No redirects: a slash more is another address.
@@ -52,9 +55,13 @@ def create_api(
     app.include_router(
         operator_routes(ledger=ledger, desk=desk, door=door, reading=reading, vitals=vitals, clock=clock)
     )
+    labels = LabelDesk(ledger=ledger, clock=clock)
+    app.include_router(label_routes(ledger=ledger, desk=labels, door=door, reading=reading))
     app.include_router(probe_routes(ledger=ledger, vitals=vitals, telemetry=telemetry))
-    app.include_router(page_routes(ledger=ledger, door=door, reading=reading, paused=desk.paused))
+    app.include_router(
+        page_routes(ledger=ledger, door=door, reading=reading, desk=desk, labels=labels, clock=clock, is_https=is_https)
+    )
     app.add_middleware(Guard, telemetry=telemetry)
     errors.install(app)
-    documented.complete(app, DeployRequest, WhyBody)
+    documented.complete(app, DeployRequest, WhyBody, LabelBody)
     return app

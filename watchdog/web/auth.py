@@ -1,7 +1,8 @@
 """Who is calling, and what they may do. Nothing is allowed that no credential allows.
 
-Three ways in: a bearer token with scopes and services; a Standard Webhooks signature, good for sending deploys only;
-and, where no credential is configured at all, every program of this machine, as "loopback" (see `loopback`).
+Four ways in: a bearer token with scopes and services; a browser's session, opened with such a token (see `sessions`);
+a Standard Webhooks signature, good for sending deploys only; and, where no credential is configured at all, every
+program of this machine, as "loopback" (see `loopback`).
 
 A replayed webhook has no effect, and needs no memory of its own: its id becomes the deploy's (`intake_key`), so the
 ledger answers the second copy with the first one's watch. Refusing copies instead would lose the deploy of a sender
@@ -23,6 +24,7 @@ from watchdog.ports import Clock
 from watchdog.web.basic import basic_password
 from watchdog.web.errors import ApiError
 from watchdog.web.loopback import is_ours_alone
+from watchdog.web.sessions import COOKIE, name_in, new_session, read_session, seal
 from watchdog.web.standard_webhooks import TOLERANCE_S, Check, check, read_key, signed_headers
 
 MIN_TOKEN_LENGTH = 16
@@ -69,6 +71,17 @@ class Caller:
             raise ApiError(403, f"{self.actor} may not speak for the service {service!r}.")
 
 
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Somebody who signed in with a browser; every form they send carries `seal`, which no other site can know."""
+
+    caller: Caller
+    seal: str
+
+
+_LOOPBACK = Caller(actor="loopback", scopes=_EVERYTHING)
+
+
 class Authenticator:
     """Tells callers apart. Takes resolved secrets; refuses to be built from empty or guessable ones."""
 
@@ -86,11 +99,12 @@ class Authenticator:
         self._keys = [read_key(secret) for secret in webhook_secrets]
         self._clock = clock
         self._is_open = not self._tokens and not self._keys
+        self._forms_key = _digest(clock.new_id())
 
     def by_token(self, request: Request) -> Caller:
         """Identify the caller of an API route."""
         if self._is_open and is_ours_alone(request):
-            return Caller(actor="loopback", scopes=_EVERYTHING)
+            return _LOOPBACK
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         found = self._token(token.strip()) if scheme.lower() == "bearer" else None
         if found is None:
@@ -110,17 +124,37 @@ class Authenticator:
         return Caller(actor="webhook", scopes=frozenset({Scope.TRIGGER}), webhook_id=sent.id.decode("ascii"))
 
     def by_browser(self, request: Request) -> Caller:
-        """Identify the reader of a page: a browser asks for user and password, and the token is the password."""
+        """Identify the reader of a page: by session, or by a token as bearer or as the password of HTTP Basic."""
+        session = self.by_session(request)
+        if session is not None:
+            return session.caller
         scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "basic":
-            try:
-                return self.by_token(request)
-            except ApiError:
-                raise _unknown('Basic realm="deploy-watchdog", charset="UTF-8"') from None
+            return self.by_token(request)
         found = self._token(basic_password(encoded.strip()))
         if found is None:
-            raise _unknown('Basic realm="deploy-watchdog", charset="UTF-8"')
+            raise _unknown("Bearer")
         return found
+
+    def by_session(self, request: Request) -> "Session | None":
+        """Who signed in with this browser, and the key that its forms are sealed with."""
+        if self._is_open and is_ours_alone(request):
+            return Session(caller=_LOOPBACK, seal=seal(self._forms_key, "loopback"))
+        cookie = request.cookies.get(COOKIE, "")
+        named = name_in(cookie)
+        for secret, credential in self._tokens:
+            if credential.name == named and (read := read_session(cookie, secret, now=self._clock.now())) is not None:
+                return Session(caller=_caller(credential), seal=seal(secret, f"form {read}"))
+        return None
+
+    def sign_in(self, token: str) -> str | None:
+        """The cookie of a new session, or None where the token is nobody's."""
+        found = self._token(token)
+        if found is None:
+            return None
+        name = found.actor.removeprefix("token:")
+        secret = next(secret for secret, credential in self._tokens if credential.name == name)
+        return new_session(name, secret, now=self._clock.now(), nonce=self._clock.new_id())
 
     def _token(self, token: str) -> Caller | None:
         """Compare with every credential, always: the time taken says nothing about which was nearest."""
@@ -128,14 +162,17 @@ class Authenticator:
         matching = [c for digest, c in self._tokens if hmac.compare_digest(digest, given)]
         if not matching:
             return None
-        found = matching[0]
-        return Caller(actor=f"token:{found.name}", scopes=found.scopes, services=found.services)
+        return _caller(matching[0])
 
 
 def intake_key(caller: Caller, idempotency_key: str | None) -> str | None:
     """The deploy id of a request that names none: the same message, however often it is sent, is one deploy."""
     key = caller.webhook_id or idempotency_key
     return None if key is None else f"key-{_digest(f'{caller.actor} {key}').hex()[:24]}"
+
+
+def _caller(credential: Credential) -> Caller:
+    return Caller(actor=f"token:{credential.name}", scopes=credential.scopes, services=credential.services)
 
 
 def _unknown(scheme: str, message: str = _WHO) -> ApiError:

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
+from watchdog.model import LabelKind
 from watchdog.web.clean_text import clean
 
 _EXAMPLE_WATCH: dict[str, JsonValue] = {
@@ -97,6 +98,18 @@ class TimelineEntry(Body):
     text: str
 
 
+class LabelBody(Body):
+    """An analyst's word about a verdict."""
+
+    label: LabelKind = Field(description="right, false_alarm, missed or unclear")
+    note: Annotated[str, AfterValidator(clean)] = Field("", max_length=2000, description="Why, for those who read it.")
+
+
+class Labelled(LabelBody):
+    actor: str
+    at: float
+
+
 class WatchBody(SummaryBody):
     """One watch with its history."""
 
@@ -105,18 +118,21 @@ class WatchBody(SummaryBody):
             "example": _EXAMPLE_WATCH
             | {
                 "hook_started_at": None,
+                "label": None,
                 "timeline": [{"at": 1767225600.0, "event": "deployed", "text": "shop v42 went live, before it v41"}],
             }
         }
     )
 
     hook_started_at: float | None = Field(description="When the rollback hook was started first.")
+    label: Labelled | None = Field(description="What an analyst said of the verdict.")
     timeline: list[TimelineEntry]
 
 
 class DeploysBody(Body):
     deploys: list[SummaryBody] = Field(description="Newest first.")
     next_before: float | None = Field(description="Pass as `before` for the next page; null on the last.")
+    next_before_id: str | None = Field(description="Pass as `before_id` with it, so that equal times lose nobody.")
 
 
 class AuditLine(Body):
@@ -161,6 +177,51 @@ class StatusBody(Body):
     problems: list[str]
     paused: str | None = Field(description="Why the kill switch is on; null while it is off.")
     watches: dict[str, int] = Field(description="Watches on record, by state.")
+
+
+class ShareBody(Body):
+    """A share with its exact 95 % interval."""
+
+    value: float | None
+    low: float
+    high: float
+    hits: int
+    of: int
+
+
+class QualityCounts(Body):
+    judged: int
+    alarms: int
+    labelled: int
+    true_alarms: int
+    false_alarms: int
+    false_rollbacks: int
+    missed: int
+    healthy: int = Field(description="Labelled so, or never called DEGRADED and without a label.")
+    unlabelled_alarms: int
+    unlabelled_rollbacks: int
+    precision: ShareBody
+    recall: ShareBody
+    false_alarm_rate: ShareBody
+    false_rollback_rate: ShareBody
+    false_alarm_rate_at_most: float | None = Field(description="If every alarm without a label was false.")
+    budget: float | None = Field(description="The promised share of healthy deploys that are called DEGRADED.")
+    standing: str = Field(description="kept, broken, or open: too few deploys to tell")
+
+
+class ServiceQuality(QualityCounts):
+    service: str
+
+
+class PeriodQuality(QualityCounts):
+    period: str = Field(description="Its first day.")
+
+
+class QualityBody(Body):
+    all: QualityCounts
+    services: list[ServiceQuality]
+    periods: list[PeriodQuality]
+    by: str = Field(description="month or week")
 
 
 class ProbeBody(Body):

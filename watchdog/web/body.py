@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import TypeVar
+from urllib.parse import parse_qsl
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
@@ -13,13 +14,26 @@ from watchdog.web.strict_json import JsonError, parse_object
 MAX_BYTES = 64 * 1024
 BODY_DEADLINE_S = 10.0
 _DRAINED_BYTES = 4 * 1024 * 1024
+_MAX_FIELDS = 20
 _CLOSE = {"Connection": "close"}
 
 T = TypeVar("T", bound=BaseModel)
 
 
-async def read_body(request: Request) -> bytes:
-    """Read the raw bytes, or refuse them: 413 too many, 408 too slow, 415 not plain JSON."""
+async def read_form(request: Request) -> dict[str, str]:
+    """Read a form of our own pages; a field given twice is refused, as every field of theirs occurs once."""
+    body = await read_body(request, kind="application/x-www-form-urlencoded")
+    try:
+        pairs = parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict")
+    except ValueError:
+        raise ApiError(422, "The form cannot be read.") from None
+    if len(pairs) != len(dict(pairs)):
+        raise ApiError(422, "The form gives a field twice.")
+    return dict(pairs)
+
+
+async def read_body(request: Request, *, kind: str = "application/json") -> bytes:
+    """Read the raw bytes, or refuse them: 413 too many, 408 too slow, 415 compressed or not of this kind."""
     try:
         async with asyncio.timeout(BODY_DEADLINE_S):
             body = await _bounded(request)
@@ -29,9 +43,9 @@ async def read_body(request: Request) -> bytes:
         raise ApiError(408, "The sender hung up.", headers=_CLOSE) from None
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise ApiError(415, "The body is compressed.")
-    # A web page cannot send this content type to another origin without asking first, and we never say yes.
-    if body and request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise ApiError(415, "The body is not declared to be JSON.")
+    # A web page cannot send JSON to another origin without asking first, and we never say yes. Forms carry a seal.
+    if body and request.headers.get("content-type", "").partition(";")[0].strip().lower() != kind:
+        raise ApiError(415, f"The body is not declared to be {'JSON' if kind.endswith('json') else 'a form'}.")
     return body
 
 

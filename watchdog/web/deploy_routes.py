@@ -18,8 +18,8 @@ from watchdog.web.body import read_body, read_model
 from watchdog.web.documented import answer, guarded, reads, refusals
 from watchdog.web.door import Door
 from watchdog.web.errors import ApiError
-from watchdog.web.reading import IDENTIFIER, MAX_WAIT_S, Reading
-from watchdog.web.views import audit_json, evidence_json, watch_json, watch_summary
+from watchdog.web.reading import IDENTIFIER, MAX_WAIT_S, Reading, Sought
+from watchdog.web.views import audit_json, evidence_json, recorded_json, watch_summary
 
 _EXAMPLE = {"id": "shop-v42", "service": "shop", "version": "v42", "previous_version": "v41", "strategy": "canary"}
 _MAX_KEY = 256
@@ -31,7 +31,7 @@ def deploy_routes(*, ledger: Ledger, intake: Intake, door: Door, reading: Readin
     router = APIRouter(prefix="/api/v1/deploys", tags=["deploys"])
 
     def full(watch: Watch) -> dict[str, object]:
-        return watch_json(watch, ledger.actions(watch_id=watch.id), ledger.audit(watch.id))
+        return recorded_json(ledger, watch)
 
     @router.post(
         "",
@@ -72,13 +72,13 @@ def deploy_routes(*, ledger: Ledger, intake: Intake, door: Door, reading: Readin
         state: Annotated[list[Annotated[State, Upper]] | None, Query(description="may be given several times")] = None,
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
         before: Annotated[float | None, Query(ge=0, allow_inf_nan=False, description="`next_before` of a page")] = None,
+        before_id: Annotated[str | None, Query(max_length=256, description="`next_before_id` of a page")] = None,
     ) -> JSONResponse:
         caller = door.admit(request, Scope.READ)
-        states = frozenset(state) if state else None
-        found, following = reading.page(
-            caller, service=service, environment=environment, states=states, limit=limit, before=before
-        )
-        return JSONResponse({"deploys": [watch_summary(w) for w in found], "next_before": following})
+        sought = Sought(service=service, environment=environment, states=frozenset(state) if state else None)
+        found, following = reading.page(caller, sought, limit=limit, before=(before, before_id))
+        told = {"next_before": following[0], "next_before_id": following[1]}
+        return JSONResponse({"deploys": [watch_summary(w) for w in found], **told})
 
     @router.get(
         "/{deploy_id}",

@@ -1,11 +1,14 @@
 """Every API route comes through here: who is it, may they, and not too often."""
 
+import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fastapi import Request
 
 from watchdog.config import Scope
 from watchdog.web.auth import Authenticator, Caller
+from watchdog.web.errors import ApiError
 from watchdog.web.rate_limit import TokenBuckets
 
 
@@ -25,6 +28,23 @@ class Door:
     def admit_reader(self, request: Request) -> Caller:
         """Let in the reader of a page."""
         return self._counted(self.auth.by_browser(request), Scope.READ)
+
+    def admit_actor(self, request: Request, form: Mapping[str, str], scope: Scope) -> Caller:
+        """Let in somebody who signed in, has the scope, and sent one of our own forms."""
+        session = self.auth.by_session(request)
+        if session is None:
+            raise ApiError(401, "Sign in first.")
+        caller = self._counted(session.caller, scope)
+        if not hmac.compare_digest(form.get("seal", "").encode(), session.seal.encode()):
+            raise ApiError(
+                403, "This form is not from these pages, or too old.", remedy="Go back, reload and send it again."
+            )
+        return caller
+
+    def seal_for(self, request: Request) -> str | None:
+        """What a form for this browser must carry; None for somebody who did not sign in."""
+        session = self.auth.by_session(request)
+        return None if session is None else session.seal
 
     def _counted(self, caller: Caller, scope: Scope) -> Caller:
         self.buckets.take(caller.actor)

@@ -20,7 +20,7 @@ from watchdog.web.door import Door
 from watchdog.web.errors import ApiError
 from watchdog.web.probe_routes import Vitals
 from watchdog.web.reading import Reading
-from watchdog.web.views import watch_json
+from watchdog.web.views import recorded_json
 
 _WHY = reads(WhyBody, {"why": "the error rate is a known test"}, required=False)
 _REFUSED = refusals(401, 403, 404, 408, 409, 413, 415, 422, 429, 503)
@@ -41,7 +41,7 @@ def operator_routes(
         def decide(deploy_id: str, caller: Caller, why: str) -> dict[str, Any]:
             found = reading.watch(deploy_id, caller)
             watch = act(found.id, actor=caller.actor, why=why)
-            return watch_json(watch, ledger.actions(watch_id=watch.id), ledger.audit(watch.id))
+            return recorded_json(ledger, watch)
 
         async def endpoint(request: Request, deploy_id: str) -> JSONResponse:
             caller, why = await asked(request, scope)

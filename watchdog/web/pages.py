@@ -1,100 +1,67 @@
 """The status pages: plain HTML, sentence first, nothing loaded from elsewhere."""
 
-from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse, Response
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from fastapi.responses import Response
 
-from watchdog.errors import LedgerError
-from watchdog.ports import Ledger
+from watchdog.label_desk import LabelDesk
+from watchdog.operator_desk import OperatorDesk
+from watchdog.ports import Clock, Ledger
+from watchdog.web.auth import Caller
+from watchdog.web.deciding import deciding_routes
+from watchdog.web.deploy_page import deploy_model, stamp
 from watchdog.web.door import Door
 from watchdog.web.errors import ApiError
+from watchdog.web.list_page import list_model
 from watchdog.web.reading import Reading
-from watchdog.web.views import evidence_json, watch_json, watch_summary
+from watchdog.web.rendering import Pages, assets
+from watchdog.web.series import Drawer
+from watchdog.web.service_page import service_model
+from watchdog.web.sign_in import sign_in_routes
 
-_HERE = Path(__file__).parent
-_SHOWN = 50
 
-
-def page_routes(*, ledger: Ledger, door: Door, reading: Reading, paused: Callable[[], str | None]) -> APIRouter:
-    """Build the routes of the pages and their one style sheet."""
+def page_routes(
+    *, ledger: Ledger, door: Door, reading: Reading, desk: OperatorDesk, labels: LabelDesk, clock: Clock, is_https: bool
+) -> APIRouter:
+    """Build the routes of all pages and of the few files that they load."""
     router = APIRouter(include_in_schema=False)
-    templates = _templates()
-    style = (_HERE / "static" / "style.css").read_bytes()
-
-    def page(name: str, write: Callable[[], dict[str, Any]]) -> HTMLResponse:
-        try:
-            return HTMLResponse(templates.get_template(name).render(write()))
-        except ApiError as error:
-            return _refused(templates, error)
-        except LedgerError:
-            return _refused(templates, ApiError(503, "The ledger cannot be used at the moment."))
+    pages = Pages(door)
+    drawer = Drawer(ledger)
+    files = assets()
 
     @router.get("/")
-    def deploys(request: Request) -> HTMLResponse:
-        def write() -> dict[str, Any]:
-            found, _ = reading.page(door.admit_reader(request), limit=_SHOWN)
-            return {"deploys": [watch_summary(w) for w in found], "paused": paused()}
+    def deploys(request: Request) -> Response:
+        def model(caller: Caller) -> Mapping[str, Any]:
+            return list_model(request, caller, reading, ledger, desk.paused())
 
-        return page("deploys.html", write)
+        return pages.show(request, "deploys.html", model)
 
     @router.get("/deploys/{deploy_id}")
-    def deploy(request: Request, deploy_id: str) -> HTMLResponse:
-        def write() -> dict[str, Any]:
-            watch = reading.watch(deploy_id, door.admit_reader(request))
-            verdicts = ledger.verdicts(watch.id, last=1)
-            told = watch_json(watch, ledger.actions(watch_id=watch.id), ledger.audit(watch.id))
-            return {"deploy": told, "verdict": evidence_json(watch.id, verdicts[-1] if verdicts else None)["verdict"]}
+    def deploy(request: Request, deploy_id: str) -> Response:
+        def model(caller: Caller) -> Mapping[str, Any]:
+            return deploy_model(ledger, drawer, reading.watch(deploy_id, caller), caller, desk.paused())
 
-        return page("deploy.html", write)
+        def unchanged(caller: Caller) -> str:
+            return stamp(ledger, reading.watch(deploy_id, caller), desk.paused())
 
-    @router.get("/static/style.css")
-    async def stylesheet() -> Response:
-        return Response(style, media_type="text/css", headers={"Cache-Control": "max-age=3600"})
+        return pages.show(request, "deploy.html", model, stamp=unchanged)
 
+    @router.get("/services/{name}")
+    def service(request: Request, name: str) -> Response:
+        def model(caller: Caller) -> Mapping[str, Any]:
+            return service_model(name.replace("%2F", "/"), caller, reading, ledger, clock)
+
+        return pages.show(request, "service.html", model)
+
+    @router.get("/static/{name}")
+    async def asset(name: str) -> Response:
+        if name not in files:
+            raise ApiError(404, "There is nothing at this address.")
+        body, kind = files[name]
+        return Response(body, media_type=kind, headers={"Cache-Control": "max-age=3600"})
+
+    router.include_router(sign_in_routes(pages, is_https=is_https))
+    router.include_router(deciding_routes(pages, ledger=ledger, reading=reading, desk=desk, labels=labels))
     return router
-
-
-def _templates() -> Environment:
-    templates = Environment(
-        loader=FileSystemLoader(_HERE / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters |= {"moment": _moment, "duration": _duration, "segment": _segment}
-    return templates
-
-
-def _refused(templates: Environment, error: ApiError) -> HTMLResponse:
-    shown = templates.get_template("refused.html").render(message=error.message, remedy=_remedy(error))
-    return HTMLResponse(shown, status_code=error.status, headers=error.headers)
-
-
-def _remedy(error: ApiError) -> str:
-    if error.status == 401:
-        return "The password is a token of [[auth.tokens]] with the scope read; the user name does not matter."
-    return error.remedy
-
-
-def _moment(at: float | None) -> str:
-    try:
-        return "" if at is None else datetime.fromtimestamp(at, tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (OverflowError, ValueError, OSError):
-        return ""
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
-
-
-def _segment(text: str) -> str:
-    return quote(text, safe="")

@@ -18,6 +18,19 @@ _POLL_S = 0.25
 _MAX_WAITERS = 100
 
 
+Position = tuple[float | None, str | None]  # created_at and id of the last watch that was shown
+NEWEST: Position = (None, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sought:
+    """Which deploys are asked for; None is any."""
+
+    service: str | None = None
+    environment: str | None = None
+    states: frozenset[State] | None = None
+
+
 @dataclass(slots=True, kw_only=True)
 class Reading:
     """Looks into the ledger on behalf of callers."""
@@ -34,20 +47,27 @@ class Reading:
             raise ApiError(404, "There is no such deploy.")
         return found
 
+    def services(self, caller: Caller) -> list[str]:
+        """The services on record that the caller may see."""
+        return [name for name in self.ledger.services() if caller.serves(name)]
+
     def page(
-        self,
-        caller: Caller,
-        *,
-        service: str | None = None,
-        environment: str | None = None,
-        states: frozenset[State] | None = None,
-        limit: int,
-        before: float | None = None,
-    ) -> tuple[list[Watch], float | None]:
-        """Return one page of watches, newest first, and where the next one begins."""
-        found = self.ledger.watches(service=service, environment=environment, states=states, limit=limit, before=before)
-        following = found[-1].created_at if len(found) == limit else None
-        return [w for w in found if caller.serves(w.deploy.service)], following
+        self, caller: Caller, sought: "Sought", *, limit: int, before: Position = NEWEST
+    ) -> tuple[list[Watch], Position]:
+        """Return one page of watches, newest first, and where the next one begins.
+
+        What the caller may not see is left out by the ledger, so that a page is full while there is more.
+        """
+        found = self.ledger.watches(
+            service=sought.service,
+            environment=sought.environment,
+            states=sought.states,
+            limit=limit,
+            before=before[0],
+            before_id=before[1],
+            services=None if caller.serves_all else frozenset(self.services(caller)),
+        )
+        return found, (found[-1].created_at, found[-1].id) if len(found) == limit else NEWEST
 
     async def resting(
         self, deploy_id: str, caller: Caller, *, wait_s: float, is_gone: Callable[[], Awaitable[bool]]

@@ -4,15 +4,34 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from watchdog.model import RESTING, Action, ActionKind, AuditEntry, Watch
-from watchdog.ports import StoredVerdict
+from watchdog.model import RESTING, Action, ActionKind, AuditEntry, Label, Watch
+from watchdog.ports import Ledger, StoredVerdict
 
 
-def watch_json(watch: Watch, actions: Iterable[Action] = (), audit: Iterable[AuditEntry] = ()) -> dict[str, Any]:
+def recorded_json(ledger: Ledger, watch: Watch) -> dict[str, Any]:
+    """One watch with everything that the ledger holds about it."""
+    label = ledger.labels([watch.id]).get(watch.id)
+    return watch_json(watch, ledger.actions(watch_id=watch.id), ledger.audit(watch.id), label)
+
+
+def watch_json(
+    watch: Watch, actions: Iterable[Action] = (), audit: Iterable[AuditEntry] = (), label: Label | None = None
+) -> dict[str, Any]:
     """Everything a reader wants to know about one watch."""
     starts = [a.started_at for a in actions if a.kind is ActionKind.ROLLBACK and a.started_at is not None]
-    started = {"hook_started_at": min(starts, default=None), "timeline": timeline(watch, audit)}
-    return watch_summary(watch) | _object(started)
+    told = {
+        "hook_started_at": min(starts, default=None),
+        "label": label_json(label),
+        "timeline": timeline(watch, audit),
+    }
+    return watch_summary(watch) | _object(told)
+
+
+def label_json(label: Label | None) -> dict[str, Any] | None:
+    """What an analyst said of a verdict."""
+    if label is None:
+        return None
+    return {"label": label.kind.value, "note": label.note, "actor": label.actor, "at": label.at}
 
 
 def watch_summary(watch: Watch) -> dict[str, Any]:

@@ -1,0 +1,144 @@
+"""What people look back on: drawn samples, evidence over time, labels, and counts of how deploys ended."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+from sqlalchemy import Connection, Integer, cast, delete, func, insert, select
+
+from watchdog.ledger import journal, rows
+from watchdog.ledger.schema import labels, looks, plans, samples, verdicts, watches
+from watchdog.model import AuditEntry, Label, LabelKind, State, StoredLook
+from watchdog.ports import CellKeys, EvidencePoint, RawSamples, Tally
+
+DAY_S = 86400
+_AT_ONCE = 500  # ids in one question; databases bound the number of parameters
+_MOST_RESTORES = 1000
+_TOTAL, _VALUE = ',"total":', ',"value":'
+
+
+def evidence_path(connection: Connection, watch_id: str) -> list[EvidencePoint]:
+    """In the order of the looks, without the payloads, which grow with every look."""
+    columns = (verdicts.c.look, verdicts.c.at, verdicts.c.log_evidence, verdicts.c.log_threshold)
+    found = select(*columns).where(verdicts.c.watch_id == watch_id).order_by(verdicts.c.id)
+    return [
+        EvidencePoint(look=look, at=at, log_evidence=_real(evidence), log_threshold=_real(threshold))
+        for look, at, evidence, threshold in connection.execute(found)
+    ]
+
+
+def last_look(connection: Connection, watch_id: str) -> StoredLook | None:
+    """The newest closed interval, without its cells."""
+    newest = select(looks).where(looks.c.watch_id == watch_id).order_by(looks.c.interval.desc()).limit(1)
+    row = connection.execute(newest).mappings().one_or_none()
+    return None if row is None else rows.to_look(row, {})
+
+
+def raw_samples(connection: Connection, watch_id: str, after: int | None) -> Iterator[RawSamples]:
+    """In the order of the intervals; `after` leaves out intervals up to and including it."""
+    found = (
+        select(samples.c.interval, samples.c.metric, samples.c.cells)
+        .where(samples.c.watch_id == watch_id)
+        .order_by(samples.c.interval, samples.c.metric)
+    )
+    if after is not None:
+        found = found.where(samples.c.interval > after)
+    known: dict[str, CellKeys] = {}
+    for interval, metric, cells in connection.execute(found):
+        yield rows.read(f"samples of watch {watch_id}", partial(_raw, interval, metric, cells, known))
+
+
+def _raw(interval: int, metric: str, cells: str, known: dict[str, CellKeys]) -> RawSamples:
+    """Cut the text before its numbers: what stands there is the same in nearly every interval, and read once.
+
+    `encode.dumps` sorts the names and escapes quotes inside of texts, so that the cuts can be nowhere else.
+    """
+    total, value = cells.index(_TOTAL), cells.index(_VALUE)
+    head = cells[:total]
+    if head not in known:
+        told = json.loads(head + "}")
+        known[head] = CellKeys(arm=told["arm"], replica=told["replica"], stratum=told["stratum"], le=told["le"])
+    total_json, value_json = cells[total + len(_TOTAL) : value], cells[value + len(_VALUE) : -1]
+    return RawSamples(interval=interval, metric=metric, keys=known[head], value_json=value_json, total_json=total_json)
+
+
+def set_label(connection: Connection, label: Label, entry: AuditEntry) -> None:
+    """Replace what was said of a verdict; the audit keeps both words."""
+    connection.execute(delete(labels).where(labels.c.watch_id == label.watch_id))
+    values = {"watch_id": label.watch_id, "kind": label.kind.value, "note": label.note, "actor": label.actor}
+    connection.execute(insert(labels), values | {"at": label.at})
+    journal.append(connection, [entry])
+
+
+def find_labels(connection: Connection, watch_ids: Sequence[str]) -> Mapping[str, Label]:
+    """By the ids of the watches; those without a label are absent."""
+    found: dict[str, Label] = {}
+    for start in range(0, len(watch_ids), _AT_ONCE):
+        wanted = select(labels).where(labels.c.watch_id.in_(watch_ids[start : start + _AT_ONCE]))
+        for row in connection.execute(wanted):
+            kind = rows.read(f"the label of watch {row.watch_id}", partial(LabelKind, row.kind))
+            found[row.watch_id] = Label(watch_id=row.watch_id, kind=kind, note=row.note, actor=row.actor, at=row.at)
+    return found
+
+
+def tallies(connection: Connection, service: str | None, since: float | None) -> list[Tally]:
+    """Counted in the database: a hundred thousand deploys are some hundred rows."""
+    day = cast(watches.c.created_at / DAY_S, Integer)  # SQLite cuts off here; times lie after 1970
+    keys = (watches.c.service, watches.c.mode, day.label("day"), watches.c.state, watches.c.verdict)
+    columns = (*keys, labels.c.kind.label("label"), watches.c.plan_digest)
+    found = (
+        select(*columns, func.count().label("deploys"))
+        .outerjoin(labels, labels.c.watch_id == watches.c.id)
+        .group_by(*columns)
+        .order_by(day, watches.c.service)
+    )
+    if service is not None:
+        found = found.where(watches.c.service == service)
+    if since is not None:
+        found = found.where(watches.c.created_at >= since)
+    counted = connection.execute(found).all()
+    budgets = _budgets(connection, {row.plan_digest for row in counted})
+    return [
+        Tally(
+            service=row.service,
+            mode=row.mode,
+            day=row.day,
+            state=State(row.state),
+            verdict=row.verdict,
+            label=LabelKind(row.label) if row.label is not None else None,
+            budget=budgets[row.plan_digest],
+            count=row.deploys,
+        )
+        for row in counted
+    ]
+
+
+def _budgets(connection: Connection, digests: set[str]) -> dict[str, float]:
+    wanted = sorted(digests)
+    found: dict[str, float] = {}
+    for start in range(0, len(wanted), _AT_ONCE):
+        part = select(plans).where(plans.c.digest.in_(wanted[start : start + _AT_ONCE]))
+        for digest, body in connection.execute(part):
+            found[digest] = rows.read(f"plan {digest}", partial(_budget, body))
+    return found
+
+
+def _budget(plan: str) -> float:
+    return float(json.loads(plan)["judge"]["budget"])
+
+
+def times_to_restore(connection: Connection, service: str, since: float) -> list[float]:
+    """Seconds from the verdict to the proof that traffic is back on the old version."""
+    found = (
+        select(watches.c.degraded_at, watches.c.recovered_at)
+        .where(watches.c.service == service, watches.c.created_at >= since, watches.c.recovered_at.is_not(None))
+        .where(watches.c.degraded_at.is_not(None))
+        .order_by(watches.c.created_at.desc())
+        .limit(_MOST_RESTORES)
+    )
+    return [row.recovered_at - row.degraded_at for row in connection.execute(found)]
+
+
+def _real(value: float | None) -> float:
+    return math.nan if value is None else value

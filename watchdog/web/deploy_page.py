@@ -1,0 +1,265 @@
+"""What the page of one deploy shows: the sentence, the evidence metric by metric, what was done, what was told."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from analysis.result import Design, Direction
+from watchdog.model import FINAL, Action, ActionKind, ActionState, AuditEntry, Metric, State, Watch
+from watchdog.ports import EvidencePoint, Ledger, OutboxRow, StoredVerdict
+from watchdog.web import scales
+from watchdog.web.auth import Caller
+from watchdog.web.charts import Line, Mark, Plot, chart, evidence_chart, interval_strip
+from watchdog.web.deciding import buttons, waits_for_approval
+from watchdog.web.series import Arms, Drawer, highest
+from watchdog.web.views import recorded_json, timeline
+
+_LN10 = math.log(10.0)
+_AUDIT_SHOWN = 500
+_NOTHING = 1e-6  # the lower end of an interval that reaches to zero is a rounding
+
+
+def stamp(ledger: Ledger, watch: Watch, paused: str | None) -> str:
+    """Everything that this page shows changes with one of these, all of them cheap to read."""
+    label = ledger.labels([watch.id]).get(watch.id)
+    told = [(row.id, state) for row, state in ledger.messages(watch.id)]
+    done = [(a.id, a.state, a.attempt, a.detail) for a in ledger.actions(watch_id=watch.id)]
+    return repr(
+        (watch.state, watch.updated_at, watch.looks, watch.next_look_at, watch.sentence, label, told, done, paused)
+    )
+
+
+def deploy_model(ledger: Ledger, drawer: Drawer, watch: Watch, caller: Caller, paused: str | None) -> dict[str, Any]:
+    """The whole page."""
+    verdicts = ledger.verdicts(watch.id, last=1)
+    verdict = verdicts[-1] if verdicts else None
+    actions, audit = ledger.actions(watch_id=watch.id), ledger.audit(watch.id, limit=_AUDIT_SHOWN)
+    marks = _marks(watch, actions)
+    return {
+        "deploy": recorded_json(ledger, watch),
+        "paused": paused,
+        "is_open": watch.state not in FINAL,
+        "buttons": buttons(watch, caller, waits=waits_for_approval(actions)),
+        "verdict": verdict,
+        "notes": [str(note) for note in verdict.payload.get("notes", ())] if verdict is not None else [],
+        "together": _together(watch, ledger.evidence_path(watch.id), marks),
+        "metrics": _metrics(ledger, drawer, watch, verdict, marks),
+        "steps": _steps(watch),
+        "observed_share": _observed_share(watch),
+        "actions": actions,
+        "events": _events(watch, audit, ledger.messages(watch.id)),
+    }
+
+
+def _marks(watch: Watch, actions: Iterable[Action]) -> list[Mark]:
+    """The moments of this watch on every time axis."""
+    found = [Mark(x=0.0, name="deploy", look="deploy")]
+    if watch.degraded_at is not None:
+        found.append(Mark(x=watch.degraded_at - watch.live_at, name="verdict", look="verdict"))
+    back = [a.finished_at for a in actions if a.kind is ActionKind.ROLLBACK and a.state is ActionState.APPLIED]
+    found += [Mark(x=at - watch.live_at, name="back", look="back") for at in back if at is not None]
+    return found
+
+
+def _together(watch: Watch, path: Sequence[EvidencePoint], marks: Sequence[Mark]) -> Any:
+    """All metrics together against the budget; nothing before the first look."""
+    if not path:
+        return None
+    threshold = path[-1].log_threshold / _LN10
+    points = highest([p.log_evidence / _LN10 for p in path], step_s=watch.plan.step_s)
+    last, peak = path[-1].log_evidence / _LN10, max((y for _, y in points if math.isfinite(y)), default=math.nan)
+    says = (
+        f"Evidence after {len(path)} looks is {scales.evidence(last)}, at most {scales.evidence(peak)}, "
+        f"and the watchdog acts at {scales.evidence(threshold)}."
+    )
+    return evidence_chart("All metrics together", says, points, threshold, marks)
+
+
+def _metrics(
+    ledger: Ledger, drawer: Drawer, watch: Watch, verdict: StoredVerdict | None, marks: Sequence[Mark]
+) -> list[dict[str, Any]]:
+    """One entry a metric of the plan, the deciding one first."""
+    said = verdict.payload.get("evidence", []) if verdict is not None else []
+    by_name = {str(e.get("metric")): e for e in said}
+    arms = drawer.arms(watch, said)
+    look = ledger.last_look(watch.id)
+    queries = look.queries if look is not None else {}
+    ordered = sorted(watch.plan.metrics, key=lambda m: m.spec.name != watch.metric)
+    return [
+        _metric(watch, metric, by_name.get(metric.spec.name), arms[metric.spec.name], marks)
+        | {"query": queries.get(metric.spec.name, ""), "decides": metric.spec.name == watch.metric}
+        for metric in ordered
+    ]
+
+
+def _metric(
+    watch: Watch, metric: Metric, said: Mapping[str, Any] | None, arms: Arms, marks: Sequence[Mark]
+) -> dict[str, Any]:
+    spec = metric.spec
+    write = _writer(arms)
+    own = [*marks, *_onset(watch, said)]
+    told: dict[str, Any] = {
+        "name": spec.name,
+        "kind": spec.kind.value,
+        "what": f"requests slower than {arms.above:g} {spec.unit}".strip()
+        if arms.above is not None
+        else _unit(metric, arms),
+        "arms": _arms_chart(watch, spec.name, arms, own, write),
+        "path": None,
+        "strip": None,
+        "said": None,
+    }
+    span = [at for at, _ in (*arms.old, *arms.new)]
+    return told if said is None else told | _evidence(watch, metric, said, own, write, span)
+
+
+def _arms_chart(watch: Watch, name: str, arms: Arms, marks: Sequence[Mark], write: scales.Format) -> Any:
+    old, new = _names(watch)
+    says = "; ".join(
+        f"{arm} from {write(min(levels))} to {write(max(levels))}" if levels else f"{arm} without data"
+        for arm, levels in ((old, _finite(arms.old)), (new, _finite(arms.new)))
+    )
+    lines = [Line(name=old, look="baseline", points=arms.old), Line(name=new, look="candidate", points=arms.new)]
+    return chart(Plot(title=name, says=says, lines=lines, marks=marks, write_y=write))
+
+
+def _evidence(
+    watch: Watch,
+    metric: Metric,
+    said: Mapping[str, Any],
+    marks: Sequence[Mark],
+    write: scales.Format,
+    span: Sequence[float],
+) -> dict[str, Any]:
+    real = {key: _real(said.get(key)) for key in _NUMBERS}
+    threshold, now = real["log_threshold"] / _LN10, real["log_evidence"] / _LN10
+    path = highest([_real(v) / _LN10 for v in said.get("path", ())], step_s=watch.plan.step_s)
+    says = f"{scales.evidence(now)} now; this metric alone would decide at {scales.evidence(threshold)}."
+    is_ratio = said.get("effect_kind") == "ratio"
+    interval = f"{_effect(real['effect_low'], is_ratio)} to {_effect(real['effect_high'], is_ratio)}"
+    return {
+        "path": evidence_chart(f"Evidence of {metric.spec.name}", says, path, threshold, marks, span=span),
+        "strip": interval_strip(
+            says=f"{_effect(real['effect'], is_ratio)}, 95 % interval {interval}",
+            effect=real["effect"],
+            low=real["effect_low"],
+            high=real["effect_high"],
+            limit=_tolerated(watch, metric, is_ratio=is_ratio),
+            ratio=is_ratio,
+        ),
+        "said": {
+            "sentence": str(said.get("sentence") or ""),
+            "note": str(said.get("note") or ""),
+            "method": str(said.get("method") or ""),
+            "effect": _effect(real["effect"], is_ratio),
+            "interval": interval,
+            "old_level": write(real["baseline_level"]),
+            "new_level": write(real["candidate_level"]),
+            "n_old": real["n_baseline"],
+            "n_new": real["n_candidate"],
+            "evidence": scales.evidence(now),
+            "threshold": scales.evidence(threshold),
+            "detectable": _effect(real["detectable"], True) if math.isfinite(real["detectable"]) else "",
+            "dispersion": scales.number(real["dispersion"]),
+            "dispersion_from": str(said.get("dispersion_from") or ""),
+        },
+    }  # fmt: skip
+
+
+_NUMBERS = (
+    "log_evidence", "log_threshold", "effect", "effect_low", "effect_high", "baseline_level", "candidate_level",
+    "n_baseline", "n_candidate", "detectable", "dispersion",
+)  # fmt: skip
+
+
+def _onset(watch: Watch, said: Mapping[str, Any] | None) -> list[Mark]:
+    """When the metric most likely began to be worse; only where there is a sign that it did."""
+    since = said.get("since_look") if said is not None else None
+    if said is None or not isinstance(since, int) or _real(said.get("log_evidence")) <= 0:
+        return []
+    return [Mark(x=since * watch.plan.step_s, name="onset", look="onset")]
+
+
+def _tolerated(watch: Watch, metric: Metric, *, is_ratio: bool) -> float:
+    """The effect up to which the judge calls it no worse; a difference has no margin of its own."""
+    if not is_ratio:
+        return math.nan
+    margin = metric.spec.margin if metric.spec.margin is not None else watch.plan.judge.margin
+    return 1.0 - margin if metric.spec.direction is Direction.DOWN_IS_BAD else 1.0 + margin
+
+
+def _names(watch: Watch) -> tuple[str, str]:
+    if watch.plan.design is Design.BEFORE_AFTER:
+        return "before", f"after ({_short(watch.deploy.version)})"
+    old = watch.deploy.previous_version
+    return f"old ({_short(old)})" if old else "old", f"new ({_short(watch.deploy.version)})"
+
+
+def _short(version: str) -> str:
+    return version if len(version) <= 14 else version[:13] + "…"
+
+
+def _unit(metric: Metric, arms: Arms) -> str:
+    if arms.share:
+        return "share of events that are bad"
+    return metric.spec.unit or {"rate": "per unit of exposure"}.get(metric.spec.kind.value, "level")
+
+
+def _writer(arms: Arms) -> scales.Format:
+    return scales.percent if arms.share else scales.number
+
+
+def _effect(value: float, is_ratio: bool) -> str:
+    if not math.isfinite(value):
+        return scales.number(value)
+    value = 0.0 if abs(value) < _NOTHING else value
+    return f"×{scales.number(value)}" if is_ratio else f"{'+' if value >= 0 else ''}{scales.number(value)}"
+
+
+def _steps(watch: Watch) -> list[dict[str, Any]]:
+    """The shares that this deploy goes through, where it grows by itself."""
+    if watch.plan.steps is None:
+        return []
+    return [
+        {"share": share, "is_done": i < watch.step, "is_now": i == watch.step}
+        for i, share in enumerate(watch.plan.steps.shares)
+    ]
+
+
+def _observed_share(watch: Watch) -> float | None:
+    """Of all requests since the deploy, those that the new version served; only while both serve."""
+    if watch.plan.design is Design.BEFORE_AFTER or watch.total_requests <= 0 or watch.state is not State.WATCHING:
+        return None
+    return watch.exposed_requests / watch.total_requests
+
+
+def _events(
+    watch: Watch, audit: Iterable[AuditEntry], messages: Iterable[tuple[OutboxRow, str]]
+) -> list[dict[str, Any]]:
+    """Transitions, actions, people's words and notices in one order; a notice to several places is one event."""
+    found = [event | {"kind": _event_kind(event["event"]), "places": []} for event in timeline(watch, audit)]
+    notices: dict[str, dict[str, Any]] = {}
+    for row, state in messages:
+        said = row.message
+        notice = notices.setdefault(
+            said.key, {"at": row.created_at, "event": "told", "text": said.sentence, "kind": "notice", "places": []}
+        )
+        notice["places"].append({"sink": row.sink, "state": state})
+    return sorted([*found, *notices.values()], key=lambda event: float(event["at"]))
+
+
+def _event_kind(event: str) -> str:
+    kinds: Sequence[tuple[str, str]] = (("operator.", "person"), ("action.", "action"))
+    return next((kind for start, kind in kinds if event.startswith(start)), "turn")
+
+
+def _finite(points: Iterable[tuple[float, float]]) -> list[float]:
+    return [y for _, y in points if math.isfinite(y)]
+
+
+def _real(value: Any) -> float:
+    """A number as the ledger stores it: null is NaN, infinities are words."""
+    try:
+        return math.nan if value is None else float(value)
+    except (TypeError, ValueError):
+        return math.nan
