@@ -126,7 +126,8 @@ def _concurrent_noise(
 ) -> tuple[Noise, str]:
     """What is believed of the noise at each look, from data up to that look, and where it comes from."""
     chi2, df = _replica_noise(panels, first)
-    between = believed_factor(chi2, df)
+    own = _between(panels[Arm.CANDIDATE], first)
+    between = np.maximum(believed_factor(chi2, df), believed_factor(*own))
     known = np.cumsum(df, axis=0)[-1] >= ENOUGH_DF
     sides = [
         np.cumsum(a, axis=0)[-1] for a in (candidate.events, candidate.exposure, baseline.events, baseline.exposure)
@@ -158,9 +159,7 @@ def _recent_mean(events: Floats) -> Floats:
 
 def _replica_noise(panels: Mapping[Arm, Panel], first: int) -> tuple[Floats, Floats]:
     """Chi-squares between replicas of the old version at every scale and look: peers, history and baseline."""
-    baseline = panels[Arm.BASELINE]
-    chi2, df = between_replicas(np.nan_to_num(baseline.value[:, :, 0, :]), np.nan_to_num(baseline.total))
-    chi2, df = chi2[:, max(-first, 0) :], df[:, max(-first, 0) :]
+    chi2, df = _between(panels[Arm.BASELINE], first)
     older = panels.get(Arm.PEERS) or panels.get(Arm.HISTORY)
     if older is not None and first < 0:
         value = np.nan_to_num(older.value[:, :, 0, :-first])
@@ -170,6 +169,12 @@ def _replica_noise(panels: Mapping[Arm, Panel], first: int) -> tuple[Floats, Flo
             old_chi2, old_df = between_replicas(value[..., used], total[..., used])
             chi2, df = chi2 + old_chi2[:, -1:], df + old_df[:, -1:]
     return chi2, df
+
+
+def _between(panel: Panel, first: int) -> tuple[Floats, Floats]:
+    """Chi-squares between one version's replicas at every scale and look."""
+    chi2, df = between_replicas(np.nan_to_num(panel.value[:, :, 0, :]), np.nan_to_num(panel.total))
+    return chi2[:, max(-first, 0) :], df[:, max(-first, 0) :]
 
 
 def _past(panels: Mapping[Arm, Panel], first: int) -> Side | None:
