@@ -130,7 +130,8 @@ def _count_evidence(
 ) -> Evidence:
     spec, look = weighing.spec, len(path) - 1 if alarm is None else alarm
     owners = [c for c in weighing.contrasts for _ in c.tests]
-    best = int(np.argmax([p[look] for p in test_paths]))
+    claims = _claims(weighing, threshold)
+    best = _spoken_of([float(p[look]) for p in test_paths], claims, spec.direction)
     contrast, test = owners[best], weighing.tests[best]
     onset = likely_onset(ratios[best], weighing.log_prior, look) if test.log_prior.max() > -np.inf else None
     first = onset if alarm is not None and onset is not None else 0
@@ -141,13 +142,6 @@ def _count_evidence(
     e, n, e_other, n_other = (np.cumsum(a, axis=1)[:, -1] for a in (*candidate, *baseline))
     phi = float(contrast.noise.at(-1)[-1])
     effect = rate_ratio(e, n, e_other, n_other, phi)
-    most = 1.0 if spec.kind is not Kind.RATE else np.inf
-    bounds = [
-        detectable_ratio(t, threshold - float(np.log(c.weight / len(c.tests))), most=most)
-        for c, t in zip(owners, weighing.tests, strict=True)
-        if (t.swapped or t.fewer) == (spec.direction is Direction.DOWN_IS_BAD)
-    ]
-    known = [b for b in bounds if not np.isnan(b)]
     p, a_hat = _companion(_rates(contrast.candidate), _rates(contrast.baseline), spec.direction)
     total_e, total_n = float(np.cumsum(e)[-1]), float(np.cumsum(n)[-1])
     base_e, base_n = float(np.cumsum(e_other)[-1]), float(np.cumsum(n_other)[-1])
@@ -167,7 +161,7 @@ def _count_evidence(
         bad_baseline=base_e,
         bad_candidate=total_e,
         since_look=onset,
-        detectable=(max(known) if spec.direction is Direction.DOWN_IS_BAD else min(known)) if known else NAN,
+        detectable=_best_claim([c for c, o in zip(claims, owners, strict=True) if o is contrast], spec.direction),
         mann_whitney_p=p,
         a_hat=a_hat,
         dispersion=phi,
@@ -175,6 +169,38 @@ def _count_evidence(
         note=_noise_note(contrast),
     )
     return replace(found, sentence=comparison(spec, found, contrast.label))
+
+
+def _claims(weighing: Weighing, threshold: float) -> list[float]:
+    """The ratio that each test would have seen had it been there; NaN for tests of the direction that is not bad."""
+    spec = weighing.spec
+    most = 1.0 if spec.kind is not Kind.RATE else np.inf
+    return [
+        detectable_ratio(test, threshold - float(np.log(contrast.weight / len(contrast.tests))), most=most)
+        if (test.swapped or test.fewer) == (spec.direction is Direction.DOWN_IS_BAD)
+        else NAN
+        for contrast in weighing.contrasts
+        for test in contrast.tests
+    ]
+
+
+def _best_claim(claims: Sequence[float], direction: Direction) -> float:
+    known = [claim for claim in claims if not np.isnan(claim)]
+    if not known:
+        return NAN
+    return max(known) if direction is Direction.DOWN_IS_BAD else min(known)
+
+
+def _spoken_of(said: Sequence[float], claims: Sequence[float], direction: Direction) -> int:
+    """The test with the most evidence; while there is next to none, the one that would have seen the least change.
+
+    What is claimed to be visible is so at that latency bound, not at another.
+    """
+    loud = int(np.argmax(said))
+    claim = _best_claim(claims, direction)
+    if said[loud] >= np.log(3.0) or np.isnan(claim):
+        return loud
+    return list(claims).index(claim)
 
 
 def _noise_note(contrast: Contrast) -> str:
