@@ -26,7 +26,8 @@ def _past(service: Service = PAST, seed: int = 1) -> Observation:
 
 
 def _worse(past: Observation, start: int, *, replica: str | None = None) -> Observation:
-    """The same past with eight times the errors of the old version from an interval on."""
+    """The same past with eight times the errors of the old version (or of one replica that there is) from then on."""
+    assert replica is None or any(replica in cells.replica for cells in past.samples.values())
     samples = {}
     for (name, i), cells in past.samples.items():
         hit = [
@@ -126,7 +127,7 @@ def test_one_bad_replica_is_a_false_rollback_of_its_own_kind() -> None:
     assert calm.service.placebos == 3 * (31 + 21)
     assert calm.service.hits == 0
     assert calm.service.apart == 4 + 3
-    bad = calibrate(_worse(past, 10, replica="baseline-0"), SETTINGS, baseline_looks=20, design=Design.CONCURRENT)
+    bad = calibrate(_worse(past, 10, replica="baseline-000"), SETTINGS, baseline_looks=20, design=Design.CONCURRENT)
     assert 5 <= bad.service.hits <= 20
 
 
