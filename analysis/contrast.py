@@ -5,8 +5,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from analysis.coupling import swings, unshared
 from analysis.decode import Decoded, Floats, Panel
-from analysis.dispersion import DEFAULT_V, ENOUGH_DF, Noise, believed_factor, between_replicas, over_time
+from analysis.dispersion import (
+    DEFAULT_V,
+    ENOUGH_DF,
+    SCALES,
+    Noise,
+    believed_factor,
+    between_replicas,
+    over_time,
+    own_variation,
+)
 from analysis.methods.counts import CountTest, rate_limit
 from analysis.result import Arm, Design, Direction, JudgeSettings, Kind, MetricSpec
 
@@ -118,20 +128,32 @@ def _concurrent_noise(
     chi2, df = _replica_noise(panels, first)
     between = believed_factor(chi2, df)
     known = np.cumsum(df, axis=0)[-1] >= ENOUGH_DF
-    v, source = DEFAULT_V, "assumed"
+    sides = [
+        np.cumsum(a, axis=0)[-1] for a in (candidate.events, candidate.exposure, baseline.events, baseline.exposure)
+    ]
+    (v, slow_v), source, shares = (DEFAULT_V, 0.0), "assumed", np.where(known, 0.0, 1.0)
     past = _past(panels, first)
     if past is not None and past.exposure.shape[1] >= LEAST_PAST:
-        factor, mean, _ = over_time(np.cumsum(past.events, axis=0)[-1], np.cumsum(past.exposure, axis=0)[-1])
-        if mean > 0:
-            v, source = (factor - 1.0) / mean, "history"
-    events = np.cumsum(candidate.events + baseline.events, axis=0)[-1]
-    n, n_other = np.cumsum(candidate.exposure, axis=0)[-1], np.cumsum(baseline.exposure, axis=0)[-1]
+        series = np.cumsum(past.events, axis=0)[-1], np.cumsum(past.exposure, axis=0)[-1]
+        if series[0].any() and len(between):
+            (v, slow_v), source = own_variation(*series, float(between[0])), "history"
+            shares = unshared((sides[0], sides[1], sides[2], sides[3]), swings(*series))
+    events, n, n_other = sides[0] + sides[2], sides[1], sides[3]
     all_n = r0 * n + n_other
     p = np.divide(r0 * n, all_n, out=np.zeros_like(n), where=all_n > 0)
-    in_time = 1.0 + 2.0 * v * events * p * (1.0 - p)
+    usual = _recent_mean(events)
+    intensity = usual * (1.0 + v * events) / (1.0 + v * usual)  # posterior mean of a gamma rate given its count
+    in_time = 1.0 + 2.0 * (v * intensity + slow_v * usual) * p * (1.0 - p)
     if len(known) and known[-1]:
         source = "replicas"
-    return Noise(between, in_time, known), source
+    return Noise(between, in_time, shares, known), source
+
+
+def _recent_mean(events: Floats) -> Floats:
+    """Mean of each look and those shortly before it: slow noise meets whole stretches of looks, not single bursts."""
+    seen = np.concatenate([np.zeros(SCALES[-1]), np.cumsum(events)])
+    width = np.minimum(np.arange(1, len(events) + 1), SCALES[-1])
+    return np.asarray((seen[SCALES[-1] :] - seen[: len(events)]) / width)
 
 
 def _replica_noise(panels: Mapping[Arm, Panel], first: int) -> tuple[Floats, Floats]:

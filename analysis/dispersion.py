@@ -1,5 +1,6 @@
 """How much noisier than independent events the counts of an unchanged version are."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,33 +23,35 @@ _LOG_D = np.concatenate([[0.0], np.linspace(0.1, np.log(1000.0), 48)])
 class Noise:
     """Variance factors of one comparison, (looks,) each: what is believed at a look holds for all looks up to it.
 
-    factor: measured between replicas up to each look. in_time: of each look's own events, assumed or from history.
-    trusted: from where on the replicas are believed alone.
+    factor: measured between replicas up to each look. in_time: of each look's own events, assumed or from history,
+    were none of it shared by both arms. unshared: the share of it that is believed at each look not to be.
+    trusted: from where on the replicas are believed; then noise in time counts where it outweighs that of counting.
     """
 
     factor: Floats
     in_time: Floats
+    unshared: Floats
     trusted: NDArray[np.bool_]
 
     @classmethod
     def fixed(cls, in_time: Floats) -> "Noise":
         """Noise that no replica tells anything about."""
-        return cls(np.ones(len(in_time)), in_time, np.zeros(len(in_time), dtype=bool))
+        return cls(np.ones(len(in_time)), in_time, np.ones(len(in_time)), np.zeros(len(in_time), dtype=bool))
 
     def at(self, look: int) -> Floats:
         """(looks,) the factors to temper every look with, as known at `look`."""
-        if self.trusted[look]:
-            return np.full(len(self.factor), self.factor[look])
-        return np.asarray(np.maximum(self.factor[look], self.in_time))
+        own = self.unshared[look] * (self.in_time - 1.0)
+        return np.asarray(np.maximum(self.factor[look], own if self.trusted[look] else 1.0 + own))
 
     def beliefs(self) -> list[tuple[NDArray[np.bool_], Floats]]:
         """Every different belief of the watch: the looks that held it, and its factors."""
-        firsts: dict[tuple[float, bool], int] = {}
+        firsts: dict[tuple[float, float, bool], int] = {}
         for look in range(len(self.factor)):
-            firsts.setdefault((float(self.factor[look]), bool(self.trusted[look])), look)
+            held = (float(self.factor[look]), float(self.unshared[look]), bool(self.trusted[look]))
+            firsts.setdefault(held, look)
         return [
-            ((self.factor == factor) & (self.trusted == trusted), self.at(look))
-            for (factor, trusted), look in firsts.items()
+            ((self.factor == factor) & (self.unshared == unshared) & (self.trusted == trusted), self.at(look))
+            for (factor, unshared, trusted), look in firsts.items()
         ]
 
 
@@ -150,17 +153,46 @@ def over_time(value: Floats, total: Floats) -> tuple[float, float, float]:
     df : degrees of freedom at the finest scale
     """
     used = total > 0
-    value, total = value[used], total[used]
-    if len(value) < 2:
+    if np.count_nonzero(used) < 2:
         return 1.0, 0.0, 0.0
+    chi2, df = _in_time(value, total, SCALES)
+    mean = float(np.cumsum(value[used])[-1] / np.count_nonzero(used))
+    return float(believed_factor(chi2, df)[0]), mean, float(np.count_nonzero(used) - 1)
+
+
+def _in_time(value: Floats, total: Floats, scales: Sequence[int]) -> tuple[Floats, Floats]:
+    """Chi-square and degrees of freedom of blocks against the common rate, (scales, 1)."""
+    used = total > 0
+    value, total = value[used], total[used]
     seen_value, seen_total = np.cumsum(value), np.cumsum(total)
     rate = seen_value[-1] / seen_total[-1]
-    chi2, df = np.zeros((len(SCALES), 1)), np.zeros((len(SCALES), 1))
-    for i, scale in enumerate(SCALES):
+    chi2, df = np.zeros((len(scales), 1)), np.zeros((len(scales), 1))
+    for i, scale in enumerate(scales):
         ends = np.arange(scale - 1, len(value), scale)
         expected = _blocks(seen_total, ends) * rate
         if len(ends) < 3 or rate == 0 or expected.mean() < 1:
             continue
         parts = (_blocks(seen_value, ends) - expected) ** 2 / expected
         chi2[i, 0], df[i, 0] = np.cumsum(parts)[-1], len(ends) - 1.0
-    return float(believed_factor(chi2, df)[0]), float(seen_value[-1] / len(value)), float(len(value) - 1)
+    return chi2, df
+
+
+def own_variation(value: Floats, total: Floats, clustering: float) -> tuple[float, float]:
+    """Squared variation per interval of one arm's rate in time, at most: at once, and in the long run beyond that.
+
+    What clusters bring (the factor between replicas) is no swing of a rate and is taken off. Nor is a rate that swings
+    by more than its own mean from interval to interval (squared variation above 1): those are bursts, of clients, which
+    the replicas show, or of the whole site, which both arms share; the excess is taken off at all scales alike.
+    """
+    factor, mean, _ = over_time(value, total)
+    if mean <= 0:
+        return 0.0, 0.0
+    used = total > 0
+    expected = total[used] * (np.cumsum(value[used])[-1] / np.cumsum(total[used])[-1])
+    parts = np.divide((value[used] - expected) ** 2, expected, out=np.zeros_like(expected), where=expected > 0)
+    chi2, df = np.cumsum(parts)[-1], len(expected) - 1.0
+    sure = 2.0 / (2.0 + 1.0 / mean)  # a term's variance is 2 + 1 / mean: few events say little
+    quick = float(believed_factor(np.array([[sure * chi2]]), np.array([[sure * df]]))[0])
+    bursts = max(1.0, (chi2 / df - clustering) / mean)
+    at_once = min(max(quick - clustering, 0.0) / mean / bursts, 1.0)
+    return at_once, max((factor - clustering) / mean / bursts - at_once, 0.0)

@@ -5,17 +5,17 @@ from numpy.typing import NDArray
 
 from analysis.decode import Floats
 
-FROM_THE_START = 0.5  # prior weight of "bad from the first look on"; costs ln 2
+FROM_THE_START = 0.75  # prior weight of "bad from the first look on", where most bad deploys are; costs ln 4/3
 
 
 def onset_prior(usable: NDArray[np.bool_], planned_looks: int) -> Floats:
     """Log prior weight of a degradation that begins at each look, shape (looks,).
 
-    Half lies on the first usable look, the rest is spread evenly over the other planned ones. Looks that are not
-    usable carry no weight, so they spend no budget; looks beyond the plan can begin nothing new.
+    Three quarters lie on the first usable look, the rest is spread evenly over the other planned ones. Looks that are
+    not usable carry no weight, so they spend no budget; looks beyond the plan can begin nothing new.
 
     >>> np.round(np.exp(onset_prior(np.array([True, False, True]), 3)), 3)
-    array([0.5 , 0.  , 0.25])
+    array([0.75 , 0.   , 0.125])
     """
     place = np.cumsum(usable) - 1
     rest = (1 - FROM_THE_START) / max(planned_looks - 1, 1)
@@ -36,10 +36,10 @@ def log_mean(values: Floats, log_weights: Floats) -> Floats:
         return np.asarray(top + np.log(total))
 
 
-def onset_mixture(log_ratios: Floats, log_prior: Floats) -> Floats:
+def onset_mixture(log_ratios: Floats, log_prior: Floats, log_weights: Floats | None = None) -> Floats:
     """ln E_t of the mixture over grid points and onsets.
 
-    E_t = mean_k sum_{s<=t} pi_s prod_{u=s..t} LR_{k,u} + 1 - sum_{s<=t} pi_s. Each start is a supermartingale that
+    E_t = sum_k w_k sum_{s<=t} pi_s prod_{u=s..t} LR_{k,u} + 1 - sum_{s<=t} pi_s. Each start is a supermartingale that
     is 1 until it begins, so E is an e-process: P(ever E >= 1/alpha) <= alpha (Ville), at any looks.
     Shiryaev-Roberts form with a per-deploy level, see Shekhar and Ramdas, arXiv 2309.09111.
 
@@ -47,6 +47,7 @@ def onset_mixture(log_ratios: Floats, log_prior: Floats) -> Floats:
     ----------
     log_ratios : (grid, tests, looks) log likelihood ratio of each look
     log_prior : (tests, looks) from `onset_prior`
+    log_weights : (grid,) ln w_k, which sum to 1; even where not given
 
     Returns
     -------
@@ -57,12 +58,15 @@ def onset_mixture(log_ratios: Floats, log_prior: Floats) -> Floats:
     after = np.cumsum(log_ratios, axis=-1)
     before = np.concatenate([np.zeros((*after.shape[:-1], 1)), after[..., :-1]], axis=-1)
     started = np.logaddexp.accumulate(log_prior - before, axis=-1)
-    even = np.full(len(log_ratios), -np.log(len(log_ratios)))
-    begun = log_mean(after + started, even)
+    begun = log_mean(after + started, _even(log_ratios) if log_weights is None else log_weights)
     waiting = 1.0 - np.cumsum(np.exp(log_prior), axis=-1)
     with np.errstate(divide="ignore"):
         log_waiting = np.log(np.where(waiting > 1e-9, waiting, 0.0))
     return np.asarray(np.logaddexp(begun, log_waiting))
+
+
+def _even(log_ratios: Floats) -> Floats:
+    return np.full(len(log_ratios), -np.log(len(log_ratios)))
 
 
 def likely_onset(log_ratios: Floats, log_prior: Floats, look: int) -> int:
@@ -73,5 +77,4 @@ def likely_onset(log_ratios: Floats, log_prior: Floats, look: int) -> int:
     after = np.cumsum(log_ratios[:, : look + 1], axis=-1)
     before = np.concatenate([np.zeros((len(after), 1)), after[:, :-1]], axis=-1)
     grown = after[:, -1:] - before
-    even = np.full(len(log_ratios), -np.log(len(log_ratios)))
-    return int(np.argmax(log_mean(grown, even) + log_prior[: look + 1]))
+    return int(np.argmax(log_mean(grown, _even(log_ratios)) + log_prior[: look + 1]))

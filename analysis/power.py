@@ -3,7 +3,7 @@
 import numpy as np
 
 from analysis.decode import Floats
-from analysis.methods.counts import FEWEST_EVENTS, LOG_REL, CountTest
+from analysis.methods.counts import FEWEST_EVENTS, LOG_REL, LOG_WEIGHTS, CountTest
 from analysis.methods.gauge import CLIP, GaugeResult
 from analysis.onset import FROM_THE_START, log_mean
 
@@ -36,7 +36,7 @@ def detectable_ratio(test: CountTest, log_threshold: float, *, most: float) -> f
     sd = np.sqrt(phi * (mean + mean**2 / (kept + 0.5) * (not fewer)))
     likely = mean + Z90 * sd + 0.5 if fewer else np.maximum(mean - Z90 * sd - 0.5, 0.0)
     slope, fixed = _linear(test, exposure, kept_events, kept_exposure)
-    gained = log_mean(slope[:, None] * (likely / n) - fixed[:, None], np.full(len(LOG_REL), -np.log(len(LOG_REL))))
+    gained = log_mean(slope[:, None] * (likely / n) - fixed[:, None], LOG_WEIGHTS)
     needed = log_threshold - np.log(FROM_THE_START) + (np.log(2.0) if test.known_rate is not None else 0.0)
     seen = (gained >= needed) & (fewer | (likely >= FEWEST_EVENTS))
     if not seen.any():

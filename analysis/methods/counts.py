@@ -20,6 +20,8 @@ from analysis.dispersion import Noise
 from analysis.onset import onset_mixture
 
 LOG_REL = np.linspace(np.log(1.15), np.log(30.0), 16)  # the grid of ratios beyond the margin
+_RELATIVE = np.exp(-LOG_REL / 4)  # a ratio of 16 is taken to be half as likely as one near 1
+LOG_WEIGHTS = np.log(_RELATIVE / np.add.accumulate(_RELATIVE)[-1])
 FEWEST_EVENTS = 3.0  # one or two events never decide
 
 
@@ -127,7 +129,9 @@ def mixed_paths(tests: Sequence[CountTest]) -> tuple[Floats, Floats]:
             masks.append(mask)
             factors.append(factor)
     tempered = raw[:, owners] / _padded(factors, raw.shape[-1], 1.0)
-    believed = onset_mixture(tempered, _padded([tests[i].log_prior for i in owners], raw.shape[-1], -np.inf))
+    believed = onset_mixture(
+        tempered, _padded([tests[i].log_prior for i in owners], raw.shape[-1], -np.inf), LOG_WEIGHTS
+    )
     paths, last = np.zeros(raw.shape[1:]), np.zeros(raw.shape)
     for row, (i, mask) in enumerate(zip(owners, masks, strict=True)):
         at = np.flatnonzero(mask)
@@ -163,5 +167,5 @@ def rate_limit(events: float, exposure: float, phi: float, alpha: float, *, uppe
         return float("inf") if upper else 0.0
     count = events / phi
     if upper:
-        return float(special.gammaincinv(count + 1.0, 1.0 - alpha)) * phi / exposure
+        return float(special.gammainccinv(count + 1.0, alpha)) * phi / exposure  # 1 - alpha would lose a tiny alpha
     return float(special.gammaincinv(count, alpha)) * phi / exposure if count > 0 else 0.0

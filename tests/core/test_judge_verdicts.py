@@ -53,7 +53,7 @@ def test_errors_are_degraded_with_onset_effect_and_evidence() -> None:
     assert (verdict.kind, verdict.reason, verdict.metric) == (VerdictKind.DEGRADED, Reason.METRICS, "errors")
     assert verdict.alarm_look is not None
     assert 9 <= verdict.alarm_look <= 12
-    assert abs((verdict.since_look or 0) - 9) <= 1
+    assert abs((verdict.since_look or 0) - 9) <= 2
     assert verdict.evidence[0].effect_low < 8 < verdict.evidence[0].effect_high
     assert "after the deploy, evidence" in verdict.sentence
     assert "of 100" in verdict.sentence

@@ -48,7 +48,7 @@ def test_onset_mixture_agrees_with_the_sum_over_all_onsets() -> None:
 def test_onset_prior_spends_nothing_on_looks_that_are_not_usable() -> None:
     """A source that was down for a while costs no budget; the whole prior never exceeds one."""
     usable = np.array([False, True, False, True, True])
-    assert np.exp(onset_prior(usable, 3)).round(6).tolist() == [0.0, 0.5, 0.0, 0.25, 0.25]
+    assert np.exp(onset_prior(usable, 3)).round(6).tolist() == [0.0, 0.75, 0.0, 0.125, 0.125]
     assert np.exp(onset_prior(np.ones(50, bool), 20)).sum() == pytest.approx(1.0)
 
 
@@ -145,6 +145,13 @@ def test_rate_limit_agrees_with_scipy() -> None:
         assert rate_limit(events, 1e4, 1.0, 0.005, upper=True) == pytest.approx(upper, rel=1e-9)
         lower = stats.chi2.ppf(0.005, 2 * events) / 2 / 1e4 if events else 0.0
         assert rate_limit(events, 1e4, 1.0, 0.005, upper=False) == pytest.approx(lower, rel=1e-9)
+
+
+def test_rate_limit_stays_finite_however_small_the_error_it_allows() -> None:
+    """A budget split over very many metrics: 1 - alpha is 1 in floating point, alpha is not 0."""
+    tiny, small = (rate_limit(5.0, 1e4, 1.0, alpha, upper=True) for alpha in (1e-30, 1e-15))
+    assert small < tiny < 1.0
+    assert tiny == pytest.approx(stats.chi2.isf(1e-30, 12) / 2 / 1e4, rel=1e-9)
 
 
 def _ratio(e: float, n: float, e_other: float, n_other: float) -> Effect:
