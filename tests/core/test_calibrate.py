@@ -26,7 +26,8 @@ def _past(service: Service = PAST, seed: int = 1) -> Observation:
 
 
 def _worse(past: Observation, start: int, *, replica: str | None = None) -> Observation:
-    """The same past with eight times the errors of the old version from an interval on."""
+    """The same past with eight times the errors of the old version (or of one replica that there is) from then on."""
+    assert replica is None or any(replica in cells.replica for cells in past.samples.values())
     samples = {}
     for (name, i), cells in past.samples.items():
         hit = [
