@@ -11,6 +11,7 @@ from analysis.contrast import Contrast, Side
 from analysis.decode import Decoded, Floats
 from analysis.result import Design, Evidence, JudgeSettings, MetricSpec, Reason, SourceStatus, Verdict, VerdictKind
 
+HOUR_S = 3600.0
 SUSPICION = 0.5  # evidence above this power of the threshold is not called healthy
 
 
@@ -182,7 +183,8 @@ class Outcome:
         """A metric that had to be able to see the stated regression and could not."""
         needed = self._needed()
         pairs = [(s, e) for s, e in zip(self.specs, self.evidence, strict=True) if s in needed]
-        blind = [(s, e) for s, e in pairs if not _sees(e, self.settings.seen_ratio)]
+        hours = self.settings.planned_looks * self.watch.step_s / HOUR_S
+        blind = [(s, e) for s, e in pairs if not _sees(e, self.settings.seen_ratio, hours)]
         if not pairs:
             return None
         if any(s.critical for s in needed):
@@ -190,9 +192,12 @@ class Outcome:
         return blind[0] if len(blind) == len(pairs) else None
 
 
-def _sees(found: Evidence, ratio: float) -> bool:
+def _sees(found: Evidence, ratio: float, hours: float) -> bool:
+    """Whether a regression to `ratio` would have been seen; a slope has the planned watch to get there."""
     if np.isnan(found.detectable):
         return False
+    if found.effect_kind == "slope":
+        return found.baseline_level == 0 or found.detectable * hours <= (ratio - 1) * abs(found.baseline_level)
     if found.effect_kind == "difference":
         return found.baseline_level == 0 or found.detectable <= (ratio - 1) * abs(found.baseline_level)
     return 1 / ratio <= found.detectable <= ratio

@@ -72,7 +72,8 @@ class MetricSpec:
     """What the judge is told about a metric. Units serve for floors and sentences only.
 
     margin and margin_tell are relative (0.25 = 25 % worse is still tolerated); floor is absolute, in the
-    metric's own unit (for ratio and rate: events per unit of exposure); None takes the kind's default.
+    metric's own unit (for ratio and rate: events per unit of exposure); None takes the kind's default. For a trend
+    the margin is what its level may climb over the whole planned watch, and floor, if set, is a climb per hour instead.
     """
 
     name: str
@@ -85,6 +86,7 @@ class MetricSpec:
     weight: float = 1.0
     critical: bool = False
     slo_le: float | None = None  # latency: a bucket bound that matters by itself, in the histogram's unit
+    limit: float | None = None  # trend: where it ends, such as the memory limit; for the sentence alone
     configured_share: bool = False  # exposure = the asked share, where numerator and denominator differ
 
 
@@ -117,7 +119,7 @@ class Evidence:
     effect: float = math.nan
     effect_low: float = math.nan
     effect_high: float = math.nan
-    effect_kind: str = "ratio"  # or "difference"
+    effect_kind: str = "ratio"  # or "difference", or "slope" (per hour)
     baseline_level: float = math.nan
     candidate_level: float = math.nan
     n_baseline: float = 0.0

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 
-from analysis.result import Evidence, Kind, MetricSpec, Reason
+from analysis.result import Direction, Evidence, Kind, MetricSpec, Reason
 
 THIN = "\u202f"  # narrow, and never broken at the end of a line
+FAR_HOURS = 24.0 * 365  # a limit further off is none
 _MOST, _LEAST = 1_000_000, 0.001
 
 
@@ -87,6 +88,39 @@ def comparison(spec: MetricSpec, evidence: Evidence, label: str = "") -> str:
     return f"{levels} ({'; '.join(inside)})" if inside else levels
 
 
+def climb(spec: MetricSpec, evidence: Evidence, tolerated: float, to_limit: float | None) -> str:
+    """`memory +90 MB an hour against the old version (+60 to +120; 25 tolerated), at its limit in 00:12`."""
+    value, low, high = evidence.effect, evidence.effect_low, evidence.effect_high
+    if math.isnan(value) or math.isnan(low) or math.isnan(high):
+        return f"{spec.name}: too few values for a slope yet"
+    unit = f" {spec.unit}" if spec.unit else ""
+    words = (
+        f"{spec.name} {_signed(value)}{unit} an hour against the old version "
+        f"({_signed(low)} to {_signed(high)}; {significant(tolerated)} tolerated)"
+    )
+    if to_limit is None:
+        return words
+    when = f"in {after_deploy(to_limit)}" if to_limit > 0 else "now"
+    return f"{words}, at its limit of {significant(spec.limit or 0.0, 3)}{unit} {when}"
+
+
+def time_to_limit(spec: MetricSpec, level: float, slope: float) -> float | None:
+    """Seconds until a level that goes on like this is at its limit; None where it has none, or goes away from it.
+
+    slope: per hour
+
+    >>> time_to_limit(MetricSpec(name="memory", kind=Kind.TREND, limit=512.0), 500.0, 60.0)
+    720.0
+    """
+    if spec.limit is None or math.isnan(level) or math.isnan(slope) or slope == 0:
+        return None
+    rising = spec.direction is not Direction.DOWN_IS_BAD
+    if (level >= spec.limit) if rising else (level <= spec.limit):
+        return 0.0
+    left = (spec.limit - level) / slope
+    return left * 3600.0 if 0 < left < FAR_HOURS else None
+
+
 def _level(spec: MetricSpec, level: float) -> str:
     if spec.kind in (Kind.RATIO, Kind.LATENCY):
         return percent(level)
@@ -124,6 +158,9 @@ def seen(spec: MetricSpec, evidence: Evidence) -> str:
     """What would not have been missed."""
     if math.isnan(evidence.detectable):
         return ""
+    unit = f" {spec.unit}" if spec.unit else ""
+    if evidence.effect_kind == "slope":
+        return f"a slope of {significant(evidence.detectable)}{unit} an hour would have been seen"
     if evidence.effect_kind == "difference":
         return (
             f"a shift of {significant(evidence.detectable)}{' ' + spec.unit if spec.unit else ''} would have been seen"

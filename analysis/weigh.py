@@ -12,25 +12,27 @@ from analysis.methods.counts import CountTest
 from analysis.methods.gauge import GaugeResult, judge_gauge
 from analysis.methods.histogram import choose_bounds, exceedances
 from analysis.methods.ranks import hodges_lehmann, mann_whitney, rank_inflation
+from analysis.methods.trend import TrendResult, judge_trend
 from analysis.methods.windows import Lasting, deciding_shift, persistence
 from analysis.onset import LEVELS_FROM_THE_START, likely_onset, log_mean, onset_prior
 from analysis.power import detectable_ratio, detectable_shift
 from analysis.result import Arm, Direction, Evidence, JudgeSettings, Kind, MetricSpec
 from analysis.sentence import bound as words_for_bound
-from analysis.sentence import comparison
+from analysis.sentence import climb, comparison, time_to_limit
 
 NAN = float("nan")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weighing:
-    """A metric on the scales: its count tests (judged in one batch with all others) or its level's evidence."""
+    """A metric on the scales: its count tests (judged with all others at once), or its level's or slope's evidence."""
 
     spec: MetricSpec
     share: float
     contrasts: tuple[Contrast, ...]
     gauge: GaugeResult | None
     windows: Lasting | None  # a level's staying worse
+    trend: TrendResult | None
     log_prior: Floats
 
     @property
@@ -42,7 +44,7 @@ def set_up(watch: Decoded, metric: Arrays, settings: JudgeSettings, log_prior: F
     """Choose the tests of one metric by its kind."""
     spec = metric.spec
     contrasts: tuple[Contrast, ...] = ()
-    gauge = windows = None
+    gauge, windows, trend = None, None, None
     if spec.kind in COUNTS or spec.kind is Kind.LATENCY:
         found = [
             build_contrast(
@@ -59,11 +61,20 @@ def set_up(watch: Decoded, metric: Arrays, settings: JudgeSettings, log_prior: F
             for label, weight, panels in _comparisons(watch, metric)
         ]
         contrasts = tuple(contrast for contrast in found if contrast is not None)
-    else:  # a trend is judged as a level until its own test is built
+    elif spec.kind is Kind.TREND:
+        trend = judge_trend(
+            metric, watch.design, settings, watch.usable, step_s=watch.step_s, log_needed=_log_needed(settings, share)
+        )
+    else:
         log_prior = onset_prior(watch.usable, settings.planned_looks, LEVELS_FROM_THE_START)
         gauge = judge_gauge(metric, watch.design, settings, log_prior, watch.usable)
         windows = persistence(metric, watch.design, gauge.noise, watch.usable) if gauge is not None else None
-    return Weighing(spec, share, contrasts, gauge, windows, log_prior)
+    return Weighing(spec, share, contrasts, gauge, windows, trend, log_prior)
+
+
+def _log_needed(settings: JudgeSettings, share: float) -> float:
+    """ln of the e-value at which a metric decides alone; one without a share never does."""
+    return float(-np.log(settings.budget) - (np.log(share) if share > 0 else -50.0))
 
 
 def _comparisons(watch: Decoded, metric: Arrays) -> list[tuple[str, float, Mapping[Arm, Panel]]]:
@@ -92,6 +103,8 @@ def path_of(weighing: Weighing, test_paths: Sequence[Floats]) -> Floats:
     """ln e-value of the metric: the average over its bounds and directions."""
     if weighing.gauge is not None:
         return weighing.gauge.path
+    if weighing.trend is not None:
+        return weighing.trend.path
     if not weighing.contrasts:
         return np.zeros(len(weighing.log_prior))
     weights = [c.weight / len(c.tests) for c in weighing.contrasts for _ in c.tests]
@@ -111,6 +124,8 @@ def evidence_of_metric(
     spec = weighing.spec
     if weighing.gauge is not None:
         found = _level_evidence(weighing, weighing.gauge, path, threshold, alarm)
+    elif weighing.trend is not None:
+        found = _trend_evidence(spec, weighing.trend, path, threshold)
     elif weighing.contrasts:
         found = _count_evidence(weighing, path, test_paths, ratios, threshold, alarm)
     else:
@@ -259,12 +274,33 @@ def _level_evidence(
         mann_whitney_p=p,
         a_hat=a_hat,
         dispersion_from="replicas",
-        note="judged as a level: a slow leak may pass unseen" if spec.kind is Kind.TREND else "",
     )
     words = comparison(spec, found)
     if alarm is not None and weighing.windows is not None and weighing.windows.path[alarm] > 0:
         words += f", worse through the last {int(weighing.windows.looks[alarm])} looks"
     return replace(found, sentence=words)
+
+
+def _trend_evidence(spec: MetricSpec, trend: TrendResult, path: Floats, threshold: float) -> Evidence:
+    x, y = trend.candidate[~np.isnan(trend.candidate)], trend.baseline[~np.isnan(trend.baseline)]
+    found = Evidence(
+        metric=spec.name,
+        method="trend",
+        log_evidence=float(path[-1]),
+        log_threshold=threshold,
+        path=tuple(path.tolist()),
+        effect=trend.slope.value,
+        effect_low=trend.slope.low,
+        effect_high=trend.slope.high,
+        effect_kind="slope",
+        baseline_level=float(np.cumsum(y)[-1] / len(y)) if len(y) else NAN,
+        candidate_level=float(np.cumsum(x)[-1] / len(x)) if len(x) else NAN,
+        n_baseline=float(len(y)),
+        n_candidate=float(len(x)),
+        detectable=trend.detectable,
+    )
+    latest = float(x[-1]) if len(x) else NAN
+    return replace(found, sentence=climb(spec, found, trend.margin, time_to_limit(spec, latest, trend.own_slope)))
 
 
 def _deciding(weighing: Weighing, threshold: float) -> float:

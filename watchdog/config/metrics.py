@@ -86,6 +86,7 @@ class MetricConfig(Section):
     floor: Number | None = Field(None, ge=0, description="absolute worsening always tolerated, in the metric's unit")
     weight: Number = Field(1.0, gt=0, le=1000, description="share of the budget, relative to the other metrics")
     critical: Flag = Field(False, description="four times the share of the budget")
+    limit: Number | None = Field(None, description="trend: where it ends, such as the memory limit, for the sentence")
     slo_le: Number | None = Field(None, gt=0, description="latency: a bucket bound that matters by itself")
     configured_share: Flag = Field(False, description="count per asked traffic share instead of counted exposure")
 
@@ -97,6 +98,8 @@ class MetricConfig(Section):
 
     def mistakes(self) -> list[Mistake]:
         found = [*self._series_mistakes()]
+        if self.limit is not None and self.kind is not Kind.TREND:
+            found.append(Mistake(("limit",), f"belongs to kind 'trend'; this metric is {self.kind.value!r}"))
         if self.slo_le is not None and self.kind is not Kind.LATENCY:
             found.append(Mistake(("slo_le",), f"belongs to kind 'latency'; this metric is {self.kind.value!r}"))
         if self.margin is not None and self.margin_tell is not None and self.margin_tell > self.margin:
@@ -135,6 +138,7 @@ class MetricConfig(Section):
                 weight=self.weight,
                 critical=self.critical,
                 slo_le=self.slo_le,
+                limit=self.limit,
                 configured_share=self.configured_share,
             ),
             series={role: parse_selector(text) for role, text in series.items()},
