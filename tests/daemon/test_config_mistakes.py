@@ -191,7 +191,7 @@ BROKEN = [
         "a service needs a source and a metric",
         "[services.shop]\nwatch_s = 60\nlook_s = 90\n",
         (
-            "1: services.shop.metrics: is missing; expected at least one [[services.<name>.metrics]] table",
+            "1: services.shop.metrics: is missing; expected at least one [[services.<name>.metrics]] table, or presets",
             "1: services.shop.source: is missing: name of a source below [sources]",
             "3: services.shop.look_s: expected at most watch_s = 60, got 90",
         ),

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from watchdog.config.expansion import expanded
 from watchdog.config.lines import Lines
 from watchdog.config.metrics import MetricConfig
 from watchdog.config.secrets import inline_secrets, read_secret, secret_fields, with_absolute_files
@@ -115,6 +116,9 @@ class _Reading:
     def _service(self, table: Any, path: Key) -> ServiceConfig:
         if isinstance(table, dict):
             table = dict(table)
+            if isinstance(table.get("presets"), list):
+                table, mistakes = expanded(table)
+                self._tell_all(mistakes, path)
             self._each_listed(table, "metrics", MetricConfig, path)
             if "judge" in table:
                 table["judge"] = self._table(JudgeOverrides, table["judge"], (*path, "judge"))

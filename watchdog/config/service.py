@@ -62,6 +62,7 @@ class ServiceConfig(Section):
     steps: StepsConfig | None = Field(None, description="canary and flag: how the share grows by itself")
     sinks: tuple[str, ...] | None = Field(None, description="names of sinks below [sinks]; default: all of them")
     version_label: Label = Field("version", description="label that tells old and new series apart")
+    presets: tuple[str, ...] = Field((), description="packs of metrics by name; a table below replaces its namesake")
     selector: dict[Label, str] = Field(default_factory=dict, description="label values every series must have")
     watch_s: Seconds = Field(900.0, description="seconds one deploy is watched")
     look_s: SecondsOrZero = Field(0.0, description="seconds between two looks; 0 takes the source's own")
@@ -91,8 +92,9 @@ class ServiceConfig(Section):
             found.append(
                 Mistake(("watch_s",), f"{self.watch_s:g} is too short for the steps: they take at least {least:g} s")
             )
-        if not self.metric_tables:
-            found.append(Mistake(("metrics",), "is missing; expected at least one [[services.<name>.metrics]] table"))
+        if not self.metric_tables and not self.presets:
+            expected = "expected at least one [[services.<name>.metrics]] table, or presets"
+            found.append(Mistake(("metrics",), f"is missing; {expected}"))
         names = [table.name for table in self.metric_tables]
         for index, name in enumerate(names):
             if name in names[:index]:
