@@ -241,6 +241,7 @@ class Ledger(Protocol):
     def paused(self) -> str | None: ...  # why, while the kill switch is on
 
     def due_messages(self, *, now: float, limit: int) -> list[OutboxRow]: ...  # oldest undelivered per (watch, sink)
+    def claim_message(self, row_id: int, *, now: float, hold_s: float) -> bool: ...  # False: another replica has it
     def delivered(self, row_id: int, *, at: float, remember: Mapping[str, str]) -> None: ...
     def failed(self, row_id: int, *, at: float, error: str, next_at: float | None) -> None: ...  # None: give up
     def thread(self, watch_id: str, sink: str) -> Mapping[str, str]: ...
