@@ -237,6 +237,8 @@ class Ledger(Protocol):
     # and, for a rollback, its watch to RUNNING, with audit. None: somebody else has it, or it may not run now.
     def claim_action(self, action_id: str, *, owner: str, now: float, timeout_s: float) -> Action | None: ...
 
+    def check_clock(self) -> None: ...  # LedgerError: our clock is not the one that deadlines were set by
+
     def set_paused(self, paused: bool, *, actor: str, why: str, at: float) -> None: ...
     def paused(self) -> str | None: ...  # why, while the kill switch is on
 

@@ -144,8 +144,8 @@ _MEANINGS: tuple[tuple[tuple[str, ...], str, bool], ...] = (
     (("08", "57P"), _UNREACHABLE, False),
     (
         ("28",),
-        "the ledger's database refused the login ({said}); check the user in [daemon] ledger, ledger_password_env or "
-        "ledger_password_file, or PGPASSFILE",
+        ("the ledger's database refused the login ({said}); check the user in [daemon] ledger, ledger_password_env or "
+        "ledger_password_file, or PGPASSFILE"),
         True,
     ),
     (("3D",), "the ledger's database is not there ({said}); make it with createdb", True),

@@ -141,6 +141,12 @@ class SqlLedger:
             self._failpoint("ledger-claim-before-commit")
         return claimed
 
+    def check_clock(self) -> None:
+        """Refuse (LedgerError) a clock that cannot be compared with the deadlines other replicas have set."""
+        if self._database.is_shared:
+            with self._database.read() as connection:
+                self._database.check_clock(connection)
+
     def set_paused(self, paused: bool, *, actor: str, why: str, at: float) -> None:
         """Turn the kill switch, with audit."""
         with self._database.write() as connection:
