@@ -23,14 +23,22 @@ from typing import NoReturn
 
 import pytest
 
-PACKAGES = {"prometheus": "prometheus", "promtool": "prometheus", "haproxy": "haproxy", "nginx": "nginx"}
+PACKAGES = {
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+    "haproxy": "haproxy",
+    "nginx": "nginx",
+    "initdb": "postgresql",
+    "postgres": "postgresql",
+}
 _DOWNLOAD_S = 180.0
 _READY_S = 20.0
 
 
 def program(name: str) -> str:
     """Path of a server program, its Debian package unpacked where it is not installed. Needs no environment."""
-    installed = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    elsewhere = ["/usr/sbin", "/usr/local/sbin", *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin")))]
+    installed = shutil.which(name, path=":".join([os.environ.get("PATH", ""), *elsewhere]))
     if installed:
         return installed
     missing = [tool for tool in ("apt-get", "apt-cache", "dpkg", "ldd") if shutil.which(tool) is None]
@@ -63,17 +71,26 @@ def _unpacked(name: str) -> Path:
         cache_folder().mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache_folder()) as fresh:
             unpacked = Path(fresh) / "root"
-            _unpack([package], unpacked)
+            _unpack([_versioned(package)], unpacked)
             for member in (n for n, p in PACKAGES.items() if p == package):
-                _complete(package, _binary(unpacked, member), unpacked)
+                _complete(_versioned(package), _binary(unpacked, member), unpacked)
                 _write_starter(member, unpacked)
             with contextlib.suppress(OSError):  # another run was faster
                 unpacked.rename(root)
     return root / name
 
 
+def _versioned(package: str) -> str:
+    """The package that really holds the programs: `postgresql` only names it."""
+    if package != "postgresql":
+        return package
+    found = re.search(r"Depends: (postgresql-[0-9]+)$", _run(["apt-cache", "depends", package]), re.MULTILINE)
+    return found[1] if found else package
+
+
 def _binary(root: Path, name: str) -> Path:
-    found = next((p for p in (root / "usr/sbin" / name, root / "usr/bin" / name) if p.exists()), None)
+    places = (root / "usr/sbin" / name, root / "usr/bin" / name, *root.glob(f"usr/lib/postgresql/*/bin/{name}"))
+    found = next((p for p in places if p.exists()), None)
     if found is None:
         raise FileNotFoundError(f"the package holds no {name}")
     return found
@@ -180,6 +197,41 @@ class NginxServer:
     stop: Callable[[], None]
 
 
+@dataclass(frozen=True)
+class PostgresServer:
+    """A running PostgreSQL on a unix socket, durable as in production."""
+
+    folder: Path
+    start: Callable[[], None]
+    stop_at_once: Callable[[], None]  # as a power cut: open connections and transactions are gone, recovery follows
+    pid: Callable[[], int]
+
+    def new_schema(self, name: str) -> str:
+        """Make an empty schema; its address."""
+        self.query(f"CREATE SCHEMA {name}")
+        return self.url(name)
+
+    def empty_schema(self, name: str) -> None:
+        """Delete all rows of a schema, which is quicker than making a new one. Append-only triggers rest meanwhile."""
+        found = self.query(f"SELECT tablename FROM pg_tables WHERE schemaname = '{name}'")
+        tables = [str(row[0]) for row in found if row[0] != "alembic_version"]
+        deletes = "".join(f"DELETE FROM {name}.{table};" for table in tables)
+        self.query(f"SET session_replication_role = replica; {deletes}")
+
+    def query(self, statement: str) -> list[tuple[object, ...]]:
+        """Run one statement by itself."""
+        import psycopg
+
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            answer = connection.execute(statement.encode())
+            return answer.fetchall() if answer.description else []
+
+    def url(self, schema: str = "") -> str:
+        """The address, with one schema in sight."""
+        path = f"&options=-csearch_path%3D{schema}" if schema else ""
+        return f"postgresql://watchdog@/postgres?host={self.folder}{path}"
+
+
 def free_port() -> int:
     """A port on loopback that nobody listens on now."""
     with socket.socket() as sock:
@@ -260,11 +312,72 @@ def nginx(config: str, *, port: int) -> Iterator[NginxServer]:
 
 
 @contextlib.contextmanager
-def _running(argv: Sequence[str], folder: str, ready: Callable[[], bool]) -> Iterator[Callable[[], None]]:
+def postgres() -> Iterator[PostgresServer]:
+    """Run a new PostgreSQL with fsync on, reachable by its unix socket alone. It refuses to run as root."""
+    user = "nobody" if os.geteuid() == 0 else None
+    with tempfile.TemporaryDirectory(prefix="pg") as name:
+        folder = Path(name)
+        if user is not None:
+            shutil.chown(folder, user)
+        folder.chmod(0o755)
+        initdb, server = (_for_others(program(part), folder) for part in ("initdb", "postgres"))
+        made = [initdb, "-D", f"{name}/data", "-U", "watchdog", "-A", "trust", "-E", "UTF8", "--locale=C"]
+        subprocess.run(made, cwd=name, user=user, capture_output=True, check=True, timeout=_DOWNLOAD_S)
+        settings = ["listen_addresses=", f"unix_socket_directories={name}", "max_connections=60", "shared_buffers=16MB"]
+        argv = [server, "-D", f"{name}/data", *(part for item in settings for part in ("-c", item))]
+        running: list[contextlib.AbstractContextManager[Callable[[], None]]] = []
+
+        def start() -> None:
+            process = _running(argv, name, lambda: _takes_connections(folder), user=user)
+            process.__enter__()
+            running.append(process)
+
+        def pid() -> int:
+            return int((folder / "data" / "postmaster.pid").read_text().split()[0])
+
+        def stop(number: signal.Signals) -> None:
+            os.kill(pid(), number)
+            running.pop().__exit__(None, None, None)
+
+        start()
+        try:
+            yield PostgresServer(folder, start, lambda: stop(signal.SIGQUIT), pid)
+        finally:
+            if running:
+                stop(signal.SIGQUIT)
+
+
+def _for_others(path: str, folder: Path) -> str:
+    """The program where another user may start it: root's cache is closed to others, so it is copied."""
+    root = Path(path).parent
+    if os.geteuid() != 0 or cache_folder() not in root.parents:
+        return path
+    if not (folder / "programs").exists():
+        shutil.copytree(root, folder / "programs", symlinks=True)
+        (folder / "programs").chmod(0o755)
+    return str(folder / "programs" / Path(path).name)
+
+
+def _takes_connections(folder: Path) -> bool:
+    import psycopg
+
+    try:
+        psycopg.connect(f"postgresql://watchdog@/postgres?host={folder}", connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _running(
+    argv: Sequence[str], folder: str, ready: Callable[[], bool], *, user: str | None = None
+) -> Iterator[Callable[[], None]]:
     """Start a server in a process group of its own, wait until it is ready, and end the whole group."""
     log = Path(folder) / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(argv, cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            argv, cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, user=user
+        )
 
     def stop() -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from watchdog.errors import LedgerError
 from watchdog.missing_hook import NO_HOOK
 from watchdog.model import Action, ActionKind, ActionState, HoldReason
 from watchdog.ports import Clock, Failpoint, Hook, HookCall, HookOutcome, HookResult, Ledger, ProbeAnswer
@@ -16,8 +17,11 @@ from watchdog.settlement import Outcome, held, settlement
 
 _log = logging.getLogger(__name__)
 
-GRACE_S = 5.0  # how long after its deadline an attempt may still be on its way
-CLAIM_FRESH_S = 10.0  # a claim older than this, by the monotonic clock, starts nothing
+CLAIM_FRESH_S = 5.0  # a claim older than this, by the monotonic clock, starts nothing
+# How long after its deadline an attempt may still be on its way: it began late by a claim's freshness, and the clocks
+# of two replicas, each as far from the database's as it may be, differ by 4 s.
+GRACE_S = CLAIM_FRESH_S + 5.0
+SETTLE_S = 0.5  # between two tries to record an outcome while the ledger is away
 CLAIMABLE = frozenset({ActionState.INTENT, ActionState.RETRY_WAIT})
 
 _SPEAKS = frozenset({ActionKind.RESTORE_POINT, ActionKind.MIGRATE_DOWN})  # the output is the answer
@@ -32,13 +36,17 @@ _INTERRUPTED = "the daemon stopped while the hook ran"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionEdge:
-    """Carries out recorded actions. One instance per daemon; `carry_out` is safe from several threads."""
+    """Carries out recorded actions. One instance per daemon; `carry_out` is safe from several threads.
+
+    alone: no other daemon shares the ledger, so that what is found RUNNING at the start is nobody's any more.
+    """
 
     ledger: Ledger
     hooks: Mapping[str, Hook]
     clock: Clock
     owner: str
     retries: int = 3
+    alone: bool = True
     failpoint: Failpoint = lambda name: None
 
     def carry_out(self, action_id: str) -> None:
@@ -84,9 +92,12 @@ class ActionEdge:
     def adopt(self, action: Action) -> bool:
         """Settle an action whose daemon died while it was RUNNING. False: too early to tell, ask again later.
 
-        Until its deadline the attempt may still be on its way: in a hook that outlived the daemon, or in the system
-        that a request was sent to. Only a probe that says APPLIED is believed before.
+        Until its deadline the attempt may still be on its way: in a hook that outlived the daemon, in the system
+        that a request was sent to, or in the hands of another replica. Only a probe that says APPLIED is believed
+        before.
         """
+        if self._is_settled(action):
+            return True
         hook, late = self._hook(action), self._is_over(action)
         if hook.still_running(action.id):
             if late:
@@ -94,7 +105,7 @@ class ActionEdge:
                 self._settle(action, Outcome(state=ActionState.UNKNOWN, why=why))
             return late
         answer = self._ask(action, hook)
-        if answer is not ProbeAnswer.APPLIED and hook.acts_elsewhere and not late:
+        if answer is not ProbeAnswer.APPLIED and (hook.acts_elsewhere or not self.alone) and not late:
             return False
         self._settle(action, self._judge_interrupted(action, hook, answer))
         return True
@@ -112,7 +123,8 @@ class ActionEdge:
             self._settle(action, Outcome(state=ActionState.INTENT, why=why))
 
     def _is_over(self, action: Action) -> bool:
-        """Whether whatever an attempt set going has had its time."""
+        """Whether whatever an attempt set going has had its time, by a clock that can be compared with its deadline."""
+        self.ledger.check_clock()
         return self.clock.now() > (action.deadline_at or 0.0) + GRACE_S
 
     def _hook(self, action: Action) -> Hook:
@@ -220,9 +232,32 @@ class ActionEdge:
             why = f"neither {action.from_version} nor {action.to_version} is live any more, hands off"
         self._settle(action, Outcome(state=ActionState.NOT_NEEDED, why=why))
 
+    def _is_settled(self, action: Action) -> bool:
+        """Whether this attempt has its outcome already; a later attempt has a higher fence."""
+        current = self.ledger.action(action.id)
+        return current is None or (current.state, current.fence) != (action.state, action.fence)
+
     def _settle(self, action: Action, outcome: Outcome) -> None:
-        """Record outcome, audit and message in one transaction; log if somebody else was first."""
+        """Record an outcome; while the ledger is away, again and again until nobody would believe it any more.
+
+        Where the answer to a commit was lost, the next try finds the attempt settled.
+        """
         self.failpoint("outcome-before-commit")
+        while True:
+            try:
+                self._record(action, outcome)
+                return
+            except LedgerError as error:
+                if error.permanent or self.clock.now() > (action.deadline_at or 0.0) + GRACE_S:
+                    raise
+                _log.warning("action %s: its outcome cannot be recorded yet: %s", action.id, error)
+            self.clock.sleep(SETTLE_S)
+
+    def _record(self, action: Action, outcome: Outcome) -> None:
+        """Outcome, audit and message in one transaction; log if somebody else was first."""
+        if self._is_settled(action):
+            _log.warning("action %s was settled by somebody else", action.id)
+            return
         watch = self.ledger.watch(action.watch_id)
         if watch is None:
             _log.error("action %s belongs to no watch", action.id)

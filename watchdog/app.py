@@ -79,7 +79,7 @@ def load_config(path: Path, env: Mapping[str, str] | None = None) -> Config:
 
 
 def build(config: Config, *, clock: Clock | None = None, env: Mapping[str, str] | None = None) -> App:
-    """Wire a daemon. Nothing runs yet, but the ledger is open and locked.
+    """Wire a daemon. Nothing runs yet, but the ledger is open, and locked where it is a file.
 
     Raises
     ------
@@ -100,6 +100,7 @@ def build(config: Config, *, clock: Clock | None = None, env: Mapping[str, str] 
         sinks_for=lambda service: sinks_of(config, service),
         listen=config.daemon.listen,
         failpoint=failpoint,
+        password=read_secret(config.daemon.ledger_password_env, config.daemon.ledger_password_file, env, config.base),
     )
     telemetry = Telemetry()
     workers = Workers()
@@ -112,6 +113,7 @@ def build(config: Config, *, clock: Clock | None = None, env: Mapping[str, str] 
             clock=clock,
             owner=owner,
             retries=config.policy.retries,
+            alone=not config.daemon.is_shared,
             failpoint=failpoint,
         ),
         surroundings=Surroundings(ledger=ledger, limits=_limits(config.policy)),
@@ -190,10 +192,12 @@ class Parts:
 
 
 def parts_of(config: Config, *, clock: Clock | None = None, env: Mapping[str, str] | None = None) -> Parts:
-    """Construct every adapter of a configuration, and what guards the API. Hooks keep their locks by the ledger."""
+    """Construct every adapter of a configuration, and what guards the API. Hooks keep their locks by the ledger's file,
+    or where the daemon runs."""
     clock = clock if clock is not None else SystemClock()
     env = os.environ if env is None else env
-    state_dir = Path(config.daemon.ledger).resolve().parent / ".watchdog-actions"
+    beside = Path() if config.daemon.is_shared else Path(config.daemon.ledger).parent
+    state_dir = beside.resolve() / ".watchdog-actions"
     return Parts(
         clock=clock,
         auth=Authenticator(_credentials(config, env), _webhook_secrets(config, env), clock=clock),

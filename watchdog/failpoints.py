@@ -1,6 +1,7 @@
 """Named places where a test may stop the daemon dead. Without the environment variable they cost one call.
 
-FAILPOINTS="name:n:kill,…": at the n-th passing of `name` the process kills itself with SIGKILL.
+FAILPOINTS="name:n:kill,…": at the n-th passing of `name` the process kills itself with SIGKILL. `stop` in place of
+`kill` is SIGSTOP: it hangs, as in a long pause of the machine, until somebody sends SIGCONT.
 """
 
 import os
@@ -11,6 +12,7 @@ from threading import Lock
 from watchdog.ports import Failpoint
 
 VARIABLE = "FAILPOINTS"
+_SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 
 def failpoint_from(env: Mapping[str, str]) -> Failpoint:
@@ -19,7 +21,7 @@ def failpoint_from(env: Mapping[str, str]) -> Failpoint:
     Raises
     ------
     ValueError
-        Where the variable is not of the form name:n:kill.
+        Where the variable is not of the form name:n:kill or name:n:stop.
     """
     armed = _parse(env.get(VARIABLE, ""))
     if not armed:
@@ -30,18 +32,20 @@ def failpoint_from(env: Mapping[str, str]) -> Failpoint:
     def hit(name: str) -> None:
         with lock:
             passed[name] = passed.get(name, 0) + 1
-            if armed.get(name) == passed[name]:
-                os.kill(os.getpid(), signal.SIGKILL)
+            number, sent = armed.get(name, (0, signal.SIGKILL))
+            dies = number == passed[name]
+        if dies:  # outside the lock: another thread must not wait for one that was stopped
+            os.kill(os.getpid(), sent)
 
     return hit
 
 
-def _parse(text: str) -> dict[str, int]:
+def _parse(text: str) -> dict[str, tuple[int, signal.Signals]]:
     armed = {}
     for part in filter(None, text.split(",")):
         name, _, rest = part.partition(":")
         number, _, verb = rest.partition(":")
-        if not name or not number.isdigit() or verb != "kill":
-            raise ValueError(f"{VARIABLE}: {part!r} is not of the form name:n:kill")
-        armed[name] = int(number)
+        if not name or not number.isdigit() or verb not in _SIGNALS:
+            raise ValueError(f"{VARIABLE}: {part!r} is not of the form name:n:kill or name:n:stop")
+        armed[name] = int(number), _SIGNALS[verb]
     return armed

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
-from watchdog.errors import SinkError
+from watchdog.errors import LedgerError, SinkError
 from watchdog.ports import Clock, Delivery, Ledger, OutboxRow, Sink
 
 DELAYS_S = (5.0, 30.0, 120.0, 300.0)  # after the first, second, … failure; the last one from then on
 GIVE_UP_AFTER_S = 72 * 3600.0
+HOLD_S = 30.0  # a message that a replica took and never settled is anybody's again after this
 REST_S = 30.0  # longest rest of a whole sink after the failure of one message, unless it asked for more
 
 _log = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ class Outbox:
             delivery = self._delivery(row)
             if delivery is None:
                 self._failed(row, SinkError("its watch is not on record", permanent=True))
-            else:
+            elif self._is_ours(row):
                 line = self._lines[name]
                 line.row, line.sending = row, self._pool.submit(self._sinks[name].send, delivery)
         return [line.sending for line in self._lines.values() if line.sending is not None]
@@ -110,6 +111,14 @@ class Outbox:
                 break
             page *= 4
         return found
+
+    def _is_ours(self, row: OutboxRow) -> bool:
+        """Take a message before it is sent. A ledger that cannot be written must not silence anybody: twice is better
+        than never."""
+        try:
+            return self._ledger.claim_message(row.id, now=self._clock.now(), hold_s=HOLD_S)
+        except LedgerError:
+            return True
 
     def _delivery(self, row: OutboxRow) -> Delivery | None:
         watch = self._ledger.watch(row.message.watch_id)

@@ -311,10 +311,13 @@ class Ledger(Protocol):
     # and, for a rollback, its watch to RUNNING, with audit. None: somebody else has it, or it may not run now.
     def claim_action(self, action_id: str, *, owner: str, now: float, timeout_s: float) -> Action | None: ...
 
+    def check_clock(self) -> None: ...  # LedgerError: our clock is not the one that deadlines were set by
+
     def set_paused(self, paused: bool, *, actor: str, why: str, at: float) -> None: ...
     def paused(self) -> str | None: ...  # why, while the kill switch is on
 
     def due_messages(self, *, now: float, limit: int) -> list[OutboxRow]: ...  # oldest undelivered per (watch, sink)
+    def claim_message(self, row_id: int, *, now: float, hold_s: float) -> bool: ...  # False: another replica has it
     def delivered(self, row_id: int, *, at: float, remember: Mapping[str, str]) -> None: ...
     def failed(self, row_id: int, *, at: float, error: str, next_at: float | None) -> None: ...  # None: give up
     def thread(self, watch_id: str, sink: str) -> Mapping[str, str]: ...

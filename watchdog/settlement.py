@@ -59,7 +59,7 @@ def settlement(watch: Watch, action: Action, outcome: Outcome, now: float) -> Ch
         expect_state=watch.state,
         to_state=to_state,
         fields={"sentence": sentence, "next_look_at": now},
-        action=ActionUpdate(id=action.id, expect=frozenset({action.state}), to=outcome.state, fields=fields),
+        action=_settled(action, outcome, fields),
         audit=(_entry(action, outcome, now),),
         messages=(
             ending(moved, to_state, outcome.why)
@@ -85,9 +85,15 @@ def _forward_settled(watch: Watch, action: Action, outcome: Outcome, fields: dic
         to_state=found.to_state,
         fields=found.fields or {},
         new_action=found.new_action,
-        action=ActionUpdate(id=action.id, expect=frozenset({action.state}), to=outcome.state, fields=fields),
+        action=_settled(action, outcome, fields),
         audit=(_entry(action, outcome, now),),
         messages=found.messages,
+    )
+
+
+def _settled(action: Action, outcome: Outcome, fields: dict[str, object]) -> ActionUpdate:
+    return ActionUpdate(
+        id=action.id, expect=frozenset({action.state}), to=outcome.state, fields=fields, fence=action.fence
     )
 
 

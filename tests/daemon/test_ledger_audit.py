@@ -1,8 +1,8 @@
 """The audit shows every edit."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +15,8 @@ from watchdog.model import AuditEntry
 Tamper = Callable[[list[ChainedEntry]], list[ChainedEntry]]
 
 
-def opened(path: Path) -> SqlLedger:
-    return open_ledger(path / "w.db", clock=FakeClock(), owner="me", sinks_for=lambda service: ())
+def opened(home: str) -> SqlLedger:
+    return open_ledger(home, max_skew_s=math.inf, clock=FakeClock(), owner="me", sinks_for=lambda service: ())
 
 
 def an_entry(number: int) -> AuditEntry:
@@ -31,11 +31,10 @@ def an_entry(number: int) -> AuditEntry:
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> list[ChainedEntry]:
+def written(shared_home: str) -> list[ChainedEntry]:
     """Six entries, written over a restart."""
-    folder = tmp_path_factory.mktemp("audit")
     for half in (range(3), range(3, 6)):
-        ledger = opened(folder)
+        ledger = opened(shared_home)
         for number in half:
             ledger.append_audit(an_entry(number))
         found = ledger.audit_chain()
@@ -101,9 +100,9 @@ def test_rows_cut_off_at_the_end_show_against_a_known_head(chain: list[ChainedEn
 
 
 @pytest.mark.parametrize("statement", ["UPDATE audit SET why = 'else'", "DELETE FROM audit"])
-def test_the_database_refuses_to_change_the_audit(tmp_path: Path, statement: str) -> None:
+def test_the_database_refuses_to_change_the_audit(home: str, statement: str) -> None:
     """Append-only is kept by the tables themselves."""
-    ledger = opened(tmp_path)
+    ledger = opened(home)
     ledger.append_audit(an_entry(1))
     with pytest.raises(LedgerError, match="append-only"), ledger._database.write() as connection:
         connection.exec_driver_sql(statement)
@@ -111,9 +110,9 @@ def test_the_database_refuses_to_change_the_audit(tmp_path: Path, statement: str
     ledger.close()
 
 
-def test_the_newest_entries_come_oldest_first(tmp_path: Path) -> None:
+def test_the_newest_entries_come_oldest_first(home: str) -> None:
     """`limit` keeps the newest; a watch's own entries can be asked for."""
-    ledger = opened(tmp_path)
+    ledger = opened(home)
     for number in range(5):
         ledger.append_audit(replace(an_entry(number), watch_id=f"d{number % 2}"))
     assert [entry.details["n"] for entry in ledger.audit(limit=3)] == [2, 3, 4]

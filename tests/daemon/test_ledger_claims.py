@@ -1,5 +1,6 @@
 """Leases on watches and claims on actions: one holder, the kill switch, rising fences."""
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -28,13 +29,13 @@ from watchdog.model import (
 AT = DEPLOYED_AT + 100.0
 
 
-def opened(path: Path) -> SqlLedger:
-    return open_ledger(path / "w.db", clock=FakeClock(), owner="me", sinks_for=lambda service: ("team",))
+def opened(home: str) -> SqlLedger:
+    return open_ledger(home, max_skew_s=math.inf, clock=FakeClock(), owner="me", sinks_for=lambda service: ("team",))
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[SqlLedger]:
-    ledger = opened(tmp_path)
+def ledger(home: str) -> Iterator[SqlLedger]:
+    ledger = opened(home)
     yield ledger
     ledger.close()
 
@@ -128,14 +129,14 @@ def test_a_claimed_action_cannot_be_claimed_again(ledger: SqlLedger) -> None:
     assert (second.attempt, second.fence, second.started_at, second.deadline_at) == (2, 2, AT, AT + 35.0)
 
 
-def test_the_kill_switch_blocks_every_claim_until_it_is_off(tmp_path: Path) -> None:
+def test_the_kill_switch_blocks_every_claim_until_it_is_off(home: str) -> None:
     """Paused: no action starts, also after a restart; who and why are audited."""
-    ledger = opened(tmp_path)
+    ledger = opened(home)
     action = intend(ledger)
     ledger.set_paused(True, actor="ann", why="incident 7", at=AT)
     assert claim(ledger, action) is None
     ledger.close()
-    ledger = opened(tmp_path)
+    ledger = opened(home)
     assert ledger.paused() == "incident 7"
     assert claim(ledger, action) is None
     assert ledger.action(action.id) == action
@@ -290,10 +291,11 @@ def test_a_lease_ends_by_release_or_by_time(ledger: SqlLedger) -> None:
 
 def test_a_restart_does_not_wait_for_the_leases_of_the_dead(tmp_path: Path) -> None:
     """The file's lock proves that the former holder is gone, so its leases are void at once."""
-    ledger = opened(tmp_path)
+    home = f"{tmp_path}/w.db"
+    ledger = opened(home)
     ledger.record_deploy(a_watch(), [], [])
     assert ledger.claim_due(owner="dead", now=AT, lease_s=1e6, limit=1)
     ledger.close()
-    ledger = opened(tmp_path)
+    ledger = opened(home)
     assert ledger.claim_due(owner="me", now=AT, lease_s=15.0, limit=1)[0].epoch == 2
     ledger.close()

@@ -4,7 +4,6 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,9 +93,14 @@ def move(source: State, target: State | None, **parts: Any) -> Change:
     return Change(watch_id="d1", at=AT, expect_state=source, to_state=target, **carried | parts)
 
 
-def opened(path: Path, **more: Any) -> SqlLedger:
+def opened(home: str, **more: Any) -> SqlLedger:
     return open_ledger(
-        path / "w.db", clock=FakeClock(), owner="me", sinks_for=lambda service: ("team", f"{service}-log"), **more
+        home,
+        max_skew_s=math.inf,
+        clock=FakeClock(),
+        owner="me",
+        sinks_for=lambda service: ("team", f"{service}-log"),
+        **more,
     )
 
 
@@ -114,8 +118,8 @@ def snapshot(ledger: SqlLedger) -> list[object]:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[SqlLedger]:
-    ledger = opened(tmp_path)
+def ledger(home: str) -> Iterator[SqlLedger]:
+    ledger = opened(home)
     yield ledger
     ledger.close()
 
@@ -132,9 +136,9 @@ def test_a_deploy_is_recorded_once(ledger: SqlLedger) -> None:
     assert ledger.watch("d1") == watch
 
 
-def test_a_restart_sees_everything(tmp_path: Path) -> None:
+def test_a_restart_sees_everything(home: str) -> None:
     """All that was committed is there for the next process, and for a reader beside it, value for value."""
-    ledger = opened(tmp_path)
+    ledger = opened(home)
     ledger.record_deploy(a_watch(), [told("started")], [entry()])
     change = move(
         State.WATCHING,
@@ -147,11 +151,11 @@ def test_a_restart_sees_everything(tmp_path: Path) -> None:
     assert ledger.commit(change)
     ledger.set_paused(True, actor="me", why="incident", at=AT)
     before = snapshot(ledger)
-    reader = open_readonly(tmp_path / "w.db")
+    reader = open_readonly(home)
     assert str(snapshot(reader)) == str(before)  # as text, for NaN equals nothing
     reader.close()
     ledger.close()
-    again = opened(tmp_path)
+    again = opened(home)
     assert str(snapshot(again)) == str(before)
     assert again.paused() == "incident"
     assert again.looks("d1") == [a_look(-1), a_look(0)]
@@ -167,8 +171,8 @@ def test_a_restart_sees_everything(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SqlLedger]:
-    """One ledger for the big tables of cases; every case has a watch of its own."""
-    ledger = opened(tmp_path_factory.mktemp("shared"))
+    """One ledger for the big tables of cases, which are refused before any database is asked."""
+    ledger = opened(str(tmp_path_factory.mktemp("shared") / "w.db"))
     yield ledger
     ledger.close()
 
@@ -313,7 +317,7 @@ class FaultError(RuntimeError):
 @pytest.mark.parametrize(
     "point", ["ledger-record-before-commit", "ledger-change-before-commit", "ledger-claim-before-commit"]
 )
-def test_a_fault_before_the_commit_leaves_nothing(tmp_path: Path, point: str) -> None:
+def test_a_fault_before_the_commit_leaves_nothing(home: str, point: str) -> None:
     """State, samples, verdict, action, audit and outbox rows come together or not at all."""
     armed = False
 
@@ -321,7 +325,7 @@ def test_a_fault_before_the_commit_leaves_nothing(tmp_path: Path, point: str) ->
         if armed and name == point:
             raise FaultError(name)
 
-    ledger = opened(tmp_path, failpoint=failpoint)
+    ledger = opened(home, failpoint=failpoint)
     if point != "ledger-record-before-commit":
         ledger.record_deploy(a_watch(), [told("started")], [entry()])
     if point == "ledger-claim-before-commit":
@@ -340,22 +344,36 @@ def test_a_fault_before_the_commit_leaves_nothing(tmp_path: Path, point: str) ->
     ledger.close()
 
 
+def break_table(ledger: SqlLedger, table: str, *, mend: bool = False) -> None:
+    """Make the database refuse writes to a table as it does on a full disk, or take them again."""
+    verb = "UPDATE" if table == "watches" else "INSERT"
+    trigger = f"CREATE TRIGGER broken BEFORE {verb} ON {table}"
+    function = (
+        "CREATE OR REPLACE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'disk is full' USING ERRCODE = '53100'; END $$"
+    )
+    if ledger._database.is_shared:
+        drop = f"DROP TRIGGER broken ON {table}"
+        statements = [drop] if mend else [function, f"{trigger} FOR EACH STATEMENT EXECUTE FUNCTION full_disk()"]
+    else:
+        sqlite = f"{trigger} BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END"
+        statements = ["DROP TRIGGER broken"] if mend else [sqlite]
+    with ledger._database.write() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+
 @pytest.mark.parametrize("table", ["watches", "looks", "samples", "verdicts", "actions", "audit", "outbox"])
 def test_a_write_that_fails_in_any_table_undoes_the_others(ledger: SqlLedger, table: str) -> None:
     """The database itself refuses one row; the transaction leaves nothing, and the next one goes through."""
     ledger.record_deploy(a_watch(), [], [])
     before = snapshot(ledger)
     full = move(State.WATCHING, State.INTENT, looks=(a_look(0),), verdict=a_verdict(0), new_action=an_action())
-    verb = "UPDATE" if table == "watches" else "INSERT"
-    with ledger._database.write() as connection:
-        connection.exec_driver_sql(
-            f"CREATE TRIGGER broken BEFORE {verb} ON {table} BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END"
-        )
-    with pytest.raises(LedgerError, match="is full"):
+    break_table(ledger, table)
+    with pytest.raises(LedgerError, match="free space"):
         ledger.commit(full)
     assert snapshot(ledger) == before
-    with ledger._database.write() as connection:
-        connection.exec_driver_sql("DROP TRIGGER broken")
+    break_table(ledger, table, mend=True)
     assert ledger.commit(full)
 
 

@@ -1,7 +1,7 @@
 """The outbox keeps order per deploy and sink, tells nothing twice by itself, and loses nothing."""
 
+import math
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,13 +13,15 @@ from watchdog.model import Change, Message, MessageKind, Severity, State
 AT = DEPLOYED_AT
 
 
-def opened(path: Path) -> SqlLedger:
-    return open_ledger(path / "w.db", clock=FakeClock(), owner="me", sinks_for=lambda service: ("slack", "log"))
+def opened(home: str) -> SqlLedger:
+    return open_ledger(
+        home, max_skew_s=math.inf, clock=FakeClock(), owner="me", sinks_for=lambda service: ("slack", "log")
+    )
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[SqlLedger]:
-    ledger = opened(tmp_path)
+def ledger(home: str) -> Iterator[SqlLedger]:
+    ledger = opened(home)
     ledger.record_deploy(a_watch(), [a_message("started")], [])
     yield ledger
     ledger.close()
@@ -94,15 +96,15 @@ def test_giving_up_keeps_the_row_and_lets_the_next_one_go(ledger: SqlLedger) -> 
     assert states == [("started", "dead"), ("second", "pending")]
 
 
-def test_what_a_sink_remembers_comes_with_its_delivery(tmp_path: Path) -> None:
+def test_what_a_sink_remembers_comes_with_its_delivery(home: str) -> None:
     """The thread's memory grows key by key, per deploy and sink, and survives a restart."""
-    ledger = opened(tmp_path)
+    ledger = opened(home)
     ledger.record_deploy(a_watch(), [a_message("started"), a_message("next")], [])
     assert ledger.thread("d1", "slack") == {}
     ledger.delivered(row_id(ledger, "slack"), at=AT, remember={"ts": "1.2", "channel": "C1"})
     ledger.delivered(row_id(ledger, "slack"), at=AT, remember={"ts": "3.4"})
     ledger.close()
-    ledger = opened(tmp_path)
+    ledger = opened(home)
     assert ledger.thread("d1", "slack") == {"ts": "3.4", "channel": "C1"}
     assert ledger.thread("d1", "log") == {}
     assert due(ledger) == [("log", "started")]

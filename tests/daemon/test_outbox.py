@@ -52,6 +52,9 @@ class MemoryLedger:
     def thread(self, watch_id: str, sink: str) -> Mapping[str, str]:
         return self.threads.get((watch_id, sink), {})
 
+    def claim_message(self, row_id: int, *, now: float, hold_s: float) -> bool:
+        return True
+
     def delivered(self, row_id: int, *, at: float, remember: Mapping[str, str]) -> None:
         self._write()
         row = self.rows.pop(row_id)

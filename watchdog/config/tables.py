@@ -1,5 +1,6 @@
 """The tables of config.toml but for services and metrics. A description is what the annotated file says of the key."""
 
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated
 
@@ -27,18 +28,36 @@ class DaemonConfig(Section):
     """The process itself."""
 
     listen: Listen = Field("127.0.0.1:8811", description="address:port of the API and the status pages")
-    ledger: Text = Field("watchdog.db", description="SQLite file")
+    ledger: Text = Field("watchdog.db", description="SQLite file, or postgresql://USER@HOST/DATABASE for replicas")
+    ledger_password_env: str = Field("", description="environment variable with PostgreSQL's password")
+    ledger_password_file: str = Field("", description="file with PostgreSQL's password")
     public_url: PublicUrl = Field("", description="where people reach the status pages, for links in messages")
     tick_s: Number = Field(1.0, gt=0, le=60, description="seconds between two rounds over the due watches")
     lease_s: Seconds = Field(15.0, description="seconds that a round may hold a watch")
     fetch_deadline_s: Seconds = Field(5.0, description="seconds a source may take for one round, all queries together")
 
+    @property
+    def is_shared(self) -> bool:
+        """Tell whether several daemons may use the ledger."""
+        return self.ledger.startswith(("postgresql://", "postgres://"))
+
     def mistakes(self) -> list[Mistake]:
+        found = list(self._ledger_mistakes())
         if self.lease_s <= self.fetch_deadline_s + self.tick_s:
             least = self.fetch_deadline_s + self.tick_s
-            return [Mistake(("lease_s",), f"expected more than fetch_deadline_s + tick_s = {least:g}, or a slow source "
-                                          "makes the daemon lose its own watches")]  # fmt: skip
-        return []
+            found += [Mistake(("lease_s",), f"expected more than fetch_deadline_s + tick_s = {least:g}, or a slow "
+                                            "source makes the daemon lose its own watches")]  # fmt: skip
+        return found
+
+    def _ledger_mistakes(self) -> Iterator[Mistake]:
+        named = [key for key in ("ledger_password_env", "ledger_password_file") if getattr(self, key)]
+        if len(named) > 1:
+            yield Mistake((named[0],), f"expected only one of {' and '.join(named)}")
+        if named and not self.is_shared:
+            yield Mistake((named[0],), "is of use only where ledger is postgresql://USER@HOST/DATABASE")
+        if self.is_shared and "password=" in self.ledger.partition("?")[2]:
+            yield Mistake(("ledger",), "holds a password; expected it in ledger_password_env, ledger_password_file or "
+                                       "PGPASSFILE")  # fmt: skip
 
 
 class TokenConfig(Section):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection, exists, insert, or_, select, update
 
 from watchdog.ledger import journal, rows
+from watchdog.ledger.postgres import serialise
 from watchdog.ledger.queries import joined, paused
 from watchdog.ledger.schema import actions, fences, watches
 from watchdog.model import (
@@ -77,12 +78,14 @@ class Claim:
 
 def claim(connection: Connection, wish: Claim, sinks_for: Callable[[str], Sequence[str]]) -> Action | None:
     """Start one attempt, if everything that must hold holds in this very transaction."""
-    wanted = select(actions).where(actions.c.id == wish.action_id).with_for_update()
-    row = connection.execute(wanted).mappings().one_or_none()
-    if row is None:
+    watch_id = connection.execute(select(actions.c.watch_id).where(actions.c.id == wish.action_id)).scalar()
+    if watch_id is None:
         return None
-    action = rows.to_action(row)
-    watch = connection.execute(select(watches).where(watches.c.id == action.watch_id).with_for_update()).one()
+    # first the watch, then its action, then the chain: the order in which every change locks
+    watch = connection.execute(select(watches).where(watches.c.id == watch_id).with_for_update()).one()
+    wanted = select(actions).where(actions.c.id == wish.action_id).with_for_update()
+    action = rows.to_action(connection.execute(wanted).mappings().one())
+    serialise(connection)  # kill switch and newer deploys as they are now, and stay until this is committed
     if action.state not in CLAIMABLE or action.next_at > wish.now or paused(connection) is not None:
         return None
     if watch.lease_owner not in (None, wish.owner) and watch.lease_until > wish.now:

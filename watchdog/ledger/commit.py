@@ -8,6 +8,7 @@ from sqlalchemy import Connection, exc, insert, select, update
 from watchdog.errors import NotFoundError
 from watchdog.ledger import journal, rows
 from watchdog.ledger.engine import is_duplicate
+from watchdog.ledger.postgres import serialise
 from watchdog.ledger.schema import actions, deploys, looks, plans, samples, verdicts, watches
 from watchdog.model import (
     ACTION_TRANSITIONS,
@@ -36,6 +37,7 @@ def record(
     first: Sequence[Action] = (),
 ) -> Recorded:
     """Deploy, plan, watch, messages and audit of a new deploy; a known id is compared by its body's digest."""
+    serialise(connection)  # the same event may reach two replicas at once
     known = connection.execute(select(deploys.c.body_digest).where(deploys.c.id == watch.deploy.id)).scalar()
     if known is not None:
         return Recorded.SAME if known == watch.deploy.body_digest else Recorded.CONFLICT
@@ -148,5 +150,7 @@ def _write_actions(connection: Connection, change: Change) -> None:
             actions.c.watch_id == change.watch_id,
             actions.c.state.in_(expected),
         )
+        if change.action.fence is not None:
+            found = found.where(actions.c.fence == change.action.fence)
         if connection.execute(found.values(values)).rowcount != 1:
             raise LostError

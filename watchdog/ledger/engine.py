@@ -3,12 +3,13 @@
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event, exc
 
 from watchdog.errors import LedgerCorruptError, LedgerError
+from watchdog.ledger.postgres import ClockGuard, postgres_error
 
 BUSY_TIMEOUT_MS = 5000
 _DUPLICATE = frozenset({"SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"})
@@ -32,22 +33,27 @@ _WRITER_PRAGMAS = ("journal_mode=WAL", "journal_size_limit=67108864")
 
 
 class Database:
-    """An engine with short read transactions for any thread and one writing transaction at a time.
+    """An engine with short read transactions for any thread, and writing transactions.
 
-    Writers wait for each other on a lock of their own: SQLite's busy handler polls and is not fair. BEGIN IMMEDIATE
-    then never has to upgrade a lock, which is the one thing SQLite refuses instead of waiting.
+    In SQLite one at a time: writers wait for each other on a lock of their own, for SQLite's busy handler polls and is
+    not fair. BEGIN IMMEDIATE then never has to upgrade a lock, which is the one thing SQLite refuses instead of
+    waiting. In PostgreSQL writers of several replicas wait for each other's rows.
     """
 
-    def __init__(self, engine: Engine, *, read_only: bool = False) -> None:
+    def __init__(self, engine: Engine, *, read_only: bool = False, clock_guard: ClockGuard | None = None) -> None:
         self.engine = engine
         self.read_only = read_only
+        self.is_shared = engine.dialect.name == "postgresql"
+        self._clock_guard = clock_guard
+        snapshot = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        self._reads = engine.execution_options(**snapshot) if self.is_shared else engine
         self._writes = engine.execution_options(**{_WRITER: True})
-        self._writer_lock = threading.Lock()
+        self._writer_lock: AbstractContextManager[object] = nullcontext() if self.is_shared else threading.Lock()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One consistent snapshot."""
-        with translated(), self.engine.connect() as connection:
+        with translated(), self._reads.connect() as connection:
             yield connection
 
     @contextmanager
@@ -57,6 +63,11 @@ class Database:
             raise LedgerError("the ledger was opened for reading only", permanent=True)
         with self._writer_lock, translated(), self._writes.begin() as connection:
             yield connection
+
+    def check_clock(self, connection: Connection) -> None:
+        """Refuse (LedgerError) to a replica with a wrong clock what depends on one; alone, there is no other clock."""
+        if self._clock_guard is not None:
+            self._clock_guard.check(connection)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -93,6 +104,8 @@ def translated() -> Iterator[None]:
     """Give the database's errors as LedgerError with a sentence that says what to do."""
     try:
         yield
+    except exc.TimeoutError as error:
+        raise LedgerError("the ledger is busy (all connections are in use); it is tried again") from error
     except (exc.DBAPIError, sqlite3.Error, UnicodeDecodeError) as error:
         raise ledger_error(error) from error
 
@@ -105,7 +118,10 @@ def is_duplicate(error: exc.IntegrityError) -> bool:
 
 def ledger_error(error: Exception) -> LedgerError:
     """What a driver's error means for the user."""
-    text = str(getattr(error, "orig", None) or error)
+    original = getattr(error, "orig", None) or error
+    text = str(original)
+    if type(original).__module__.startswith("psycopg"):
+        return postgres_error(" ".join(text.split()), getattr(original, "sqlstate", None))
     lower = text.lower()
     if any(sign in lower for sign in _DAMAGE):
         return LedgerCorruptError(f"the ledger is damaged ({text}); {RESTORE}", permanent=True)

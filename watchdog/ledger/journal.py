@@ -8,6 +8,7 @@ from sqlalchemy import Connection, exists, func, insert, select, update
 from watchdog.ledger import rows
 from watchdog.ledger.chain import GENESIS, hash_entry
 from watchdog.ledger.encode import dumps
+from watchdog.ledger.postgres import serialise
 from watchdog.ledger.schema import audit, outbox, threads
 from watchdog.model import AuditEntry, Message
 from watchdog.ports import OutboxRow
@@ -17,6 +18,9 @@ PENDING, DELIVERED, DEAD = "pending", "delivered", "dead"
 
 def append(connection: Connection, entries: Iterable[AuditEntry]) -> None:
     """Chain entries to the audit's end. Writers are serialised; UNIQUE(prev_hash) would refuse a fork."""
+    entries = list(entries)
+    if entries:
+        serialise(connection)
     new = []
     last: str | None = None
     for entry in entries:
@@ -49,14 +53,15 @@ def due(connection: Connection, *, now: float, limit: int) -> list[OutboxRow]:
         .group_by(outbox.c.watch_id, outbox.c.sink)
         .scalar_subquery()
     )
-    found = (
-        select(outbox)
-        .where(outbox.c.id.in_(oldest), outbox.c.next_at <= now)
-        .order_by(outbox.c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
+    found = select(outbox).where(outbox.c.id.in_(oldest), outbox.c.next_at <= now).order_by(outbox.c.id).limit(limit)
     return [rows.to_outbox_row(row) for row in connection.execute(found).mappings()]
+
+
+def claim(connection: Connection, row_id: int, *, now: float, hold_s: float) -> bool:
+    """Take a due row for one delivery. It stays the oldest of its line, so that nothing overtakes it; a replica that
+    dies with it gives it back by time."""
+    mine = update(outbox).where(outbox.c.id == row_id, outbox.c.state == PENDING, outbox.c.next_at <= now)
+    return connection.execute(mine.values(next_at=now + hold_s)).rowcount == 1
 
 
 def delivered(connection: Connection, row_id: int, *, at: float, remember: Mapping[str, str]) -> None:

@@ -19,7 +19,7 @@ def revision(connection: Connection) -> str:
         The database belongs to something else, or to a newer version of this program.
     """
     if not inspect(connection).has_table("alembic_version"):
-        raise LedgerError("the file is a database, but no ledger of deploy-watchdog; name another one", permanent=True)
+        raise LedgerError("this is a database, but no ledger of deploy-watchdog; name another one", permanent=True)
     found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
     if found not in KNOWN:
         raise LedgerError(
@@ -35,6 +35,21 @@ def create(connection: Connection) -> None:
     metadata.create_all(connection)
     connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
     connection.execute(text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
+
+
+def create_or_migrate(connection: Connection) -> None:
+    """Bring a PostgreSQL schema up to date: an empty one gets the tables, ours the missing migrations.
+
+    Raises
+    ------
+    LedgerError
+        It holds somebody else's tables, or those of a newer version.
+    """
+    found = inspect(connection).get_table_names()
+    if not found:
+        create(connection)
+    elif revision(connection) != HEAD:
+        migrate(connection)
 
 
 def migrate(connection: Connection) -> None:

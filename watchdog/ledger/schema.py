@@ -1,6 +1,7 @@
 """The tables. Neutral between SQLite and PostgreSQL: nouns are JSON text, what is asked for has a column of its own."""
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     Double,
     ForeignKey,
@@ -29,7 +30,8 @@ metadata = MetaData(
 
 
 def _serial() -> "Column[int]":
-    return Column("id", Integer, primary_key=True, autoincrement=True)
+    # SQLite numbers rows by INTEGER alone, which has 64 bits there
+    return Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True)
 
 
 def _text(name: str) -> "Column[str]":
@@ -258,5 +260,17 @@ APPEND_ONLY = tuple(
     "BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END"
     for verb in ("UPDATE", "DELETE")
 )
+APPEND_ONLY_POSTGRES = (
+    (
+        "CREATE FUNCTION audit_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'the audit is append-only'; END $$"
+    ),
+    (
+        "CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit "
+        "FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only()"
+    ),
+)
+for _statement in APPEND_ONLY_POSTGRES:
+    event.listen(audit, "after_create", DDL(_statement).execute_if(dialect="postgresql"))  # type: ignore[no-untyped-call]
 for _statement in APPEND_ONLY:
     event.listen(audit, "after_create", DDL(_statement).execute_if(dialect="sqlite"))  # type: ignore[no-untyped-call]

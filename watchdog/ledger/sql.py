@@ -8,6 +8,7 @@ from watchdog.ledger import claims, commit, history, journal, queries
 from watchdog.ledger.chain import ChainedEntry
 from watchdog.ledger.engine import Database
 from watchdog.ledger.lock import FileLock
+from watchdog.ledger.postgres import serialise
 from watchdog.ledger.schema import flags, webhook_ids
 from watchdog.model import Action, ActionState, AuditEntry, Change, Label, Message, State, StoredLook, Watch
 from watchdog.ports import EvidencePoint, Failpoint, OutboxRow, RawSamples, Recorded, StoredVerdict, Tally
@@ -57,6 +58,7 @@ class SqlLedger:
     def claim_due(self, *, owner: str, now: float, lease_s: float, limit: int) -> list[Watch]:
         """Lease up to `limit` watches whose next look is due."""
         with self._database.write() as connection:
+            self._database.check_clock(connection)
             return claims.due(connection, owner=owner, now=now, lease_s=lease_s, limit=limit)
 
     def release(self, watch_id: str, *, owner: str, epoch: int, next_look_at: float) -> None:
@@ -190,13 +192,21 @@ class SqlLedger:
         """Start one attempt; None where somebody else has it or it may not run now."""
         wish = claims.Claim(action_id=action_id, owner=owner, now=now, timeout_s=timeout_s)
         with self._database.write() as connection:
+            self._database.check_clock(connection)
             claimed = claims.claim(connection, wish, self._sinks_for)
             self._failpoint("ledger-claim-before-commit")
         return claimed
 
+    def check_clock(self) -> None:
+        """Refuse (LedgerError) a clock that cannot be compared with the deadlines other replicas have set."""
+        if self._database.is_shared:
+            with self._database.read() as connection:
+                self._database.check_clock(connection)
+
     def set_paused(self, paused: bool, *, actor: str, why: str, at: float) -> None:
         """Turn the kill switch, with audit."""
         with self._database.write() as connection:
+            serialise(connection)
             before = queries.paused(connection)
             connection.execute(delete(flags).where(flags.c.name == queries.PAUSED))
             if paused:
@@ -223,6 +233,13 @@ class SqlLedger:
         with self._database.read() as connection:
             return journal.due(connection, now=now, limit=limit)
 
+    def claim_message(self, row_id: int, *, now: float, hold_s: float) -> bool:
+        """Take a due message for `hold_s`; False where another replica has it. Alone, all are ours."""
+        if not self._database.is_shared:
+            return True
+        with self._database.write() as connection:
+            return journal.claim(connection, row_id, now=now, hold_s=hold_s)
+
     def delivered(self, row_id: int, *, at: float, remember: Mapping[str, str]) -> None:
         with self._database.write() as connection:
             journal.delivered(connection, row_id, at=at, remember=remember)
@@ -245,6 +262,7 @@ class SqlLedger:
     def first_use(self, webhook_id: str, *, now: float, keep_s: float) -> bool:
         """Remember a webhook's id for `keep_s`; False where it is remembered already."""
         with self._database.write() as connection:
+            serialise(connection)
             connection.execute(delete(webhook_ids).where(webhook_ids.c.expires_at <= now))
             known = connection.execute(select(webhook_ids.c.id).where(webhook_ids.c.id == webhook_id)).scalar()
             if known is None:

@@ -235,12 +235,13 @@ class StoredLook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionUpdate:
-    """A compare-and-set on one action."""
+    """A compare-and-set on one action. `fence` says which attempt is meant: a late word about an earlier one loses."""
 
     id: str
     expect: frozenset[ActionState]
     to: ActionState
     fields: Mapping[str, Any] = field(default_factory=dict)
+    fence: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

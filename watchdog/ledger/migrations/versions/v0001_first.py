@@ -13,6 +13,17 @@ APPEND_ONLY = (
     "CREATE TRIGGER audit_no_delete BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END",
 )
 
+APPEND_ONLY_POSTGRES = (
+    (
+        "CREATE FUNCTION audit_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'the audit is append-only'; END $$"
+    ),
+    (
+        "CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit "
+        "FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only()"
+    ),
+)
+
 
 def _text(name: str, *, null: bool = False) -> "sa.Column[str]":
     return sa.Column(name, sa.Text(), nullable=null)
@@ -27,7 +38,8 @@ def _integer(name: str) -> "sa.Column[int]":
 
 
 def _serial() -> "sa.Column[int]":
-    return sa.Column("id", sa.Integer(), nullable=False, autoincrement=True)
+    number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+    return sa.Column("id", number, nullable=False, autoincrement=True)
 
 
 def _audit() -> None:
@@ -271,9 +283,8 @@ def upgrade() -> None:
     _threads()
     _verdicts()
     _samples()
-    if op.get_bind().dialect.name == "sqlite":
-        for statement in APPEND_ONLY:
-            op.execute(statement)
+    for statement in APPEND_ONLY if op.get_bind().dialect.name == "sqlite" else APPEND_ONLY_POSTGRES:
+        op.execute(statement)
 
 
 def downgrade() -> None:
