@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from tests.git_desk import GitDesk
 from tests.receivers import Answer, Receiver, receiver
 from tests.runtime_api import runtime_api
 from watchdog.clock import SystemClock
@@ -37,6 +38,7 @@ WORKS: dict[str, dict[str, Any]] = {
     "dry_run": {},
     "haproxy": {"addresses": ("{haproxy}",), "backend": "shop"},
     "nginx": {"file": "{folder}/upstream.conf", **UPSTREAM},
+    "git_revert": {"remote": "{folder}/remote.git"},
 }
 FAILS: dict[str, dict[str, Any] | None] = {
     "command": {"argv": ("sh", "-c", "exit 1"), "probe_argv": ("sh", "-c", "exit 1")},
@@ -44,6 +46,7 @@ FAILS: dict[str, dict[str, Any] | None] = {
     "dry_run": None,  # it cannot
     "haproxy": {"addresses": ("{haproxy}",), "backend": "none"},
     "nginx": {"file": "{folder}/none.conf", **UPSTREAM},
+    "git_revert": {"remote": "{folder}/remote.git", "tag": "none-{version}"},
 }
 IDEMPOTENT_IF_DECLARED = frozenset({"command", "http"})  # the others are by what they do: they set a wanted state
 Build = Callable[[str, dict[str, Any]], Hook]
@@ -72,11 +75,19 @@ def filled(value: Any, places: dict[str, str]) -> Any:
     return value
 
 
+def v2_was_taken_back(folder: Path) -> None:
+    desk = GitDesk(folder)
+    for tag, content in (("v1", "v1"), ("v2", "v2"), (None, "v1")):
+        desk.deploy(tag, {"app.txt": content})
+
+
 @pytest.fixture
 def build(places: dict[str, str], tmp_path: Path) -> Build:
     """Construct a hook exactly as the composition root does."""
 
     def built(kind: str, options: dict[str, Any]) -> Hook:
+        if kind == "git_revert" and not (tmp_path / "remote.git").exists():
+            v2_was_taken_back(tmp_path)
         told = {key: filled(value, places) for key, value in options.items()}
         adapter: Any = HOOKS[kind]
         made: Hook = adapter(

@@ -2,6 +2,7 @@
 
 from watchdog.hooks.command import CommandHook
 from watchdog.hooks.dry_run import DryRunHook
+from watchdog.hooks.git_revert import GitRevertHook
 from watchdog.hooks.haproxy import HaproxyHook
 from watchdog.hooks.http import HttpHook
 from watchdog.hooks.nginx import NginxHook
@@ -13,4 +14,5 @@ HOOKS: dict[str, type[Hook]] = {
     "dry_run": DryRunHook,
     "haproxy": HaproxyHook,
     "nginx": NginxHook,
+    "git_revert": GitRevertHook,
 }

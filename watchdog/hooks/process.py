@@ -19,13 +19,17 @@ LAST_WAIT_S = 2.0  # for the kernel to take a killed program away
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """What to run, and how it may look around. `fds` stay open in the program."""
+    """What to run, and how it may look around. `fds` stay open in the program.
+
+    stdout: a descriptor that takes what it prints, whole and as it is; else that joins stderr in the bounded output.
+    """
 
     argv: Sequence[str]
     env: Mapping[str, str]
     cwd: str | None = None
     stdin: bytes = b""
     fds: tuple[int, ...] = ()
+    stdout: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +76,7 @@ def _start(program: Program, inlet: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             list(program.argv),
             stdin=stdin,
-            stdout=inlet,
+            stdout=inlet if program.stdout is None else program.stdout,
             stderr=inlet,
             env=dict(program.env),
             cwd=program.cwd,
