@@ -35,7 +35,8 @@ margin_tell = 0.05""",
     "memory": """
 kind = "trend"
 gauge = "process_resident_memory_bytes"
-unit = "B\"""",
+unit = "B"
+weight = 4.0 # as much of the budget as the errors have""",
 }
 
 
