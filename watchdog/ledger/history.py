@@ -4,8 +4,9 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
-from sqlalchemy import Connection, Integer, cast, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Integer, case, cast, delete, func, insert, select
 
 from watchdog.ledger import journal, rows
 from watchdog.ledger.schema import labels, looks, plans, samples, verdicts, watches
@@ -84,7 +85,7 @@ def find_labels(connection: Connection, watch_ids: Sequence[str]) -> Mapping[str
 
 def tallies(connection: Connection, service: str | None, since: float | None) -> list[Tally]:
     """Counted in the database: a hundred thousand deploys are some hundred rows."""
-    day = cast(watches.c.created_at / DAY_S, Integer)  # SQLite cuts off here; times lie after 1970
+    day = _whole(watches.c.created_at / DAY_S)
     keys = (watches.c.service, watches.c.mode, day.label("day"), watches.c.state, watches.c.verdict)
     columns = (*keys, labels.c.kind.label("label"), watches.c.plan_digest)
     found = (
@@ -112,6 +113,12 @@ def tallies(connection: Connection, service: str | None, since: float | None) ->
         )
         for row in counted
     ]
+
+
+def _whole(value: ColumnElement[Any]) -> ColumnElement[int]:
+    """Rounded down (positive values): SQLite's CAST cuts off, PostgreSQL's rounds to the nearest."""
+    near = cast(value, Integer)
+    return case((near > value, near - 1), else_=near)
 
 
 def _budgets(connection: Connection, digests: set[str]) -> dict[str, float]:
