@@ -58,6 +58,15 @@ def _present(metric: Arrays, arm: Arm) -> Flags:
     return np.asarray(~np.isnan(panel.value).all(axis=(0, 1, 2)))
 
 
+def looks_with_candidate(watch: Decoded) -> int:
+    """Usable looks in which the candidate was heard of; an answer that holds nothing of it is no look at it."""
+    heard = np.zeros(watch.looks, dtype=bool)
+    for metric in watch.metrics:
+        if Arm.CANDIDATE in metric.panels:
+            heard |= _looks(metric, _present(metric, Arm.CANDIDATE))
+    return int(np.count_nonzero(heard & watch.usable))
+
+
 def _looks(metric: Arrays, values: NDArray[_Scalar]) -> NDArray[_Scalar]:
     """The part from the deploy on."""
     return values[max(-metric.first, 0) :]

@@ -1,35 +1,17 @@
 """One count comparison of one watch: who has which events, with which margin, and how noisy they are."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.coupling import swings, unshared
 from analysis.decode import Decoded, Floats, Panel
-from analysis.dispersion import (
-    DEFAULT_V,
-    ENOUGH_DF,
-    SCALES,
-    Noise,
-    believed_factor,
-    between_replicas,
-    over_time,
-    own_variation,
-)
+from analysis.dispersion import DEFAULT_V, Noise, over_time
 from analysis.methods.counts import CountTest, rate_limit
+from analysis.noise import LEAST_PAST, NoiseQuestion, Side, concurrent_noise, side_of
 from analysis.result import Arm, Design, Direction, JudgeSettings, Kind, MetricSpec
 
-FLOORS = {Kind.RATIO: 1e-4, Kind.RATE: 0.0, Kind.LATENCY: 0.005}  # events per unit of exposure
-LEAST_PAST = 20  # intervals of history from which noise in time is measured
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Side:
-    """One arm summed over replicas: (strata, intervals), 0 where absent."""
-
-    events: Floats
-    exposure: Floats
+FLOORS = {Kind.RATIO: 1e-4, Kind.RATE: 0.0, Kind.LATENCY: 0.005, Kind.LABELS: 1e-4}  # events per unit of exposure
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,13 +27,27 @@ class Contrast:
     dispersion_from: str
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """A contrast of concurrent arms whose noise is not known yet. least_factor: of the noise until replicas tell it."""
+
+    label: str
+    weight: float
+    question: NoiseQuestion
+    fewer: tuple[bool, ...]  # which directions are tested
+    margins: tuple[float, ...]
+    floor: float
+    log_prior: Floats
+    least_factor: float = 1.0
+
+
 def margin_ratio(spec: MetricSpec, settings: JudgeSettings, *, fewer: bool) -> float:
     """The ratio r0 that is still tolerated; for `fewer` between baseline and candidate."""
     margin = settings.margin if spec.margin is None else spec.margin
     return 1.0 / (1.0 - min(margin, 0.9)) if fewer else 1.0 + margin
 
 
-def build_contrast(
+def compare(
     watch: Decoded,
     spec: MetricSpec,
     panels: Mapping[Arm, Panel],
@@ -62,12 +58,12 @@ def build_contrast(
     label: str,
     weight: float,
     share_of_budget: float,
-) -> Contrast | None:
-    """Set up the tests of one comparison; None where an arm was never seen."""
+) -> Comparison | Contrast | None:
+    """Set up one comparison, which `contrasts` completes; None where an arm was never seen."""
     if Arm.CANDIDATE not in panels or Arm.BASELINE not in panels:
         return None
-    candidate = _after(_side(panels[Arm.CANDIDATE]), first)
-    baseline = _side(panels[Arm.BASELINE])
+    candidate = _after(side_of(panels[Arm.CANDIDATE]), first)
+    baseline = side_of(panels[Arm.BASELINE])
     if watch.design is Design.BEFORE_AFTER:
         before = Side(baseline.events[:, : -first or None], baseline.exposure[:, : -first or None])
         if first >= 0 or before.exposure.sum() <= 0:
@@ -75,117 +71,83 @@ def build_contrast(
         tests, noise, source = _before_after(spec, settings, candidate, before, log_prior, share_of_budget)
         return Contrast(label, weight, tests, candidate, before, noise, source)
     now = _after(baseline, first)
-    if spec.configured_share and watch.share is not None:
-        candidate, now = _by_share(candidate, now, watch.share)
-    noise, source = _concurrent_noise(panels, first, candidate, now, margin_ratio(spec, settings, fewer=False))
+    shares = asked_shares(watch) if spec.configured_share else None
+    if shares is not None:
+        candidate, now = _by_share(candidate, now, shares)
+    fewer = suspicions(spec)
+    return Comparison(
+        label=label,
+        weight=weight,
+        question=NoiseQuestion(panels, first, candidate, now, margin_ratio(spec, settings, fewer=False)),
+        fewer=fewer,
+        margins=tuple(margin_ratio(spec, settings, fewer=one) for one in fewer),
+        floor=floor_of(spec),
+        log_prior=log_prior,
+    )
+
+
+def contrasts(found: Sequence[Comparison | Contrast]) -> list[Contrast]:
+    """Complete comparisons, of as many watches as there are; the noise of all of them is computed together."""
+    told = iter(concurrent_noise([one.question for one in found if isinstance(one, Comparison)]))
+    return [_contrast(one, *next(told)) if isinstance(one, Comparison) else one for one in found]
+
+
+def _contrast(found: Comparison, noise: Noise, source: str) -> Contrast:
+    if found.least_factor > 1.0:
+        least = np.maximum(noise.factor, found.least_factor)
+        noise = replace(noise, factor=np.where(noise.trusted, noise.factor, least))
+    candidate, baseline = found.question.candidate, found.question.baseline
     tests = tuple(
         CountTest(
-            events=(now if fewer else candidate).events,
-            exposure=(now if fewer else candidate).exposure,
-            other_events=(candidate if fewer else now).events,
-            other_exposure=(candidate if fewer else now).exposure,
-            r0=margin_ratio(spec, settings, fewer=fewer),
-            floor=floor_of(spec),
+            events=(baseline if fewer else candidate).events,
+            exposure=(baseline if fewer else candidate).exposure,
+            other_events=(candidate if fewer else baseline).events,
+            other_exposure=(candidate if fewer else baseline).exposure,
+            r0=r0,
+            floor=found.floor,
             noise=noise,
-            log_prior=log_prior,
+            log_prior=found.log_prior,
             swapped=fewer,
         )
-        for fewer in _suspicions(spec)
+        for fewer, r0 in zip(found.fewer, found.margins, strict=True)
     )
-    return Contrast(label, weight, tests, candidate, now, noise, source)
+    return Contrast(found.label, found.weight, tests, candidate, baseline, noise, source)
 
 
 def floor_of(spec: MetricSpec) -> float:
     return FLOORS.get(spec.kind, 0.0) if spec.floor is None else spec.floor
 
 
-def _suspicions(spec: MetricSpec) -> tuple[bool, ...]:
+def suspicions(spec: MetricSpec) -> tuple[bool, ...]:
     """Whether too many (False), too few (True) or either is bad."""
     return {Direction.UP_IS_BAD: (False,), Direction.DOWN_IS_BAD: (True,), Direction.EITHER: (False, True)}[
         spec.direction
     ]
 
 
-def _side(panel: Panel) -> Side:
-    value = np.nan_to_num(panel.value[:, :, 0, :])
-    return Side(np.add.accumulate(value, axis=0)[-1], np.add.accumulate(np.nan_to_num(panel.total), axis=0)[-1])
-
-
 def _after(side: Side, first: int) -> Side:
     return Side(side.events[:, -first:], side.exposure[:, -first:]) if first < 0 else side
 
 
-def _by_share(candidate: Side, baseline: Side, share: float) -> tuple[Side, Side]:
+def asked_shares(watch: Decoded) -> Floats | None:
+    """(looks,) the candidate's asked share of the traffic at each look; None where nobody asked for one.
+
+    A share that grew step by step is known look by look, but for those in which it changed: NaN there.
+    """
+    told = np.array([np.nan if facts.share is None else facts.share for facts in watch.facts], dtype=np.float64)
+    if not np.isnan(told).all():
+        return told
+    return None if watch.share is None else np.full(watch.looks, watch.share)
+
+
+def _by_share(candidate: Side, baseline: Side, shares: Floats) -> tuple[Side, Side]:
+    """Exposure as it was asked for; looks whose share nobody knows are not weighed."""
     both = candidate.exposure + baseline.exposure
     both = np.where((both <= 0) & (candidate.events + baseline.events > 0), 1.0, both)
-    return Side(candidate.events, share * both), Side(baseline.events, (1 - share) * both)
-
-
-def _concurrent_noise(
-    panels: Mapping[Arm, Panel], first: int, candidate: Side, baseline: Side, r0: float
-) -> tuple[Noise, str]:
-    """What is believed of the noise at each look, from data up to that look, and where it comes from."""
-    chi2, df = _replica_noise(panels, first)
-    own = _between(panels[Arm.CANDIDATE], first)
-    between = np.maximum(believed_factor(chi2, df), believed_factor(*own))
-    known = np.cumsum(df, axis=0)[-1] >= ENOUGH_DF
-    sides = [
-        np.cumsum(a, axis=0)[-1] for a in (candidate.events, candidate.exposure, baseline.events, baseline.exposure)
-    ]
-    (v, slow_v), source, shares = (DEFAULT_V, 0.0), "assumed", np.where(known, 0.0, 1.0)
-    past = _past(panels, first)
-    if past is not None and past.exposure.shape[1] >= LEAST_PAST:
-        series = np.cumsum(past.events, axis=0)[-1], np.cumsum(past.exposure, axis=0)[-1]
-        if series[0].any() and len(between):
-            (v, slow_v), source = own_variation(*series, float(between[0])), "history"
-            shares = unshared((sides[0], sides[1], sides[2], sides[3]), swings(*series))
-    events, n, n_other = sides[0] + sides[2], sides[1], sides[3]
-    all_n = r0 * n + n_other
-    p = np.divide(r0 * n, all_n, out=np.zeros_like(n), where=all_n > 0)
-    usual = _recent_mean(events)
-    intensity = usual * (1.0 + v * events) / (1.0 + v * usual)  # posterior mean of a gamma rate given its count
-    in_time = 1.0 + 2.0 * (v * intensity + slow_v * usual) * p * (1.0 - p)
-    if len(known) and known[-1]:
-        source = "replicas"
-    return Noise(between, in_time, shares, known), source
-
-
-def _recent_mean(events: Floats) -> Floats:
-    """Mean of each look and those shortly before it: slow noise meets whole stretches of looks, not single bursts."""
-    seen = np.concatenate([np.zeros(SCALES[-1]), np.cumsum(events)])
-    width = np.minimum(np.arange(1, len(events) + 1), SCALES[-1])
-    return np.asarray((seen[SCALES[-1] :] - seen[: len(events)]) / width)
-
-
-def _replica_noise(panels: Mapping[Arm, Panel], first: int) -> tuple[Floats, Floats]:
-    """Chi-squares between replicas of the old version at every scale and look: peers, history and baseline."""
-    chi2, df = _between(panels[Arm.BASELINE], first)
-    older = panels.get(Arm.PEERS) or panels.get(Arm.HISTORY)
-    if older is not None and first < 0:
-        value = np.nan_to_num(older.value[:, :, 0, :-first])
-        total = np.nan_to_num(older.total[:, :, :-first])
-        used = np.flatnonzero(total.any(axis=(0, 1)))
-        if len(used):
-            old_chi2, old_df = between_replicas(value[..., used], total[..., used])
-            chi2, df = chi2 + old_chi2[:, -1:], df + old_df[:, -1:]
-    return chi2, df
-
-
-def _between(panel: Panel, first: int) -> tuple[Floats, Floats]:
-    """Chi-squares between one version's replicas at every scale and look."""
-    chi2, df = between_replicas(np.nan_to_num(panel.value[:, :, 0, :]), np.nan_to_num(panel.total))
-    return chi2[:, max(-first, 0) :], df[:, max(-first, 0) :]
-
-
-def _past(panels: Mapping[Arm, Panel], first: int) -> Side | None:
-    """The old version before the deploy, as one series."""
-    if first >= 0:
-        return None
-    sides = [_side(panels[arm]) for arm in (Arm.BASELINE, Arm.HISTORY) if arm in panels]
-    events = np.stack([s.events[:, :-first] for s in sides])
-    exposure = np.stack([s.exposure[:, :-first] for s in sides])
-    used = np.flatnonzero(exposure.any(axis=(0, 1)))
-    return Side(np.cumsum(events, axis=0)[-1][:, used], np.cumsum(exposure, axis=0)[-1][:, used])
+    known = ~np.isnan(shares)
+    share, both = np.where(known, shares, 0.0), np.where(known, both, 0.0)
+    events = [np.where(known, side.events, 0.0) for side in (candidate, baseline)]
+    return Side(events[0], share * both), Side(events[1], (1 - share) * both)
 
 
 def _before_after(
@@ -208,7 +170,7 @@ def _before_after(
         where=by_stratum_exposure > 0,
     )
     tests = []
-    for fewer in _suspicions(spec):
+    for fewer in suspicions(spec):
         limit = rate_limit(
             float(np.cumsum(events)[-1]),
             float(np.cumsum(exposure)[-1]),

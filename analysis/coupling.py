@@ -19,28 +19,38 @@ _LOG_PRIOR = np.log(np.where(SHARES == 0, COMMON, (1 - COMMON) / (len(SHARES) - 
 
 
 def swings(events: Floats, exposure: Floats) -> Floats:
-    """Squared variation of a series' rate between neighbouring blocks of 1, 2, 4, ... intervals, (scales,).
+    """Squared variation of a series' rate between neighbouring blocks of 1, 2, 4, ... intervals.
 
     The moment estimate: given the sum S of two blocks, the first has variance S p q (1 + 2 v S p q).
+
+    Parameters
+    ----------
+    events, exposure : (..., intervals)
+
+    Returns
+    -------
+    (..., scales) NaN from the scale on at which too few pairs of blocks tell anything
 
     >>> rate = np.where(np.arange(64) % 2, 0.03, 0.01)
     >>> swings(1e6 * rate, np.full(64, 1e6)).round(2)
     array([0.5, 0. , 0. , 0. ])
     """
-    found = []
-    for scale in _scales(len(events)):
+    width = events.shape[-1]
+    scales = [scale for scale in _scales(width) if width // (2 * scale) >= FEWEST_PAIRS]
+    found = np.full((*events.shape[:-1], len(scales)), np.nan)
+    told = np.ones(events.shape[:-1], dtype=bool)
+    for i, scale in enumerate(scales):
         a, b = _pairs(events, scale)
         n_a, n_b = _pairs(exposure, scale)
         total = a + b
         p = np.divide(n_a, n_a + n_b, out=np.zeros_like(n_a), where=n_a + n_b > 0)
         spread = total * p * (1 - p)
-        used = spread > 0
-        if np.count_nonzero(used) < FEWEST_PAIRS:
-            break
-        excess = (a[used] - total[used] * p[used]) ** 2 - spread[used]
-        weight = 2 * spread[used] ** 2
-        found.append(max(float(np.cumsum(excess)[-1] / np.cumsum(weight)[-1]), 0.0))
-    return np.array(found)
+        told = told & (np.count_nonzero(spread > 0, axis=-1) >= FEWEST_PAIRS)
+        excess = np.cumsum(np.where(spread > 0, (a - total * p) ** 2 - spread, 0.0), axis=-1)[..., -1]
+        weight = np.cumsum(2 * spread**2, axis=-1)[..., -1]
+        v = np.divide(excess, weight, out=np.zeros_like(excess), where=weight > 0)
+        found[..., i] = np.where(told, np.maximum(v, 0.0), np.nan)
+    return found
 
 
 def unshared(arms: tuple[Floats, Floats, Floats, Floats], past: Floats) -> Floats:
@@ -48,23 +58,25 @@ def unshared(arms: tuple[Floats, Floats, Floats, Floats], past: Floats) -> Float
 
     Parameters
     ----------
-    arms : events and exposure of the candidate, then of the baseline, (looks,) each
-    past : from `swings`
+    arms : events and exposure of the candidate, then of the baseline, (..., looks) each
+    past : (..., scales) from `swings`
 
     Returns
     -------
-    (looks,) one of SHARES after every look, from this and earlier looks only; 1 while nothing is known
+    (..., looks) one of SHARES after every look, from this and earlier looks only; 1 while nothing is known
     """
-    looks = len(arms[0])
-    gained = np.zeros((len(SHARES), looks))
-    for scale, v in zip(_scales(looks), past, strict=False):
+    looks = arms[0].shape[-1]
+    shares = SHARES.reshape(-1, *[1] * arms[0].ndim)
+    gained = np.zeros((len(SHARES), *arms[0].shape))
+    for i, scale in enumerate(_scales(looks)[: past.shape[-1]]):
+        v = past[..., i, None]
         ends = 2 * scale * (1 + np.arange(looks // (2 * scale))) - 1
         z2, precision = _contrasts(*(_pairs(arm, scale) for arm in arms))
-        factor = 1.0 + 4.0 * SHARES[:, None] * v * precision
+        factor = 1.0 + 4.0 * shares * np.where(np.isnan(v), 0.0, v) * precision
         log_density = -0.5 * np.log(factor) - 0.5 * z2 / factor
         bounded = np.logaddexp(log_density, np.max(log_density, axis=0) + np.log(OUTLIER))
-        gained[:, ends] += np.where(precision >= 1.0, bounded, 0.0)
-    belief = np.cumsum(gained, axis=1) + _LOG_PRIOR[:, None]
+        gained[..., ends] += np.where((precision >= 1.0) & ~np.isnan(v), bounded, 0.0)
+    belief = np.cumsum(gained, axis=-1) + _LOG_PRIOR.reshape(shares.shape)
     weight = np.exp(belief - np.max(belief, axis=0))
     running = np.add.accumulate(weight, axis=0)
     return np.asarray(SHARES[np.argmax(running >= CAUTION * running[-1], axis=0)])
@@ -75,11 +87,11 @@ def _scales(width: int) -> list[int]:
 
 
 def _pairs(series: Floats, scale: int) -> tuple[Floats, Floats]:
-    """Sums of neighbouring blocks, (pairs,) each; a last pair that is not whole is left out."""
-    pairs = len(series) // (2 * scale)
-    seen = np.concatenate([[0.0], np.cumsum(series)])
-    blocks = np.diff(seen[: 2 * scale * pairs + 1 : scale])
-    return blocks[0::2], blocks[1::2]
+    """Sums of neighbouring blocks, (..., pairs) each; a last pair that is not whole is left out."""
+    pairs = series.shape[-1] // (2 * scale)
+    seen = np.concatenate([np.zeros((*series.shape[:-1], 1)), np.cumsum(series, axis=-1)], axis=-1)
+    blocks = np.diff(seen[..., : 2 * scale * pairs + 1 : scale], axis=-1)
+    return blocks[..., 0::2], blocks[..., 1::2]
 
 
 def _contrasts(

@@ -76,9 +76,10 @@ def decode(observation: Observation, *, warm_up_looks: int = 0) -> Decoded:
     Raises
     ------
     BadSamplesError
-        NaN, infinite or negative values, more bad events than events, falling buckets, one cell twice.
+        NaN, infinite or negative values, more bad events than events, falling buckets, one cell twice, a step or a
+        share that is none.
     """
-    _check_names(observation.metrics)
+    _check_frame(observation)
     looks = observation.looks
     facts = tuple(observation.facts.get(i, _UNKNOWN) for i in range(looks))
     usable = np.array([f.status is SourceStatus.OK and i >= warm_up_looks for i, f in enumerate(facts)], dtype=bool)
@@ -101,10 +102,17 @@ def decode(observation: Observation, *, warm_up_looks: int = 0) -> Decoded:
     )
 
 
-def _check_names(metrics: tuple[MetricSpec, ...]) -> None:
-    names = [spec.name for spec in metrics]
+def _check_frame(observation: Observation) -> None:
+    """What holds for all metrics together."""
+    names = [spec.name for spec in observation.metrics]
     if len(set(names)) != len(names):
         raise BadSamplesError("metrics: the same name twice")
+    if not 0 < observation.step_s < np.inf:
+        raise BadSamplesError(f"step_s: {observation.step_s:g} is no length of an interval")
+    shares = {observation.share, *(facts.share for facts in observation.facts.values())} - {None}
+    for share in shares:
+        if share is not None and not 0 <= share <= 1:
+            raise BadSamplesError(f"share: {share:g} is no share of the traffic")
 
 
 def _decode_metric(spec: MetricSpec, looks_cells: list[tuple[int, Cells]], looks: int) -> Arrays:
@@ -210,8 +218,8 @@ def _panel(
     value.ravel()[at] = _finite(f"{where} value", columns.value[mine])
     total.ravel()[at] = columns.total[mine]
     if spec.kind is Kind.LATENCY:
-        return Panel(value, _histogram_total(where, value, total, le))
-    if spec.kind in COUNTS:
+        return Panel(value, histogram_total(where, value, total, le))
+    if spec.kind in COUNTS or spec.kind is Kind.LABELS:
         _check_counts(where, spec, value, total)
     return Panel(value, np.ascontiguousarray(total[:, :, 0, :]))
 
@@ -244,7 +252,7 @@ def _check_counts(where: str, spec: MetricSpec, value: Floats, total: Floats) ->
         raise BadSamplesError(f"{where} value: more bad events than events")
 
 
-def _histogram_total(where: str, value: Floats, total: Floats, le: Floats) -> Floats:
+def histogram_total(where: str, value: Floats, total: Floats, le: Floats) -> Floats:
     """Number of observations per (replica, stratum, interval): the +Inf bucket, else the given total."""
     if (value[~np.isnan(value)] < 0).any():
         raise BadSamplesError(f"{where} value: negative count")

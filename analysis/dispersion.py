@@ -95,22 +95,23 @@ def between_replicas(value: Floats, total: Floats) -> tuple[Floats, Floats]:
 
     Parameters
     ----------
-    value, total : (replicas, strata, intervals) events and exposure, 0 where absent
+    value, total : (..., replicas, strata, intervals) events and exposure, 0 where absent
 
     Returns
     -------
-    chi2, df : (scales, intervals) each column uses its own and earlier intervals only
+    chi2, df : (scales, ..., intervals) each column uses its own and earlier intervals only
     """
     width = value.shape[-1]
-    chi2, df = np.zeros((len(SCALES) + 1, width)), np.zeros((len(SCALES) + 1, width))
-    if value.shape[0] < 2 or width == 0:
+    shape = (len(SCALES) + 1, *value.shape[:-3], width)
+    chi2, df = np.zeros(shape), np.zeros(shape)
+    if value.shape[-3] < 2 or width == 0:
         return chi2, df
     seen_value, seen_total = np.cumsum(value, axis=-1), np.cumsum(total, axis=-1)
     for i, scale in enumerate(SCALES):
         ends = np.arange(scale - 1, width, scale)
         block_chi2, block_df = _chi2(_blocks(seen_value, ends), _blocks(seen_total, ends))
-        chi2[i, ends], df[i, ends] = block_chi2, block_df
-        chi2[i], df[i] = np.cumsum(chi2[i]), np.cumsum(df[i])
+        chi2[i][..., ends], df[i][..., ends] = block_chi2, block_df
+        chi2[i], df[i] = np.cumsum(chi2[i], axis=-1), np.cumsum(df[i], axis=-1)
     elapsed = np.arange(1, width + 1)
     longest = np.max([np.where(elapsed >= scale, scale, 1) for scale in SCALES], axis=0)
     apart = elapsed >= 2 * longest  # else the last scale would count the longest blocks twice
@@ -125,16 +126,21 @@ def _blocks(seen: Floats, ends: np.ndarray) -> Floats:
 
 
 def _chi2(value: Floats, total: Floats) -> tuple[Floats, Floats]:
-    """Chi-square and degrees of freedom of each column of (replicas, strata, columns)."""
-    events, exposure = np.add.accumulate(value, axis=0)[-1], np.add.accumulate(total, axis=0)[-1]
+    """Chi-square and degrees of freedom of each column of (..., replicas, strata, columns)."""
+    events, exposure = _last(value, axis=-3), _last(total, axis=-3)
     rate = np.divide(events, exposure, out=np.zeros_like(events), where=exposure > 0)
-    expected = np.add.accumulate(total * rate, axis=1)[:, -1]
-    seen = np.add.accumulate(value, axis=1)[:, -1]
+    expected = _last(total * rate[..., None, :, :], axis=-2)
+    seen = _last(value, axis=-2)
     parts = np.divide((seen - expected) ** 2, expected, out=np.zeros_like(seen), where=expected > 0)
-    chi2 = np.add.accumulate(parts, axis=0)[-1]
-    df = np.maximum(np.count_nonzero(expected > 0, axis=0) - 1.0, 0.0)
-    enough = np.add.accumulate(events, axis=0)[-1] >= FEWEST_EVENTS
+    chi2 = _last(parts, axis=-2)
+    df = np.maximum(np.count_nonzero(expected > 0, axis=-2) - 1.0, 0.0)
+    enough = _last(events, axis=-2) >= FEWEST_EVENTS
     return np.where(enough, chi2, 0.0), np.where(enough, df, 0.0)
+
+
+def _last(parts: Floats, axis: int = -1) -> Floats:
+    """Sums along an axis, added one after another: the same bits in every batch."""
+    return np.asarray(np.take(np.add.accumulate(parts, axis=axis), -1, axis=axis))
 
 
 def over_time(value: Floats, total: Floats) -> tuple[float, float, float]:
@@ -144,7 +150,7 @@ def over_time(value: Floats, total: Floats) -> tuple[float, float, float]:
 
     Parameters
     ----------
-    value, total : (intervals,) events and exposure of the intervals that were seen
+    value, total : (intervals,) events and exposure, 0 exposure where nothing was seen
 
     Returns
     -------
@@ -155,44 +161,60 @@ def over_time(value: Floats, total: Floats) -> tuple[float, float, float]:
     used = total > 0
     if np.count_nonzero(used) < 2:
         return 1.0, 0.0, 0.0
+    factor, mean = _over_time(value[used], total[used])
+    return float(factor), float(mean), float(np.count_nonzero(used) - 1)
+
+
+def _over_time(value: Floats, total: Floats) -> tuple[Floats, Floats]:
+    """Factor and mean, (...,) each, of series without gaps, (..., intervals)."""
     chi2, df = _in_time(value, total, SCALES)
-    mean = float(np.cumsum(value[used])[-1] / np.count_nonzero(used))
-    return float(believed_factor(chi2, df)[0]), mean, float(np.count_nonzero(used) - 1)
+    return believed_factor(chi2, df), np.asarray(_last(value) / value.shape[-1])
 
 
 def _in_time(value: Floats, total: Floats, scales: Sequence[int]) -> tuple[Floats, Floats]:
-    """Chi-square and degrees of freedom of blocks against the common rate, (scales, 1)."""
-    used = total > 0
-    value, total = value[used], total[used]
-    seen_value, seen_total = np.cumsum(value), np.cumsum(total)
-    rate = seen_value[-1] / seen_total[-1]
-    chi2, df = np.zeros((len(scales), 1)), np.zeros((len(scales), 1))
+    """Chi-square and degrees of freedom of blocks against the common rate, (scales, ...)."""
+    width = value.shape[-1]
+    seen_value, seen_total = np.cumsum(value, axis=-1), np.cumsum(total, axis=-1)
+    rate = seen_value[..., -1:] / seen_total[..., -1:]
+    shape = (len(scales), *value.shape[:-1])
+    chi2, df = np.zeros(shape), np.zeros(shape)
     for i, scale in enumerate(scales):
-        ends = np.arange(scale - 1, len(value), scale)
-        expected = _blocks(seen_total, ends) * rate
-        if len(ends) < 3 or rate == 0 or expected.mean() < 1:
+        ends = np.arange(scale - 1, width, scale)
+        if len(ends) < 3:
             continue
-        parts = (_blocks(seen_value, ends) - expected) ** 2 / expected
-        chi2[i, 0], df[i, 0] = np.cumsum(parts)[-1], len(ends) - 1.0
+        expected = _blocks(seen_total, ends) * rate
+        telling = (rate[..., 0] > 0) & (_last(expected) >= len(ends))
+        miss = _blocks(seen_value, ends) - expected
+        parts = np.divide(miss**2, expected, out=np.zeros_like(expected), where=expected > 0)
+        chi2[i], df[i] = np.where(telling, _last(parts), 0.0), np.where(telling, len(ends) - 1.0, 0.0)
     return chi2, df
 
 
-def own_variation(value: Floats, total: Floats, clustering: float) -> tuple[float, float]:
+def own_variation(value: Floats, total: Floats, clustering: Floats) -> tuple[Floats, Floats]:
     """Squared variation per interval of one arm's rate in time, at most: at once, and in the long run beyond that.
 
     What clusters bring (the factor between replicas) is no swing of a rate and is taken off. Nor is a rate that swings
     by more than its own mean from interval to interval (squared variation above 1): those are bursts, of clients, which
     the replicas show, or of the whole site, which both arms share; the excess is taken off at all scales alike.
+
+    Parameters
+    ----------
+    value, total : (..., intervals) events and exposure, all exposures above 0, at least two intervals
+    clustering : (...,) variance factor between the replicas
+
+    Returns
+    -------
+    at_once, beyond : (...,) each; 0 where there were no events
     """
-    factor, mean, _ = over_time(value, total)
-    if mean <= 0:
-        return 0.0, 0.0
-    used = total > 0
-    expected = total[used] * (np.cumsum(value[used])[-1] / np.cumsum(total[used])[-1])
-    parts = np.divide((value[used] - expected) ** 2, expected, out=np.zeros_like(expected), where=expected > 0)
-    chi2, df = np.cumsum(parts)[-1], len(expected) - 1.0
+    factor, mean = _over_time(value, total)
+    quiet = mean <= 0
+    mean = np.where(quiet, 1.0, mean)
+    expected = total * (_last(value) / _last(total))[..., None]
+    parts = np.divide((value - expected) ** 2, expected, out=np.zeros_like(expected), where=expected > 0)
+    chi2, df = _last(parts), value.shape[-1] - 1.0
     sure = 2.0 / (2.0 + 1.0 / mean)  # a term's variance is 2 + 1 / mean: few events say little
-    quick = float(believed_factor(np.array([[sure * chi2]]), np.array([[sure * df]]))[0])
-    bursts = max(1.0, (chi2 / df - clustering) / mean)
-    at_once = min(max(quick - clustering, 0.0) / mean / bursts, 1.0)
-    return at_once, max((factor - clustering) / mean / bursts - at_once, 0.0)
+    quick = believed_factor((sure * chi2)[None], (sure * df)[None])
+    bursts = np.maximum(1.0, (chi2 / df - clustering) / mean)
+    at_once = np.minimum(np.maximum(quick - clustering, 0.0) / mean / bursts, 1.0)
+    beyond = np.maximum((factor - clustering) / mean / bursts - at_once, 0.0)
+    return np.where(quiet, 0.0, at_once), np.where(quiet, 0.0, beyond)

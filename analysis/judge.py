@@ -6,38 +6,39 @@ only then, with enough power to have seen a stated regression, HEALTHY.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from analysis.combine import average, budget_shares, capped, first_crossing, two_routes
-from analysis.conditions import REQUEST_KINDS
-from analysis.contrast import Contrast, build_contrast
-from analysis.decode import COUNTS, BadSamplesError, Decoded, Floats, Panel, decode
+from analysis.conditions import REQUEST_KINDS, absent_since
+from analysis.control import has_control
+from analysis.decode import BadSamplesError, Decoded, Floats, decode
+from analysis.evidence import evidence_of_metric
 from analysis.methods.count_steps import Known, evidence_from
 from analysis.methods.counts import CountTest, evidence_paths
 from analysis.onset import onset_prior
 from analysis.outcome import Outcome
+from analysis.own_past import Past, own_past
 from analysis.prepare import Observation
-from analysis.result import Arm, Design, JudgeSettings, Reason, Verdict, VerdictKind
-from analysis.weigh import Weighing, evidence_of_metric, path_of, set_up
-
-LEAST_PAST = 12  # intervals of history from which the old version is compared with its own past
+from analysis.result import JudgeSettings, Reason, Verdict, VerdictKind
+from analysis.weigh import Draft, Weighing, path_of, set_up, set_up_beside, weighings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Case:
-    """One watch with its tests; `past` compares the old version with its own history."""
+    """One watch with its tests. `beside`: beside its control series; `past`: the old version against its history."""
 
     watch: Decoded
     settings: JudgeSettings
     weighings: tuple[Weighing, ...]
-    past: tuple[tuple[str, float, Contrast], ...]
+    beside: tuple[Weighing, ...]
+    past: tuple[Past, ...]
 
     @property
     def tests(self) -> list[CountTest]:
-        own = [test for weighing in self.weighings for test in weighing.tests]
-        return own + [test for _, _, contrast in self.past for test in contrast.tests]
+        own = [test for weighing in (*self.weighings, *self.beside) for test in weighing.tests]
+        return own + [test for one in self.past for test in one.contrast.tests]
 
 
 def judge(observations: Sequence[Observation], settings: Sequence[JudgeSettings]) -> list[Verdict]:
@@ -87,10 +88,35 @@ def judge_decoded(watches: Sequence[Decoded], settings: Sequence[JudgeSettings])
     []
     """
     _check_lengths("watches", watches, settings)
-    cases = [_set_up(w, s) if w.looks > 0 else _nothing_yet(s) for w, s in zip(watches, settings, strict=True)]
+    cases = _cases(watches, settings)
     tests = [test for case in cases if isinstance(case, _Case) for test in case.tests]
     paths, ratios = evidence_paths(tests) if tests else (np.zeros((0, 0)), np.zeros((0, 0, 0)))
     return _verdicts(cases, paths, ratios)
+
+
+def alarm_looks(watches: Sequence[Decoded], settings: Sequence[JudgeSettings]) -> list[int | None]:
+    """The `alarm_look` of every verdict of `judge_decoded`, without the verdicts: half of the work, for many watches.
+
+    >>> alarm_looks([], [])
+    []
+    """
+    _check_lengths("watches", watches, settings)
+    cases = _cases(watches, settings, with_past=False)
+    tests = [test for case in cases if isinstance(case, _Case) for test in case.tests]
+    paths = evidence_paths(tests)[0] if tests else np.zeros((0, 0))
+    found: list[int | None] = []
+    at = 0
+    for case in cases:
+        if isinstance(case, Verdict):
+            found.append(None)
+            continue
+        n = len(case.tests)
+        _, _, combined, threshold = _weighed(case, list(paths[at : at + n, : case.watch.looks]))
+        absent = absent_since(case.watch, case.settings)
+        looks = [first_crossing(combined, threshold), None if absent is None else absent[1]]
+        found.append(min((look for look in looks if look is not None), default=None))
+        at += n
+    return found
 
 
 def judge_one_more(
@@ -109,7 +135,7 @@ def judge_one_more(
     The verdicts, and for each watch what to hand in at its next look.
     """
     _check_lengths("watches", watches, settings)
-    cases = [_set_up(w, s) if w.looks > 0 else _nothing_yet(s) for w, s in zip(watches, settings, strict=True)]
+    cases = _cases(watches, settings)
     tests: list[CountTest] = []
     before: list[Known | None] = []
     for case, own in zip(cases, known, strict=True):
@@ -141,78 +167,94 @@ def _rows(ratios: Floats, at: int, n: int, looks: int) -> list[Floats]:
     return [np.ascontiguousarray(ratios[:, i, :looks]) for i in range(at, at + n)]
 
 
-def _set_up(watch: Decoded, settings: JudgeSettings) -> _Case:
+def _cases(
+    watches: Sequence[Decoded], settings: Sequence[JudgeSettings], *, with_past: bool = True
+) -> list[_Case | Verdict]:
+    """Every watch with its tests; what they have to know of the noise is computed for all of them together."""
+    drafts = [_drafts(w, s) if w.looks > 0 else None for w, s in zip(watches, settings, strict=True)]
+    complete = iter(weighings([one for own in drafts if own is not None for part in own for one in part]))
+    cases: list[_Case | Verdict] = []
+    for watch, setting, own in zip(watches, settings, drafts, strict=True):
+        if own is None:
+            cases.append(_nothing_yet(setting))
+            continue
+        found, beside = (tuple(next(complete) for _ in part) for part in own)
+        cases.append(_Case(watch, setting, found, beside, own_past(watch, setting) if with_past else ()))
+    return cases
+
+
+def _drafts(watch: Decoded, settings: JudgeSettings) -> tuple[list[Draft], list[Draft]]:
+    """The metrics of one watch, and the same beside its control series where it has one."""
     log_prior = onset_prior(watch.usable, settings.planned_looks)
     shares = budget_shares([metric.spec for metric in watch.metrics])
-    weighings = tuple(
-        set_up(watch, metric, settings, log_prior, share) for metric, share in zip(watch.metrics, shares, strict=True)
-    )
-    return _Case(watch, settings, weighings, _own_past(watch, settings, log_prior, shares))
-
-
-def _own_past(
-    watch: Decoded, settings: JudgeSettings, log_prior: Floats, shares: Sequence[float]
-) -> tuple[tuple[str, float, Contrast], ...]:
-    """The old version now against the old version before the deploy."""
-    if watch.design is Design.BEFORE_AFTER:
-        return ()
-    before = replace(watch, design=Design.BEFORE_AFTER)
-    found = []
-    for metric, share in zip(watch.metrics, shares, strict=True):
-        now = metric.panels.get(Arm.BASELINE)
-        then = metric.panels.get(Arm.HISTORY, now)
-        if metric.spec.kind not in COUNTS or now is None or then is None or metric.first > -LEAST_PAST:
-            continue
-        if metric.spec.configured_share:
-            continue
-        panels: dict[Arm, Panel] = {Arm.CANDIDATE: now, Arm.BASELINE: then}
-        contrast = build_contrast(
-            before, metric.spec, panels, metric.first, settings, log_prior, label="", weight=1.0, share_of_budget=share
-        )
-        if contrast is not None:
-            found.append((metric.spec.name, share, contrast))
-    return tuple(found)
+    pairs = list(zip(watch.metrics, shares, strict=True))
+    found = [set_up(watch, metric, settings, log_prior, share) for metric, share in pairs]
+    if not has_control(watch):
+        return found, []
+    return found, [set_up_beside(watch, metric, settings, log_prior, share) for metric, share in pairs]
 
 
 def _verdict(case: _Case, paths: list[Floats], ratios: list[Floats]) -> Verdict:
-    threshold = float(-np.log(case.settings.budget))
-    specs = [weighing.spec for weighing in case.weighings]
-    at, metric_paths, slices = 0, [], []
-    for weighing in case.weighings:
-        n = len(weighing.tests)
-        slices.append(slice(at, at + n))
-        own = threshold - (np.log(weighing.share) if weighing.share > 0 else -50.0)
-        metric_paths.append(capped(path_of(weighing, paths[at : at + n]), weighing.spec, specs, float(own)))
-        at += n
-    metric_paths, combined = _combined(case, metric_paths, threshold)
+    metric_paths, alone, combined, threshold = _weighed(case, paths)
+    slices = _slices(case)
     alarm = first_crossing(combined, threshold)
     decisive = _leading(case, metric_paths, alarm if alarm is not None else case.watch.looks - 1)
     evidence = tuple(
         evidence_of_metric(w, p, paths[s], ratios[s], threshold, alarm if i == decisive else None)
-        for i, (w, p, s) in enumerate(zip(case.weighings, metric_paths, slices, strict=True))
+        for i, (w, p, s) in enumerate(zip(case.weighings, metric_paths, slices, strict=False))
     )
     return Outcome(
         watch=case.watch,
         settings=case.settings,
         threshold=threshold,
         combined=combined,
+        alone=alone,
         alarm=alarm,
         decisive=decisive,
         evidence=evidence,
         past=case.past,
-        past_paths=paths[at:],
+        past_paths=paths[slices[-1].stop if slices else 0 :],
     ).verdict()
 
 
-def _combined(case: _Case, paths: list[Floats], threshold: float) -> tuple[list[Floats], Floats]:
+def _weighed(case: _Case, paths: list[Floats]) -> tuple[list[Floats], Floats, Floats, float]:
+    """Each metric's evidence, that of all without and with a look at control series, and what decides."""
+    threshold = float(-np.log(case.settings.budget))
+    slices = _slices(case)
+    n = len(case.weighings)
+    metric_paths, alone = _combined(case.watch.looks, case.weighings, [paths[s] for s in slices[:n]], threshold)
+    if not case.beside:
+        return metric_paths, alone, alone, threshold
+    _, beside = _combined(case.watch.looks, case.beside, [paths[s] for s in slices[n:]], threshold)
+    return metric_paths, alone, np.minimum(alone, beside), threshold
+
+
+def _slices(case: _Case) -> list[slice]:
+    """Where each weighing's tests lie among those of its watch."""
+    found, at = [], 0
+    for weighing in (*case.weighings, *case.beside):
+        n = len(weighing.tests)
+        found.append(slice(at, at + n))
+        at += n
+    return found
+
+
+def _combined(
+    looks: int, weighings: Sequence[Weighing], test_paths: Sequence[Sequence[Floats]], threshold: float
+) -> tuple[list[Floats], Floats]:
     """Each metric's evidence, and that of all in one budget; levels join theirs with what lasts of it.
 
     Added in the order of the metrics' names, so that shuffled metrics give the same bits.
     """
-    order = sorted(range(len(paths)), key=lambda i: case.weighings[i].spec.name)
-    specs = [weighing.spec for weighing in case.weighings]
-    held = {i: w.windows.path for i in order if (w := case.weighings[i]).windows is not None and w.share > 0}
-    shares = [weighing.share for weighing in case.weighings]
+    order = sorted(range(len(weighings)), key=lambda i: weighings[i].spec.name)
+    specs = [weighing.spec for weighing in weighings]
+    shares = [weighing.share for weighing in weighings]
+    own = [threshold - (np.log(share) if share > 0 else -50.0) for share in shares]
+    paths = [
+        capped(path_of(w, said), w.spec, specs, float(needed))
+        for w, said, needed in zip(weighings, test_paths, own, strict=True)
+    ]
+    held = {i: w.windows.path for i in order if (w := weighings[i]).windows is not None and w.share > 0}
     together = [(paths[i], shares[i]) for i in order if i not in held]
     if held:
         of_levels = sum(shares[i] for i in held)
@@ -226,7 +268,7 @@ def _combined(case: _Case, paths: list[Floats], threshold: float) -> tuple[list[
             alone = two_routes(paths[i][None], window[None], [specs[i]], np.array([own]))
             paths[i] = capped(float(own) + alone, specs[i], specs, float(own))
     if not together:
-        return paths, np.zeros(case.watch.looks)
+        return paths, np.zeros(looks)
     return paths, average([path for path, _ in together], [share for _, share in together])
 
 

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from analysis.decode import Floats
 
-FROM_THE_START = 0.75  # prior weight of "bad from the first look on", where most bad requests begin; costs ln 4/3
+FROM_THE_START = 0.85  # prior weight of "bad from the first look on", where most bad requests begin; costs ln 20/17
 LEVELS_FROM_THE_START = 0.25  # likewise of levels: memory, queues and caches take looks to fill
 
 
@@ -16,7 +16,7 @@ def onset_prior(usable: NDArray[np.bool_], planned_looks: int, from_the_start: f
     are not usable carry no weight, so they spend no budget; looks beyond the plan can begin nothing new.
 
     >>> np.round(np.exp(onset_prior(np.array([True, False, True]), 3)), 3)
-    array([0.75 , 0.   , 0.125])
+    array([0.85 , 0.   , 0.075])
     """
     place = np.cumsum(usable) - 1
     rest = (1 - from_the_start) / max(planned_looks - 1, 1)

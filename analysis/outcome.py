@@ -1,15 +1,28 @@
 """From evidence to the judge's word: the order of the verdicts, each kept apart from the others."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from analysis import conditions, sentence
 from analysis.combine import average
-from analysis.contrast import Contrast, Side
 from analysis.decode import Decoded, Floats
-from analysis.result import Design, Evidence, JudgeSettings, MetricSpec, Reason, SourceStatus, Verdict, VerdictKind
+from analysis.methods.histogram import layouts
+from analysis.noise import Side
+from analysis.own_past import Past
+from analysis.result import (
+    Design,
+    Direction,
+    Evidence,
+    JudgeSettings,
+    Kind,
+    MetricSpec,
+    Reason,
+    SourceStatus,
+    Verdict,
+    VerdictKind,
+)
 
 HOUR_S = 3600.0
 SUSPICION = 0.5  # evidence above this power of the threshold is not called healthy
@@ -23,10 +36,11 @@ class Outcome:
     settings: JudgeSettings
     threshold: float
     combined: Floats  # (looks,) ln e-value of all metrics together
+    alone: Floats  # (looks,) the same without looking at control series
     alarm: int | None
     decisive: int  # index of the metric that is spoken of
     evidence: tuple[Evidence, ...]
-    past: tuple[tuple[str, float, Contrast], ...]  # the old version against its own past
+    past: tuple[Past, ...]  # the old version against its own past
     past_paths: Sequence[Floats]
 
     @property
@@ -73,16 +87,16 @@ class Outcome:
         )
 
     def _worth_telling(self) -> list[str]:
-        """Changes beyond the telling margin that are no reason to act."""
+        """Changes of a rate beyond the telling margin that are no reason to act."""
         told = []
         for spec, found in zip(self.specs, self.evidence, strict=True):
+            if found.effect_kind != "ratio" or found.log_evidence >= found.log_threshold:
+                continue
             margin = self.settings.margin_tell if spec.margin_tell is None else spec.margin_tell
-            if (
-                found.effect_kind == "ratio"
-                and found.effect_low > 1 + margin
-                and found.log_evidence < found.log_threshold
-            ):
-                told.append(f"worth knowing: {found.sentence}")
+            rose = spec.direction is not Direction.DOWN_IS_BAD and found.effect_low > 1 + margin
+            fell = spec.direction is not Direction.UP_IS_BAD and found.effect_high < 1 - margin
+            if rose or fell:
+                told.append(f"{sentence.WORTH_KNOWING}: {found.sentence}")
         return told
 
     def _alarmed(self) -> Verdict:
@@ -123,46 +137,62 @@ class Outcome:
 
     def _misconfigured(self) -> Verdict | None:
         names = [m.spec.name for m in self.watch.metrics if conditions.seen_twice(self.watch, m)]
+        words = sentence.missing(Reason.MISCONFIGURED, names) if names else ""
         if not names:
-            return None
-        words = sentence.missing(Reason.MISCONFIGURED, names)
-        return self._say(VerdictKind.INCONCLUSIVE, Reason.MISCONFIGURED, words, metric=names[0])
+            names, words = self._of_other_buckets()
+        return self._say(VerdictKind.INCONCLUSIVE, Reason.MISCONFIGURED, words, metric=names[0]) if names else None
+
+    def _of_other_buckets(self) -> tuple[list[str], str]:
+        """Metrics that are needed and whose buckets are all others than before, in words that name both layouts."""
+        latencies = [m for m in self.watch.metrics if m.spec.kind is Kind.LATENCY]
+        apart = {m.spec.name: found for m in latencies if (found := layouts(m)) is not None}
+        names = self._needed_among(apart)
+        return names, "; ".join(sentence.no_common_bounds(name, *apart[name]) for name in names)
 
     def _no_data(self) -> Verdict | None:
         lacking = {m.spec.name: which for m in self.watch.metrics if (which := conditions.without_data(self.watch, m))}
-        needed = self._needed()
-        gone = [spec.name for spec in needed if spec.name in lacking]
-        if not needed or not gone or (len(gone) < len(needed) and not any(spec.critical for spec in needed)):
+        gone = self._needed_among(lacking)
+        if not gone:
             return None
         words = sentence.missing(Reason.NO_DATA, gone, lacking[gone[0]])
         return self._say(VerdictKind.INCONCLUSIVE, Reason.NO_DATA, words, metric=gone[0])
 
+    def _needed_among(self, lacking: Container[str]) -> list[str]:
+        """The needed metrics that cannot be judged, where without them nobody can be called healthy."""
+        needed = self._needed()
+        gone = [spec.name for spec in needed if spec.name in lacking]
+        return gone if len(gone) == len(needed) or any(spec.critical for spec in needed) else []
+
     def _needed(self) -> list[MetricSpec]:
         """Metrics without which nobody is called healthy: the critical ones, else those of requests, else all."""
-        critical = [spec for spec in self.specs if spec.critical]
+        critical = [spec for spec in self.specs if spec.critical and spec.kind is not Kind.LABELS]
         requests = [spec for spec in self.specs if spec.kind in conditions.REQUEST_KINDS]
         return critical or requests or list(self.specs)
 
     def _shared_cause(self) -> Verdict | None:
+        if float(self.alone[-1]) >= self.threshold > float(self.combined[-1]):
+            found = self.evidence[self.decisive]
+            words = sentence.excused(found.sentence)
+            return self._say(VerdictKind.INCONCLUSIVE, Reason.SHARED_CAUSE, words, metric=found.metric)
         if not self.past:
             return None
-        total = sum(share for _, share, _ in self.past)
+        total = sum(one.share for one in self.past)
         paths, at = [], 0
-        for _, _, contrast in self.past:
+        for one in self.past:
             paths.append(self.past_paths[at])
-            at += len(contrast.tests)
-        path = average(paths, [share / total for _, share, _ in self.past])
+            at += len(one.contrast.tests)
+        path = average(paths, [one.share / total for one in self.past])
         if float(path[-1]) < self.threshold:
             return None
-        worst = int(np.argmax([p[-1] for p in paths]))
-        name, _, contrast = self.past[worst]
-        words = sentence.shared_cause(name, (_rate(contrast.candidate), _rate(contrast.baseline)))
-        return self._say(VerdictKind.INCONCLUSIVE, Reason.SHARED_CAUSE, words, metric=name)
+        worst = self.past[int(np.argmax([p[-1] for p in paths]))]
+        rates = _rate(worst.contrast.candidate), _rate(worst.contrast.baseline)
+        words = sentence.shared_cause(f"{worst.name}{worst.label}", rates)
+        return self._say(VerdictKind.INCONCLUSIVE, Reason.SHARED_CAUSE, words, metric=worst.name)
 
     def _powered(self) -> Verdict:
         found = self.evidence[self.decisive] if self.evidence else None
         name = found.metric if found is not None else None
-        judged = int(np.count_nonzero(self.watch.usable))
+        judged = conditions.looks_with_candidate(self.watch)
         at = f", {sentence.evidence_of(float(self.combined[-1]), self.threshold)}"
         words = found.sentence if found is not None and found.sentence else "no comparison yet"
         if judged < self.settings.min_looks:

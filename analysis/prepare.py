@@ -31,6 +31,8 @@ class LookFacts:
     candidate_up: int | None = None  # candidate instances seen alive
     candidate_down: int | None = None  # candidate instances positively failing: refused, up == 0, gone
     detail: str = ""
+    share: float | None = None  # asked traffic share of the candidate, in force through all of it
+    frozen: bool = False  # the baseline's cells are of an earlier time, for the old version is gone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,5 +49,5 @@ class Observation:
     samples: Mapping[tuple[str, int], Cells]
     facts: Mapping[int, LookFacts] = field(default_factory=dict)
     looks: int = 0  # closed candidate intervals, 0..looks-1
-    share: float | None = None  # configured traffic share of the candidate, per look if it changes
+    share: float | None = None  # asked traffic share of the candidate; where it changes, each look's facts have it
     candidate_expected: int | None = None  # candidate instances announced by the deploy event

@@ -11,6 +11,7 @@ class Kind(StrEnum):
     RATIO = "ratio"  # bad events of all events, counters: errors of requests
     RATE = "rate"  # events per unit of exposure, counters: orders per visit
     LATENCY = "latency"  # histogram bucket counts
+    LABELS = "labels"  # counters by a label's value, such as an error code: values the old version never showed
     GAUGE = "gauge"  # a level per replica and interval: CPU, memory, any PromQL expression
     TREND = "trend"  # a gauge judged by its slope: leaks
 
@@ -30,6 +31,7 @@ class Arm(StrEnum):
     CANDIDATE = "candidate"  # the new version
     HISTORY = "history"  # older data of the baseline, before its window
     PEERS = "peers"  # replicas of the old version, for the noise between replicas
+    CONTROL = "control"  # series that the deploy cannot have touched, over the same time
 
 
 class Design(StrEnum):
@@ -86,6 +88,7 @@ class MetricSpec:
     weight: float = 1.0
     critical: bool = False
     slo_le: float | None = None  # latency: a bucket bound that matters by itself, in the histogram's unit
+    slower_by: float | None = None  # latency: tolerated slowness in time, 0.2 = 20 % slower; takes the margin's place
     limit: float | None = None  # trend: where it ends, such as the memory limit; for the sentence alone
     configured_share: bool = False  # exposure = the asked share, where numerator and denominator differ
 
@@ -104,6 +107,7 @@ class JudgeSettings:
     act_uncalibrated: bool = False  # before/after verdicts act although no placebo rate is known
     placebo_rate: float | None = None  # measured false-rollback rate of before/after verdicts on the own past
     warm_up_looks: int = 0  # looks skipped, not judged, at the start
+    start_up_looks: int = 3  # the candidate's first looks, in which its latency is not judged: caches are cold
     seen_ratio: float = 5.0  # HEALTHY claims at least: a regression this large would have been seen
 
 

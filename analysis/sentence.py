@@ -5,9 +5,14 @@ from collections.abc import Sequence
 
 from analysis.result import Direction, Evidence, Kind, MetricSpec, Reason
 
+WORTH_KNOWING = "worth knowing"  # how a note begins that is no reason to act
 THIN = "\u202f"  # narrow, and never broken at the end of a line
+ROUNDED = math.log(1.05)  # ratios of rounded levels may be off by so much
 FAR_HOURS = 24.0 * 365  # a limit further off is none
+FINE = 1.1  # a margin that buckets widen by less is not worth a word
+_BOUNDS = 4  # of a layout that are named
 _MOST, _LEAST = 1_000_000, 0.001
+_SHARES = frozenset({Kind.RATIO, Kind.LATENCY, Kind.LABELS})
 
 
 def count(number: float) -> str:
@@ -35,12 +40,14 @@ def significant(number: float, digits: int = 2) -> str:
 
 
 def bound(number: float) -> str:
-    """A bucket bound as it was written.
+    """A bucket bound as it was written; one of a native histogram, a root of two, to four digits: its neighbours are
+    at least 0.27 % away.
 
-    >>> bound(0.25), bound(10.0)
-    ('0.25', '10')
+    >>> bound(0.25), bound(10.0), bound(2 ** (-35 / 8))
+    ('0.25', '10', '0.04819')
     """
-    return f"{number:.6g}"
+    written = f"{number:.6g}"
+    return written if float(written) == number else f"{number:.4g}"
 
 
 def percent(share: float) -> str:
@@ -122,7 +129,7 @@ def time_to_limit(spec: MetricSpec, level: float, slope: float) -> float | None:
 
 
 def _level(spec: MetricSpec, level: float) -> str:
-    if spec.kind in (Kind.RATIO, Kind.LATENCY):
+    if spec.kind in _SHARES:
         return percent(level)
     if spec.kind is Kind.RATE:
         return f"{significant(level, 3)}"
@@ -135,8 +142,15 @@ def _effect(evidence: Evidence) -> str:
         known = not (math.isnan(value) or math.isnan(low) or math.isnan(high))
         return f"{_signed(value)}, {_signed(low)} to {_signed(high)}" if known else ""
     if not math.isnan(value) and not math.isnan(low) and not math.isnan(high):
-        return f"×{_times(value)}, {_times(low)}–{_times(high)}"
+        mixed = " like for like" if _is_of_another_mix(evidence) else ""
+        return f"×{_times(value)}{mixed}, {_times(low)}–{_times(high)}"
     return f"at least ×{_times(low)}" if not math.isnan(low) and low > 0 else ""
+
+
+def _is_of_another_mix(evidence: Evidence) -> bool:
+    """Whether the ratio, compared within strata, is another than that of the two levels before it."""
+    crude = evidence.candidate_level / evidence.baseline_level if evidence.baseline_level > 0 else 0.0
+    return crude > 0 and evidence.effect > 0 and abs(math.log(evidence.effect / crude)) > ROUNDED
 
 
 def _times(ratio: float) -> str:
@@ -149,7 +163,7 @@ def _signed(number: float) -> str:
 
 
 def _amounts(spec: MetricSpec, evidence: Evidence) -> str:
-    if spec.kind not in (Kind.RATIO, Kind.LATENCY):
+    if spec.kind not in _SHARES:
         return ""
     return f"{count(evidence.n_candidate)} vs {count(evidence.n_baseline)} requests"
 
@@ -208,11 +222,44 @@ def uncalibrated(placebo_rate: float | None, budget: float) -> str:
     )
 
 
+def no_common_bounds(name: str, old: Sequence[float], new: Sequence[float]) -> str:
+    """The histogram's buckets changed with the deploy.
+
+    >>> no_common_bounds("latency", [0.1, 0.5], [100.0, 500.0]).partition(", so")[0]
+    'latency: old version (0.1, 0.5) and new (100, 500) have no bucket bound in common'
+    """
+    listed = [", ".join(map(bound, one[:_BOUNDS])) + (", …" if len(one) > _BOUNDS else "") for one in (old, new)]
+    return (
+        f"{name}: old version ({listed[0]}) and new ({listed[1]}) have no bucket bound in common, so nothing can be "
+        "compared; give both the same buckets, and check the unit"
+    )
+
+
+def coarse_buckets(spec: MetricSpec, steps: Sequence[tuple[float, float]]) -> str:
+    """Where the buckets cannot express the margin in time that was asked for; nothing where they can."""
+    asked = 1.0 + (spec.slower_by or 0.0)
+    unit = f" {spec.unit}" if spec.unit else ""
+    wide = [f"×{significant(to / at)} ({bound(at)} to {bound(to)}{unit})" for at, to in steps if to / at > asked * FINE]
+    if spec.slower_by is not None and not steps:
+        return f"{spec.name}: no bucket bound lies {percent(spec.slower_by)} above one that tells: add buckets above it"
+    if not wide:
+        return ""
+    return (
+        f"{spec.name}: slowness below {', '.join(wide)} is tolerated where ×{significant(asked)} was asked for: "
+        "the smallest margin is one bucket; finer buckets, or native histograms, tell more"
+    )
+
+
 def low_traffic(spec: MetricSpec, found: Evidence, wanted: float) -> str:
     """What could not have been seen."""
     what = seen(spec, found)
     only = f"only {what}" if what else "no regression could have been seen"
     return f"too little traffic: {only}, ×{significant(wanted)} is wanted; watch longer or send more traffic"
+
+
+def excused(words: str) -> str:
+    """Worse than before the deploy, but so is what the deploy cannot have touched."""
+    return f"{words}, but the control series moved alike; look for a cause that both share"
 
 
 def shared_cause(name: str, rates: tuple[float, float]) -> str:

@@ -1,26 +1,43 @@
 """One metric of one watch: which tests it needs, and what they say."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.contrast import Contrast, Side, build_contrast
+from analysis.contrast import Comparison, Contrast, compare, contrasts
+from analysis.control import control_contrast, less_control
 from analysis.decode import COUNTS, Arrays, Decoded, Floats, Panel
-from analysis.effect import rate_ratio
+from analysis.few_requests import with_enough_requests
+from analysis.few_requests import words as words_for_few
 from analysis.methods.counts import CountTest
 from analysis.methods.gauge import GaugeResult, judge_gauge
-from analysis.methods.histogram import choose_bounds, exceedances
-from analysis.methods.ranks import hodges_lehmann, mann_whitney, rank_inflation
+from analysis.methods.histogram import choose_bounds, exceedances, layouts, questions
+from analysis.methods.labels import remaining_weight
 from analysis.methods.trend import TrendResult, judge_trend
-from analysis.methods.windows import Lasting, deciding_shift, persistence
-from analysis.onset import LEVELS_FROM_THE_START, likely_onset, log_mean, onset_prior
-from analysis.power import detectable_ratio, detectable_shift
-from analysis.result import Arm, Direction, Evidence, JudgeSettings, Kind, MetricSpec
+from analysis.methods.windows import Lasting, persistence
+from analysis.new_labels import label_comparisons
+from analysis.onset import LEVELS_FROM_THE_START, log_mean, onset_prior
+from analysis.result import Arm, JudgeSettings, Kind, MetricSpec
 from analysis.sentence import bound as words_for_bound
-from analysis.sentence import climb, comparison, time_to_limit
+from analysis.sentence import coarse_buckets, no_common_bounds
 
 NAN = float("nan")
+LEVELS = frozenset({Kind.GAUGE, Kind.TREND})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Draft:
+    """A metric whose comparisons are chosen but not yet complete: their noise is computed for all watches together."""
+
+    spec: MetricSpec
+    share: float
+    comparisons: tuple[Comparison | Contrast, ...]
+    gauge: GaugeResult | None
+    windows: Lasting | None
+    trend: TrendResult | None
+    log_prior: Floats
+    note: str = ""  # what about the metric's series its reader should know
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,42 +51,86 @@ class Weighing:
     windows: Lasting | None  # a level's staying worse
     trend: TrendResult | None
     log_prior: Floats
+    note: str = ""
 
     @property
     def tests(self) -> list[CountTest]:
         return [test for contrast in self.contrasts for test in contrast.tests]
 
 
-def set_up(watch: Decoded, metric: Arrays, settings: JudgeSettings, log_prior: Floats, share: float) -> Weighing:
+def set_up_beside(watch: Decoded, metric: Arrays, settings: JudgeSettings, log_prior: Floats, share: float) -> Draft:
+    """The tests of one metric beside its control series; as without one where the control tells nothing."""
+    if metric.spec.kind in COUNTS or metric.spec.kind is Kind.LATENCY:
+        beside = set_up(watch, metric, settings, log_prior, share, build=control_contrast)
+        if beside.comparisons:
+            return beside
+    rest = less_control(metric) if metric.spec.kind in LEVELS else None
+    return set_up(watch, metric if rest is None else rest, settings, log_prior, share)
+
+
+def set_up(
+    watch: Decoded,
+    metric: Arrays,
+    settings: JudgeSettings,
+    log_prior: Floats,
+    share: float,
+    *,
+    build: Callable[..., Comparison | Contrast | None] = compare,
+) -> Draft:
     """Choose the tests of one metric by its kind."""
     spec = metric.spec
-    contrasts: tuple[Contrast, ...] = ()
+    chosen: tuple[Comparison | Contrast, ...] = ()
     gauge, windows, trend = None, None, None
+    note = ""
+    if spec.kind is Kind.LABELS:
+        chosen = tuple(label_comparisons(watch, metric, settings, log_prior, share))
+        return Draft(spec, share, chosen, gauge, windows, trend, log_prior)
     if spec.kind in COUNTS or spec.kind is Kind.LATENCY:
+        asked, note = _asked(watch, metric, settings.start_up_looks)
         found = [
-            build_contrast(
+            build(
                 watch,
-                spec,
-                panels,
+                one.spec,
+                one.panels,
                 metric.first,
                 settings,
                 log_prior,
-                label=label,
-                weight=weight,
+                label=one.label,
+                weight=one.weight,
                 share_of_budget=share,
             )
-            for label, weight, panels in _comparisons(watch, metric)
+            for one in asked
         ]
-        contrasts = tuple(contrast for contrast in found if contrast is not None)
+        chosen = tuple(one for one in found if one is not None)
     elif spec.kind is Kind.TREND:
         trend = judge_trend(
             metric, watch.design, settings, watch.usable, step_s=watch.step_s, log_needed=_log_needed(settings, share)
         )
     else:
         log_prior = onset_prior(watch.usable, settings.planned_looks, LEVELS_FROM_THE_START)
+        metric, left_out = with_enough_requests(watch, metric)
+        note = words_for_few(spec.name, left_out)
         gauge = judge_gauge(metric, watch.design, settings, log_prior, watch.usable)
         windows = persistence(metric, watch.design, gauge.noise, watch.usable) if gauge is not None else None
-    return Weighing(spec, share, contrasts, gauge, windows, trend, log_prior)
+    return Draft(spec, share, chosen, gauge, windows, trend, log_prior, note)
+
+
+def weighings(drafts: Sequence[Draft]) -> list[Weighing]:
+    """Complete the comparisons of many metrics, of as many watches as there are."""
+    complete = iter(contrasts([one for draft in drafts for one in draft.comparisons]))
+    return [
+        Weighing(
+            spec=draft.spec,
+            share=draft.share,
+            contrasts=tuple(next(complete) for _ in draft.comparisons),
+            gauge=draft.gauge,
+            windows=draft.windows,
+            trend=draft.trend,
+            log_prior=draft.log_prior,
+            note=draft.note,
+        )
+        for draft in drafts
+    ]
 
 
 def _log_needed(settings: JudgeSettings, share: float) -> float:
@@ -77,16 +138,40 @@ def _log_needed(settings: JudgeSettings, share: float) -> float:
     return float(-np.log(settings.budget) - (np.log(share) if share > 0 else -50.0))
 
 
-def _comparisons(watch: Decoded, metric: Arrays) -> list[tuple[str, float, Mapping[Arm, Panel]]]:
-    if metric.spec.kind is not Kind.LATENCY:
-        return [("", 1.0, metric.panels)]
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """One count comparison of a metric: of its events, or of its requests above one bound."""
+
+    spec: MetricSpec
+    label: str
+    weight: float
+    panels: Mapping[Arm, Panel]
+
+
+def _asked(watch: Decoded, metric: Arrays, start_up_looks: int) -> tuple[list[_Asked], str]:
+    """What is asked of a metric that is counted, and what its reader should know of its buckets."""
+    spec = metric.spec
+    if spec.kind is not Kind.LATENCY:
+        return [_Asked(spec, "", 1.0, metric.panels)], ""
+    apart = layouts(metric)
+    if apart is not None:
+        return [], no_common_bounds(spec.name, *apart)
     bounds, start = choose_bounds(metric, watch.design)
-    unit = f" {metric.spec.unit}" if metric.spec.unit else ""
-    found: list[tuple[str, float, Mapping[Arm, Panel]]] = []
-    for bound, weight in bounds.items():
-        panels = {arm: _from_look(p, metric.first, start) for arm, p in exceedances(metric, bound).items()}
-        found.append((f" above {words_for_bound(bound)}{unit}", weight, panels))
-    return found
+    unit = f" {spec.unit}" if spec.unit else ""
+    chosen = questions(metric, bounds)
+    found = []
+    for one in chosen:
+        panels = exceedances(metric, one.le, one.candidate_le)
+        panels = {arm: _from_look(panel, metric.first, start) for arm, panel in panels.items()}
+        if Arm.CANDIDATE in panels:
+            panels[Arm.CANDIDATE] = _started(panels[Arm.CANDIDATE], start_up_looks)
+        label = f" above {words_for_bound(one.candidate_le)}{unit}"
+        if one.in_time:
+            label += f" against {words_for_bound(one.le)}{unit}"
+        own = replace(spec, margin=0.0) if one.in_time else spec  # the margin lies between the bounds
+        found.append(_Asked(own, label, one.weight, panels))
+    steps = [(one.le, one.candidate_le) for one in chosen if one.in_time]
+    return found, coarse_buckets(spec, steps) if bounds else ""
 
 
 def _from_look(panel: Panel, first: int, start: int) -> Panel:
@@ -99,6 +184,13 @@ def _from_look(panel: Panel, first: int, start: int) -> Panel:
     return Panel(value, total)
 
 
+def _started(candidate: Panel, start_up_looks: int) -> Panel:
+    """Without the candidate's first looks that had requests: while it starts it is slow for reasons that pass."""
+    served = np.cumsum(np.any(np.nan_to_num(candidate.total) > 0, axis=(0, 1)))
+    starting = served <= start_up_looks
+    return Panel(np.where(starting, np.nan, candidate.value), np.where(starting, np.nan, candidate.total))
+
+
 def path_of(weighing: Weighing, test_paths: Sequence[Floats]) -> Floats:
     """ln e-value of the metric: the average over its bounds and directions."""
     if weighing.gauge is not None:
@@ -108,203 +200,7 @@ def path_of(weighing: Weighing, test_paths: Sequence[Floats]) -> Floats:
     if not weighing.contrasts:
         return np.zeros(len(weighing.log_prior))
     weights = [c.weight / len(c.tests) for c in weighing.contrasts for _ in c.tests]
-    return log_mean(np.stack(test_paths), np.log(weights))
-
-
-def evidence_of_metric(
-    weighing: Weighing,
-    path: Floats,
-    test_paths: Sequence[Floats],
-    ratios: Sequence[Floats],
-    log_budget: float,
-    alarm: int | None,
-) -> Evidence:
-    """What one metric says at the last look. `alarm`: the look where it decided; its effect counts from its onset."""
-    threshold = log_budget - (np.log(weighing.share) if weighing.share > 0 else -50.0)
-    spec = weighing.spec
-    if weighing.gauge is not None:
-        found = _level_evidence(weighing, weighing.gauge, path, threshold, alarm)
-    elif weighing.trend is not None:
-        found = _trend_evidence(spec, weighing.trend, path, threshold)
-    elif weighing.contrasts:
-        found = _count_evidence(weighing, path, test_paths, ratios, threshold, alarm)
-    else:
-        return Evidence(
-            metric=spec.name, method="none", log_evidence=0.0, log_threshold=threshold, path=tuple(path.tolist())
-        )
-    return found
-
-
-def _count_evidence(
-    weighing: Weighing,
-    path: Floats,
-    test_paths: Sequence[Floats],
-    ratios: Sequence[Floats],
-    threshold: float,
-    alarm: int | None,
-) -> Evidence:
-    spec, look = weighing.spec, len(path) - 1 if alarm is None else alarm
-    owners = [c for c in weighing.contrasts for _ in c.tests]
-    claims = _claims(weighing, threshold)
-    best = _spoken_of([float(p[look]) for p in test_paths], claims, spec.direction)
-    contrast, test = owners[best], weighing.tests[best]
-    onset = likely_onset(ratios[best], weighing.log_prior, look) if test.log_prior.max() > -np.inf else None
-    first = onset if alarm is not None and onset is not None else 0
-    candidate = (contrast.candidate.events[:, first:], contrast.candidate.exposure[:, first:])
-    paired = test.known_rate is None
-    kept = slice(first, None) if paired else slice(None)
-    baseline = (contrast.baseline.events[:, kept], contrast.baseline.exposure[:, kept])
-    e, n, e_other, n_other = (np.cumsum(a, axis=1)[:, -1] for a in (*candidate, *baseline))
-    phi = float(contrast.noise.at(-1)[-1])
-    effect = rate_ratio(e, n, e_other, n_other, phi)
-    p, a_hat = _companion(_rates(contrast.candidate), _rates(contrast.baseline), spec.direction)
-    total_e, total_n = float(np.cumsum(e)[-1]), float(np.cumsum(n)[-1])
-    base_e, base_n = float(np.cumsum(e_other)[-1]), float(np.cumsum(n_other)[-1])
-    found = Evidence(
-        metric=spec.name,
-        method="counts" if spec.kind is not Kind.LATENCY else f"requests{contrast.label}",
-        log_evidence=float(path[-1]),
-        log_threshold=threshold,
-        path=tuple(path.tolist()),
-        effect=effect.value,
-        effect_low=effect.low,
-        effect_high=effect.high,
-        baseline_level=base_e / base_n if base_n > 0 else NAN,
-        candidate_level=total_e / total_n if total_n > 0 else NAN,
-        n_baseline=base_n,
-        n_candidate=total_n,
-        bad_baseline=base_e,
-        bad_candidate=total_e,
-        since_look=onset,
-        detectable=_best_claim([c for c, o in zip(claims, owners, strict=True) if o is contrast], spec.direction),
-        mann_whitney_p=p,
-        a_hat=a_hat,
-        dispersion=phi,
-        dispersion_from=contrast.dispersion_from,
-        note=_noise_note(contrast),
-    )
-    return replace(found, sentence=comparison(spec, found, contrast.label))
-
-
-def _claims(weighing: Weighing, threshold: float) -> list[float]:
-    """The ratio that each test would have seen had it been there; NaN for tests of the direction that is not bad."""
-    spec = weighing.spec
-    most = 1.0 if spec.kind is not Kind.RATE else np.inf
-    return [
-        detectable_ratio(test, threshold - float(np.log(contrast.weight / len(contrast.tests))), most=most)
-        if (test.swapped or test.fewer) == (spec.direction is Direction.DOWN_IS_BAD)
-        else NAN
-        for contrast in weighing.contrasts
-        for test in contrast.tests
-    ]
-
-
-def _best_claim(claims: Sequence[float], direction: Direction) -> float:
-    known = [claim for claim in claims if not np.isnan(claim)]
-    if not known:
-        return NAN
-    return max(known) if direction is Direction.DOWN_IS_BAD else min(known)
-
-
-def _spoken_of(said: Sequence[float], claims: Sequence[float], direction: Direction) -> int:
-    """The test with the most evidence; while there is next to none, the one that would have seen the least change.
-
-    What is claimed to be visible is so at that latency bound, not at another.
-    """
-    loud = int(np.argmax(said))
-    claim = _best_claim(claims, direction)
-    if said[loud] >= np.log(3.0) or np.isnan(claim):
-        return loud
-    return list(claims).index(claim)
-
-
-def _noise_note(contrast: Contrast) -> str:
-    if contrast.dispersion_from == "assumed":
-        return "noise assumed (5 % squared variation): no replicas or history of the old version to measure it"
-    return ""
-
-
-def _rates(side: Side) -> Floats:
-    """Events per exposure of every interval that had any."""
-    events, exposure = np.cumsum(side.events, axis=0)[-1], np.cumsum(side.exposure, axis=0)[-1]
-    used = exposure > 0
-    return np.asarray(events[used] / exposure[used], dtype=np.float64)
-
-
-def _companion(
-    candidate: Floats, baseline: Floats, direction: Direction, inflation: float | None = None
-) -> tuple[float, float]:
-    """Mann-Whitney p and A-hat in the bad direction, at the end, corrected for autocorrelation of the baseline."""
-    x, y = candidate[~np.isnan(candidate)], baseline[~np.isnan(baseline)]
-    if len(x) < 2 or len(y) < 2:
-        return NAN, NAN
-    sign = -1.0 if direction is Direction.DOWN_IS_BAD else 1.0
-    inflation = rank_inflation(y) if inflation is None else inflation
-    _, p, a = mann_whitney(sign * x[None], sign * y[None], inflation)
-    if direction is Direction.EITHER:
-        p = np.minimum(1.0, 2 * np.minimum(p, mann_whitney(-x[None], -y[None], inflation)[1]))
-    return float(p[0]), float(a[0])
-
-
-def _level_evidence(
-    weighing: Weighing, gauge: GaugeResult, path: Floats, threshold: float, alarm: int | None
-) -> Evidence:
-    spec, look = weighing.spec, len(path) - 1 if alarm is None else alarm
-    x, y = gauge.candidate[~np.isnan(gauge.candidate)], gauge.baseline[~np.isnan(gauge.baseline)]
-    inflation = rank_inflation(y)
-    effect = hodges_lehmann(x, y, inflation)
-    p, a_hat = _companion(x, y, spec.direction, inflation)
-    judged = bool(weighing.log_prior.max() > -np.inf) and len(x) > 0
-    found = Evidence(
-        metric=spec.name,
-        method="gauge",
-        log_evidence=float(path[-1]),
-        log_threshold=threshold,
-        path=tuple(path.tolist()),
-        effect=effect.value,
-        effect_low=effect.low,
-        effect_high=effect.high,
-        effect_kind="difference",
-        baseline_level=float(np.cumsum(y)[-1] / len(y)) if len(y) else NAN,
-        candidate_level=float(np.cumsum(x)[-1] / len(x)) if len(x) else NAN,
-        n_baseline=float(len(y)),
-        n_candidate=float(len(x)),
-        since_look=likely_onset(gauge.log_ratios, weighing.log_prior, look) if judged else None,
-        detectable=detectable_shift(gauge, _deciding(weighing, threshold), threshold),
-        mann_whitney_p=p,
-        a_hat=a_hat,
-        dispersion_from="replicas",
-    )
-    words = comparison(spec, found)
-    if alarm is not None and weighing.windows is not None and weighing.windows.path[alarm] > 0:
-        words += f", worse through the last {int(weighing.windows.looks[alarm])} looks"
-    return replace(found, sentence=words)
-
-
-def _trend_evidence(spec: MetricSpec, trend: TrendResult, path: Floats, threshold: float) -> Evidence:
-    x, y = trend.candidate[~np.isnan(trend.candidate)], trend.baseline[~np.isnan(trend.baseline)]
-    found = Evidence(
-        metric=spec.name,
-        method="trend",
-        log_evidence=float(path[-1]),
-        log_threshold=threshold,
-        path=tuple(path.tolist()),
-        effect=trend.slope.value,
-        effect_low=trend.slope.low,
-        effect_high=trend.slope.high,
-        effect_kind="slope",
-        baseline_level=float(np.cumsum(y)[-1] / len(y)) if len(y) else NAN,
-        candidate_level=float(np.cumsum(x)[-1] / len(x)) if len(x) else NAN,
-        n_baseline=float(len(y)),
-        n_candidate=float(len(x)),
-        detectable=trend.detectable,
-    )
-    latest = float(x[-1]) if len(x) else NAN
-    return replace(found, sentence=climb(spec, found, trend.margin, time_to_limit(spec, latest, trend.own_slope)))
-
-
-def _deciding(weighing: Weighing, threshold: float) -> float:
-    """The shift that the windows decide on; they have half of the metric's budget."""
-    if weighing.windows is None:
-        return NAN
-    return deciding_shift(weighing.windows, threshold + float(np.log(2.0)))
+    paths = list(test_paths)
+    if weighing.spec.kind is Kind.LABELS:
+        paths, weights = [*paths, np.zeros(len(paths[0]))], [*weights, remaining_weight(weights)]
+    return log_mean(np.stack(paths), np.log(weights))

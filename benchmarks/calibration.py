@@ -2,7 +2,9 @@
 
     python -m benchmarks.calibration --n 10000 [--only counts] [--json build/aa.json]
 
-A finished scenario is kept in build/aa.json and not run again while N, the seed and the judge's source are the same.
+Finished batches are kept in build/aa.json and not run again while the seed and the judge's source are the same: a run
+that was stopped goes on where it was, and a larger N adds to a smaller one. What is most telling and was never run at a
+large N comes first.
 """
 
 import argparse
@@ -14,9 +16,8 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -26,8 +27,8 @@ from scipy import stats
 
 import analysis.judge
 from analysis.decode import Decoded
-from analysis.judge import judge_decoded
-from analysis.result import JudgeSettings, Verdict, VerdictKind
+from analysis.judge import alarm_looks
+from analysis.result import JudgeSettings
 from analysis.simulate import Watches, draw
 from benchmarks.aa_scenarios import SCENARIOS, Scenario
 
@@ -36,6 +37,15 @@ SEED = 20_240
 KEPT = Path("build/aa.json")
 DRAWN_BYTES = 2**27  # of one batch of watches
 JUDGED_CELLS = 2**19  # looks x looks x metrics of the watches judged together
+FIRST = (
+    "ten_metrics",
+    "latency_5_95",
+    "counts_1pct_50_50_1800",
+    "counts_at_the_margin",
+    "gauge_phi",
+    "latency",
+    "counts",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,27 +94,27 @@ def batches(scenario: Scenario, n: int) -> list[int]:
     return [min(size, n - at) for at in range(0, n, size)]
 
 
-def judged(watches: Watches, settings: JudgeSettings) -> Iterator[Verdict]:
-    """Verdicts on a batch, a few watches at a time."""
+def alarms(watches: Watches, settings: JudgeSettings) -> Iterator[int | None]:
+    """Where each watch of a batch alarms first, a few watches at a time."""
     together = max(1, JUDGED_CELLS // (watches.service.looks**2 * len(watches.metrics)))
     group: list[Decoded] = []
     for watch in watches.decoded():
         group.append(watch)
         if len(group) == together:
-            yield from judge_decoded(group, [settings] * len(group))
+            yield from alarm_looks(group, [settings] * len(group))
             group = []
     if group:
-        yield from judge_decoded(group, [settings] * len(group))
+        yield from alarm_looks(group, [settings] * len(group))
 
 
 def false_alarms(name: str, batch: int, size: int, seed: int = SEED) -> int:
-    """How many of one batch's watches are called DEGRADED."""
+    """How many of one batch's watches are called DEGRADED (their arms are concurrent: every alarm is)."""
     scenario = SCENARIOS[name]
     rng = np.random.default_rng([seed, zlib.crc32(name.encode()), batch])
     watches = draw(scenario.service, rng, size, scenario.metrics)
     if scenario.pooled:
         watches = replace(watches, metrics=tuple(metric.pooled() for metric in watches.metrics))
-    return sum(verdict.kind is VerdictKind.DEGRADED for verdict in judged(watches, scenario.settings))
+    return sum(look is not None for look in alarms(watches, scenario.settings))
 
 
 def fingerprint() -> str:
@@ -124,35 +134,59 @@ def fingerprint() -> str:
 def run(
     names: Sequence[str], n: int, *, processes: int = 2, kept: Path | None = KEPT, console: Console | None = None
 ) -> list[Rate]:
-    """Rates of these scenarios, n watches each; finished ones are read from `kept` and added to it."""
+    """Rates of these scenarios, n watches each; finished batches are read from `kept` and added to it."""
     console = console or Console(stderr=True)
-    stamp = f"{n} {SEED} {fingerprint()}"
-    store = _read(kept)
-    done = {name: Rate(**store[name]["rate"]) for name in names if store.get(name, {}).get("stamp") == stamp}
-    open_names = [name for name in names if name not in done]
+    store = _Store(kept, f"{SEED} {fingerprint()}")
     with ProcessPoolExecutor(processes) as pool, Progress(console=console, disable=not console.is_terminal) as progress:
-        for name in open_names:
+        for name in sorted(names, key=_urgency):
             sizes = batches(SCENARIOS[name], n)
-            task = progress.add_task(name, total=n)
-            began = time.monotonic()
-            futures = {pool.submit(false_alarms, name, i, size): size for i, size in enumerate(sizes)}
-            false = 0
+            left = [i for i, size in enumerate(sizes) if not store.has(name, i, size)]
+            task = progress.add_task(name, total=n, completed=n - sum(sizes[i] for i in left))
+            futures = {pool.submit(_timed_false_alarms, name, i, sizes[i]): i for i in left}
             for future in as_completed(futures):
-                false += future.result()
-                progress.advance(task, futures[future])
-            rate = rate_of(name, n, false, time.monotonic() - began)
+                i = futures[future]
+                store.add(name, i, sizes[i], *future.result())
+                progress.advance(task, sizes[i])
             progress.remove_task(task)
-            console.print(_line(rate), highlight=False)
-            done[name] = rate
-            store[name] = {"stamp": stamp, "rate": asdict(rate)}
-            if kept is not None:
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                kept.write_text(json.dumps(store, indent=1) + "\n")
-    return [done[name] for name in names]
+            if left:
+                console.print(_line(store.rate(name, sizes)), highlight=False)
+    return [store.rate(name, batches(SCENARIOS[name], n)) for name in names]
 
 
-def _read(kept: Path | None) -> dict[str, Any]:
-    return dict(json.loads(kept.read_text())) if kept is not None and kept.exists() else {}
+def _urgency(name: str) -> int:
+    """Scenarios with these beginnings first, in this order; all others after them, in their own."""
+    return next((i for i, first in enumerate(FIRST) if name.startswith(first)), len(FIRST))
+
+
+def _timed_false_alarms(name: str, batch: int, size: int) -> tuple[int, float]:
+    """False alarms of a batch, and the processor's seconds that it took."""
+    began = time.process_time()
+    return false_alarms(name, batch, size), time.process_time() - began
+
+
+class _Store:
+    """Finished batches of every scenario in a JSON file: index -> [watches, false alarms, seconds]."""
+
+    def __init__(self, path: Path | None, stamp: str) -> None:
+        self.path, self.stamp = path, stamp
+        known = json.loads(path.read_text()) if path is not None and path.exists() else {}
+        self.batches: dict[str, dict[str, list[float]]] = known["batches"] if known.get("stamp") == stamp else {}
+
+    def has(self, name: str, batch: int, size: int) -> bool:
+        return self.batches.get(name, {}).get(str(batch), [0])[0] == size
+
+    def add(self, name: str, batch: int, size: int, false: int, seconds: float) -> None:
+        self.batches.setdefault(name, {})[str(batch)] = [size, false, round(seconds, 2)]
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            new = self.path.with_suffix(".new")
+            new.write_text(json.dumps({"stamp": self.stamp, "batches": self.batches}) + "\n")
+            new.replace(self.path)
+
+    def rate(self, name: str, sizes: Sequence[int]) -> Rate:
+        """Of the scenario's first batches, all of which are there."""
+        rows = [self.batches[name][str(i)] for i in range(len(sizes))]
+        return rate_of(name, sum(sizes), int(sum(row[1] for row in rows)), sum(row[2] for row in rows))
 
 
 def _line(rate: Rate) -> str:

@@ -21,13 +21,13 @@ import numpy as np
 from analysis.combine import average, budget_shares, first_crossing
 from analysis.decode import Floats, decode
 from analysis.dispersion import Noise
+from analysis.hindsight import watch
 from analysis.methods.counts import CountTest, evidence_paths
 from analysis.onset import onset_prior
 from analysis.prepare import Observation
 from analysis.result import Design, JudgeSettings, VerdictKind
-from analysis.weigh import path_of, set_up
+from analysis.weigh import path_of, set_up, weighings
 from watchdog.app import recorded_cases
-from watchdog.backtest import watch
 
 SETTINGS = JudgeSettings()
 RULES = ("shipped", "acted", "plain", "plain_main", "plain_share")
@@ -52,7 +52,7 @@ def plain_alarms(observation: Observation, budget: float) -> tuple[bool, bool, b
     shares = budget_shares(observation.metrics)
     paths = []
     for metric, share in zip(watched.metrics, shares, strict=True):
-        weighing = set_up(watched, metric, SETTINGS, prior, share)
+        (weighing,) = weighings([set_up(watched, metric, SETTINGS, prior, share)])
         bare = [_bare(test) for test in weighing.tests]
         paths.append(path_of(weighing, list(evidence_paths(bare)[0])) if bare else np.zeros(watched.looks))
     threshold = float(-np.log(budget))

@@ -184,9 +184,24 @@ def _habits(rows: Rows, width: int, length: int, *, saws: bool) -> Habits | None
                 slopes.append(theil_sen(*cut).value)
                 errors.append(residual_variance(*cut) * here / _spread(cut[1]))
     past = 0.0 if relative else _past_slope(rows, inflation, saws=saws)
-    if freedom <= 0 or not np.isfinite(past):
+    if not np.isfinite(past):
         return None
+    if freedom <= 0:
+        return _hardly_known(rows.beside[:, :width]) if relative else None
     return Habits(inflation, squares / freedom, freedom, _wander(slopes, errors, about_zero=relative), past)
+
+
+def _hardly_known(beside: Floats) -> Habits | None:
+    """Where the old version's values depend on each other so much that they tell no noise: flat, but for one step.
+
+    Its slopes are then believed to be up to twice what its whole range would make in the time seen, and only the order
+    of the candidate's values counts, by their own autocorrelation.
+    """
+    seen = [row[~np.isnan(row)] for row in beside]
+    moves = [float(np.max(row) - np.min(row)) / (len(row) - 1) for row in seen if len(row) >= LEAST]
+    if not moves:
+        return None
+    return Habits(inflation=1.0, variance=0.0, freedom=0.0, wander=2.0 * max(moves), past=0.0)
 
 
 def _past_slope(rows: Rows, inflation: float, *, saws: bool) -> float:

@@ -20,8 +20,10 @@ from analysis.dispersion import Noise
 from analysis.onset import onset_mixture
 
 LOG_REL = np.linspace(np.log(1.15), np.log(30.0), 16)  # the grid of ratios beyond the margin
-_RELATIVE = np.exp(-LOG_REL / 4)  # a ratio of 16 is taken to be half as likely as one near 1
-LOG_WEIGHTS = np.log(_RELATIVE / np.add.accumulate(_RELATIVE)[-1])
+DOUBLED, SPREAD = np.log(2.0), 0.5  # regressions that canaries are there to tell: about twice as many
+MILD = 0.4  # of the prior weight lies around them, where looks are dear; the rest takes all sizes alike
+_BELL = np.exp(-(((LOG_REL - DOUBLED) / SPREAD) ** 2) / 2)
+LOG_WEIGHTS = np.log(MILD * _BELL / np.add.accumulate(_BELL)[-1] + (1 - MILD) / len(LOG_REL))
 FEWEST_EVENTS = 3.0  # one or two events never decide
 
 

@@ -1,7 +1,7 @@
 """Levels per replica (CPU, memory, queue depth): a prewhitened one-sided Gaussian e-process.
 
 x_t = candidate - baseline, or candidate - its past. Beyond the margin m and what the baseline's own level may be off,
-    d_t = s (x_t - mu) - m - q sqrt(v / n_eff) - 2 s_b,   u_t = (d_t - r d_{t-1}) / sigma,   u_t <- min(u_t, 4),
+    d_t = s (x_t - mu) - m - q sqrt(v / n_eff) - 2 s_b,   u_t = (d_t - r d_{t-1}) / sigma,   u_t <- min(u_t, 4.5),
     llr = l u_t - l^2 / 2,   l in 0.1..3,
 with the noise v, its lag-1 autocorrelation r and the replicas' own offsets s_b (random effects) estimated from the
 old version's data up to t; q is Student's quantile (0.977) with n_eff - 1 degrees of freedom, and d_{t-1} is taken
@@ -19,7 +19,7 @@ from analysis.onset import onset_mixture
 from analysis.result import Arm, Design, Direction, JudgeSettings, MetricSpec
 
 RATES = np.geomspace(0.1, 3.0, 12)
-CLIP = 4.0  # one sample brings no more evidence than so many standard deviations: one alone never decides
+CLIP = 4.5  # one sample brings no more evidence than so many standard deviations: one alone never decides
 SURE = 0.9772498680518208  # the level is allowed to be off by so much of its distribution (2 sd of a normal)
 LEAST_FREEDOM = 0.3  # degrees of freedom where next to nothing is known: the quantile is then beyond all use
 LEAST_PAST = 6  # values of the old version below which a level is not judged

@@ -3,16 +3,37 @@
 A bound is a question ("slower than 0.25 s?") whose answers are counts with an exposure, so the count test applies
 exactly; quantiles interpolated inside buckets are for display only. The bounds are chosen once, from the baseline,
 and never from the candidate.
+
+A margin in time asks different bounds of the arms. "No more than m slower" means S_c(x (1 + m)) <= S_b(x) for every x,
+with S the share of requests slower than x; so the candidate's count above u is compared with the baseline's above l,
+u >= l (1 + m), at r0 = 1. What lies between two bounds cannot be told apart: the smallest margin is one bucket.
 """
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from analysis.decode import Arrays, Floats, Panel
-from analysis.result import Arm, Design
+from analysis.result import Arm, Design, Direction
 
 QUANTILES = ((0.50, 0.2), (0.90, 0.4), (0.99, 0.4))  # baseline quantiles watched, with their weights
 SLO_WEIGHT = 0.3
 ENOUGH = 100.0  # baseline requests from which the bounds are chosen
+_SAME = 1e-9  # bounds of native histograms are powers of 2^(1/8): rounded
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Slower than `le`? Asked of the candidate at `candidate_le`, which is higher where a margin in time is given."""
+
+    le: float
+    candidate_le: float
+    weight: float
+
+    @property
+    def in_time(self) -> bool:
+        return self.candidate_le > self.le
 
 
 def choose_bounds(metric: Arrays, design: Design) -> tuple[dict[float, float], int]:
@@ -49,6 +70,41 @@ def choose_bounds(metric: Arrays, design: Design) -> tuple[dict[float, float], i
         weights[slo] = weights.get(slo, 0.0) + SLO_WEIGHT
     scale = sum(weights.values())
     return {bound: weight / scale for bound, weight in sorted(weights.items())}, start
+
+
+def questions(metric: Arrays, bounds: Mapping[float, float]) -> list[Question]:
+    """What is asked at the chosen bounds: the same of both arms, or with the metric's margin in time between them.
+
+    The service objective's bound stays the same for both. A bound without another far enough above it is left out.
+    """
+    slower_by = metric.spec.slower_by
+    if slower_by is None or metric.spec.direction is not Direction.UP_IS_BAD:
+        return [Question(bound, bound, weight) for bound, weight in bounds.items()]
+    found = [
+        Question(bound, bound if bound == metric.spec.slo_le else _beyond(metric, bound * (1.0 + slower_by)), weight)
+        for bound, weight in bounds.items()
+    ]
+    kept = [question for question in found if np.isfinite(question.candidate_le)]
+    scale = sum(question.weight for question in kept)
+    return [Question(question.le, question.candidate_le, question.weight / scale) for question in kept]
+
+
+def _beyond(metric: Arrays, least: float) -> float:
+    """The lowest bound of both arms that is at least so high; inf where there is none."""
+    shared = metric.le[np.isfinite(metric.le) & _shared(metric)]
+    return float(min(shared[shared >= least * (1.0 - _SAME)], default=np.inf))
+
+
+def layouts(metric: Arrays) -> tuple[list[float], list[float]] | None:
+    """The finite bounds of the old and of the new version where both have some and none in common; else nothing."""
+    if not {Arm.BASELINE, Arm.CANDIDATE} <= set(metric.panels):
+        return None
+    finite = np.isfinite(metric.le)
+    old, new = (
+        metric.le[finite & ~np.isnan(metric.panels[arm].value).all(axis=(0, 1, 3))].tolist()
+        for arm in (Arm.BASELINE, Arm.CANDIDATE)
+    )
+    return (old, new) if old and new and not (finite & _shared(metric)).any() else None
 
 
 def _nearest(share: Floats, wanted: float, total: float) -> int:
@@ -89,14 +145,15 @@ def _above(panel: Panel, bound_at: int) -> Floats:
     return np.where(np.isnan(slow), 0.0, np.maximum(slow, 0.0))
 
 
-def exceedances(metric: Arrays, bound: float) -> dict[Arm, Panel]:
+def exceedances(metric: Arrays, bound: float, candidate_bound: float | None = None) -> dict[Arm, Panel]:
     """Each arm's count of requests slower than `bound`, with all requests as exposure.
 
-    Intervals in which an arm lacks that bucket are absent.
+    Intervals in which an arm lacks that bucket are absent. candidate_bound: what the candidate is asked instead.
     """
-    at = int(np.flatnonzero(metric.le == bound)[0])
     found = {}
     for arm, panel in metric.panels.items():
+        asked = bound if candidate_bound is None or arm is not Arm.CANDIDATE else candidate_bound
+        at = int(np.flatnonzero(metric.le == asked)[0])
         known = ~np.isnan(panel.value[:, :, at, :]) & ~np.isnan(panel.total)
         value = np.where(known, _above(panel, at), np.nan)
         found[arm] = Panel(value[:, :, None, :], np.where(known, panel.total, np.nan))

@@ -161,5 +161,6 @@ def detectable_slope(climb: Climb, log_p0: float) -> float:
     right = np.cumsum(sign * 2.0 * (1.0 - apart) / 40, axis=1)[:, -1]
     seen = climb.pairs * right / climb.sd - Z90 * np.sqrt(1.0 - right**2) >= -float(ndtri_exp(log_p0))
     by_order = float(CLIMBS[int(np.argmax(seen))]) * climb.noise_sd / climb.span if seen.any() else np.inf
-    by_size = (Z90 - float(stdtrit(climb.freedom, np.exp(log_p0)))) * climb.error
-    return climb.tolerated + max(min(by_order, by_size), Z90 * HALF * climb.error)
+    by_size = (Z90 - float(stdtrit(climb.freedom, np.exp(log_p0)))) * climb.error if climb.freedom > 0 else np.inf
+    least = min(by_order, by_size)
+    return climb.tolerated + max(least, Z90 * HALF * climb.error) if np.isfinite(least) else NAN

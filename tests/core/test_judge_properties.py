@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.decode import Arrays, Decoded, Panel, decode
-from analysis.judge import judge, judge_decoded
+from analysis.judge import alarm_looks, judge, judge_decoded
 from analysis.prepare import Cells, LookFacts, Observation
 from analysis.result import Arm, Design, JudgeSettings, Kind, MetricSpec, Verdict
 from analysis.simulate import ERRORS, LATENCY, Service, ar_levels, gauge_observation, observe
@@ -124,6 +124,21 @@ def test_arrays_are_judged_as_the_observations_they_come_from() -> None:
     assert [_bits(v) for v in judge_decoded(arrays, given)] == [_bits(v) for v in judge(watches, given)]
 
 
+def test_alarms_alone_are_those_of_the_verdicts() -> None:
+    """The quick way for many watches alarms where the verdicts do: healthy, worse, absent, before and after, empty."""
+    watches = [_watch(seed, factor=factor) for seed, factor in enumerate((1.0, 4.0, 10.0))]
+    services = (Service(looks=20, absent=True, onset=8), Service(looks=30, past=30, factor=5.0))
+    watches += [observe(service, np.random.default_rng(4), METRICS[:2]) for service in services]
+    watches.append(observe(replace(services[1], design=Design.BEFORE_AFTER), np.random.default_rng(4), METRICS[:2]))
+    arrays = [*(decode(watch) for watch in watches), decode(replace(watches[0], looks=0, samples={}, facts={}))]
+    given = [SETTINGS] * len(arrays)
+    expected = [verdict.alarm_look for verdict in judge_decoded(arrays, given)]
+    assert expected[0] is None
+    assert expected[-1] is None
+    assert None not in expected[2:-1]
+    assert alarm_looks(arrays, given) == expected
+
+
 def test_arrays_built_without_cells_are_judged_alike() -> None:
     """A simulation that fills a panel directly gets what the cells would have given."""
     rng = np.random.default_rng(1)
@@ -165,3 +180,5 @@ def test_every_watch_needs_its_settings() -> None:
         judge([_watch(1)], [])
     with pytest.raises(ValueError, match="settings: 1 for 0 watches"):
         judge_decoded([], [SETTINGS])
+    with pytest.raises(ValueError, match="settings: 1 for 0 watches"):
+        alarm_looks([], [SETTINGS])

@@ -231,6 +231,33 @@ def test_a_baseline_that_gets_worse_too_is_a_shared_cause() -> None:
     assert judge([_draw(Service(past=60))], [SETTINGS])[0].kind is VerdictKind.HEALTHY
 
 
+def _slower_everywhere(service: Service) -> Observation:
+    """A watch since whose begin both versions take twice the time."""
+    before, now = _draw(service), _draw(replace(service, latency_median_s=2 * service.latency_median_s))
+    return replace(now, samples={key: (before if key[1] < 0 else now).samples[key] for key in now.samples})
+
+
+def test_a_baseline_that_gets_slower_too_is_a_shared_cause() -> None:
+    """Twice the latency in both arms: a lock, an exhausted pool; the bound that shows it is named."""
+    verdict = judge([_slower_everywhere(Service(past=60))], [SETTINGS])[0]
+    assert (verdict.kind, verdict.reason, verdict.metric) == (
+        VerdictKind.INCONCLUSIVE,
+        Reason.SHARED_CAUSE,
+        "latency",
+    )
+    assert "the old version itself got worse: latency above 0." in verdict.sentence
+    alone = judge([_slower_everywhere(Service(past=60, slowdown=4.0))], [SETTINGS])[0]
+    assert (alone.kind, alone.metric) == (VerdictKind.DEGRADED, "latency")
+
+
+def test_a_steady_old_version_is_no_shared_cause() -> None:
+    """Unchanged services with noise of their own: at most 1 of 60 is suspected of one."""
+    services = (Service(past=60, latency_noise=0.05, noise_ar=0.5), Service(past=90, swing=0.5, noise_v=0.1))
+    watches = [_draw(service, seed=seed) for service in services for seed in range(30)]
+    reasons = [verdict.reason for verdict in judge(watches, [SETTINGS] * len(watches))]
+    assert reasons.count(Reason.SHARED_CAUSE) <= 1
+
+
 def test_a_worse_candidate_under_a_shared_cause_is_still_degraded() -> None:
     """The baseline's own trouble is no alibi."""
     verdict = judge([_draw(Service(past=60, shared=(2.0,), errors_after=0.08))], [SETTINGS])[0]
@@ -298,3 +325,13 @@ def test_no_sentence_ever_prints_nan_or_inf() -> None:
         for text in (verdict.sentence, *verdict.notes, *(e.sentence for e in verdict.evidence)):
             assert "nan" not in text
             assert "inf" not in text
+
+
+def test_an_answer_that_holds_nothing_of_the_candidate_is_no_look_at_it() -> None:
+    """Six looks with samples are six; five with samples and an empty one are five."""
+    whole = _until(_draw(Service(requests=20_000)), 6)
+    hole = _without(_without(whole, Arm.CANDIDATE, range(2, 3)), Arm.BASELINE, range(2, 3))
+    assert judge([whole], [SETTINGS])[0].kind is VerdictKind.HEALTHY
+    said = judge([hole], [SETTINGS])[0]
+    assert (said.kind, said.reason) == (VerdictKind.INCONCLUSIVE, Reason.LOW_TRAFFIC)
+    assert "look 5 of at least 6" in said.sentence

@@ -48,7 +48,7 @@ def test_onset_mixture_agrees_with_the_sum_over_all_onsets() -> None:
 def test_onset_prior_spends_nothing_on_looks_that_are_not_usable() -> None:
     """A source that was down for a while costs no budget; the whole prior never exceeds one."""
     usable = np.array([False, True, False, True, True])
-    assert np.exp(onset_prior(usable, 3)).round(6).tolist() == [0.0, 0.75, 0.0, 0.125, 0.125]
+    assert np.exp(onset_prior(usable, 3)).round(6).tolist() == [0.0, 0.85, 0.0, 0.075, 0.075]
     assert np.exp(onset_prior(np.ones(50, bool), 20)).sum() == pytest.approx(1.0)
 
 

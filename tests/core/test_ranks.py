@@ -53,6 +53,21 @@ def test_mann_whitney_agrees_with_scipy_on_any_number(data: st.DataObject, rows:
     assert together == [found[0] for found in mann_whitney(x[:1], y[:1])]
 
 
+@pytest.mark.parametrize("single", [False, True])
+def test_a_long_run_of_equal_values_among_few_ties_agrees_with_scipy(single: bool) -> None:
+    """40 zeros of 720 irregular numbers of both signs, beside rows with pairs only and rows with every value twice."""
+    rng = np.random.default_rng(5)
+    values = rng.normal(size=(60, 720))
+    values[:20, ::18] = 0.0
+    values[20:40, 0] = values[20:40, 700]
+    if single:
+        values = values.astype(np.float32).astype(np.float64)
+    x, y = values[:, :360], values[:, 360:].copy()
+    y[40:] = np.where(np.arange(360) % 2, x[40:], y[40:])
+    for rows in (slice(0, 60), slice(0, 40), slice(20, 40)):
+        _agrees(x[rows], y[rows])
+
+
 def test_a_batch_is_its_rows() -> None:
     """Rows of every sort in one large batch, in any company: each as if it were alone."""
     rng = np.random.default_rng(8)

@@ -34,6 +34,16 @@ def test_a_comparison_reads_like_the_design() -> None:
     assert words == "errors 0.90 % vs 0.31 % (×2.9, 1.7–4.8; 4 120 vs 39 800 requests)"
 
 
+def test_a_ratio_that_is_not_that_of_the_levels_says_why() -> None:
+    """Over routes compared like for like, 10.6 % against 10.5 % may be ×1.2."""
+    known = {"candidate_level": 0.106, "baseline_level": 0.105, "effect_low": 0.69, "effect_high": 1.9}
+    found = _evidence(**known, effect=1.2, n_candidate=348, n_baseline=3347)
+    words = _plain(sentence.comparison(ERRORS, found))
+    assert words == "errors 10.6 % vs 10.5 % (×1.2 like for like, 0.69–1.9; 348 vs 3 347 requests)"
+    same = _evidence(**known, effect=1.02, n_candidate=348, n_baseline=3347)
+    assert "like for like" not in sentence.comparison(ERRORS, same)
+
+
 def test_what_is_not_known_is_left_out() -> None:
     """No ratio without baseline errors, no levels without requests."""
     some = _evidence(candidate_level=0.5, baseline_level=0.0, effect_low=3.14, n_candidate=10, n_baseline=90)

@@ -144,6 +144,31 @@ def test_a_leak_is_found_and_told_by_the_hour(design: Design) -> None:
     assert "MB an hour against the old version" in verdicts[0].sentence
 
 
+def _beside_two(old: np.ndarray, new: np.ndarray) -> Verdict:
+    """A watch whose old version has hardly a past."""
+    looks = new.shape[-1]
+    arms = {(Arm.CANDIDATE, 0): new, (Arm.BASELINE, 0): old}
+    seen = gauge_observation(arms, MEMORY, looks=looks, step_s=5.0, design=Design.CONCURRENT)
+    return judge([seen], [JudgeSettings(planned_looks=looks)])[0]
+
+
+def test_a_leak_is_found_beside_an_old_version_that_is_flat_but_for_one_step() -> None:
+    """Nothing but a step early on is no reason to know nothing: such a series has no noise left to be measured."""
+    old = np.full((2, 30), 43.56)
+    old[1] = [43.73, 43.73, 43.73, 43.78, *[43.86] * 26]
+    new = 45.4 + 5.06 * np.arange(30.0)[None]
+    assert _beside_two(old, new).kind is VerdictKind.DEGRADED
+
+
+def test_random_walks_beside_random_walks_are_no_leaks() -> None:
+    """Levels whose every value depends on the last one: the rate of false alarms is still within the budget."""
+    rng = np.random.default_rng(11)
+    watches, looks = 400, 30
+    walks = 100.0 + np.cumsum(rng.standard_normal((watches, 3, looks)), axis=-1)
+    false = _degraded([_beside_two(walk[:2], walk[2:]) for walk in walks])
+    assert stats.binomtest(false, watches, 0.01, alternative="greater").pvalue > 1e-3
+
+
 def test_a_fall_is_a_leak_where_falling_is_bad() -> None:
     """Free disk space; and its time to the limit is told."""
     spec = MetricSpec(name="free", kind=Kind.TREND, unit="MB", direction=Direction.DOWN_IS_BAD, limit=0.0)

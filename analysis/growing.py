@@ -1,0 +1,209 @@
+"""Arrays of a watch that grow look by look, so that its past need not be decoded again: the same bits as `decode`.
+
+Only the ordinary is taken: one look more, of cells that were seen before. Whatever else comes (a new replica, a new
+label value, numbers that cannot be) is refused; the whole is then decoded anew, which alone says what is wrong.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.decode import COUNTS, Arrays, BadSamplesError, Decoded, Floats, Panel, decode, histogram_total
+from analysis.prepare import Cells, LookFacts, Observation
+from analysis.result import Arm, Kind, MetricSpec, SourceStatus
+
+ROOM = 16  # looks that room is made for at a time
+_NO_CELLS = Cells()
+
+
+class Growing:
+    """One watch up to a look. Its numbers are its own: what it gives away does not change when it grows."""
+
+    def __init__(self, observation: Observation, *, warm_up_looks: int = 0) -> None:
+        """
+        Raises
+        ------
+        BadSamplesError
+            As `decode`.
+        """
+        known = decode(observation, warm_up_looks=warm_up_looks)
+        self._warm_up_looks = warm_up_looks
+        self._facts = list(known.facts)
+        self._metrics = [
+            _Growing(arrays, _cells_of(observation, arrays.spec, warm_up_looks)) for arrays in known.metrics
+        ]
+        self._head = replace(known, facts=(), metrics=())
+
+    @property
+    def looks(self) -> int:
+        return len(self._facts)
+
+    @property
+    def nbytes(self) -> int:
+        """Roughly what it takes in memory."""
+        return 2000 + sum(metric.nbytes for metric in self._metrics)
+
+    def add(self, facts: LookFacts, cells: Mapping[str, Cells]) -> bool:
+        """One look more; False where it can only be decoded together with the others, and this must be thrown away."""
+        wanted = facts.status is SourceStatus.OK and self.looks >= self._warm_up_looks
+        taken = all(
+            metric.add(cells.get(metric.spec.name, _NO_CELLS) if wanted else _NO_CELLS) for metric in self._metrics
+        )
+        self._facts.append(facts)
+        return taken
+
+    def decoded(self, *, share: float | None) -> Decoded:
+        """As `decode` gives it for all looks so far; `share` as it is asked for now."""
+        ok = [facts.status is SourceStatus.OK and i >= self._warm_up_looks for i, facts in enumerate(self._facts)]
+        return replace(
+            self._head,
+            looks=self.looks,
+            share=share,
+            usable=np.array(ok, dtype=bool),
+            facts=tuple(self._facts),
+            metrics=tuple(metric.arrays() for metric in self._metrics),
+        )
+
+
+@dataclass(slots=True)
+class _Rows:
+    """One arm: its panel, with room at the end, and its replicas in their order."""
+
+    value: Floats
+    total: Floats
+    replicas: tuple[str, ...]
+
+
+class _Growing:
+    """One metric."""
+
+    def __init__(self, arrays: Arrays, seen: Iterable[Cells]) -> None:
+        self.spec, self._strata, self._le, self._first = arrays.spec, arrays.strata, arrays.le, arrays.first
+        self._width = next((panel.total.shape[-1] for panel in arrays.panels.values()), 0)
+        places = {place for cells in seen for place in zip(cells.arm, _filled(cells.replica, cells), strict=True)}
+        self._arms = {
+            arm: _Rows(panel.value, panel.total, tuple(sorted(replica for own, replica in places if own == arm)))
+            for arm, panel in arrays.panels.items()
+        }
+        self._layout: tuple[object, ...] = ()
+        self._columns: list[tuple[Arm, NDArray[np.int64], NDArray[np.int64]]] = []
+
+    @property
+    def nbytes(self) -> int:
+        return 1500 + sum(rows.value.nbytes + rows.total.nbytes for rows in self._arms.values())
+
+    def add(self, cells: Cells) -> bool:
+        n = len(cells.value)
+        if n and not self._lay_out(cells, n):
+            return False
+        self._make_room()
+        if n and not self._write(np.array(cells.value), np.array(cells.total or (np.nan,) * n)):
+            return False
+        self._width += 1
+        return True
+
+    def arrays(self) -> Arrays:
+        width = self._width
+        panels = {
+            arm: Panel(rows.value[..., :width].copy(), rows.total[..., :width].copy())
+            for arm, rows in self._arms.items()
+        }
+        return Arrays(spec=self.spec, strata=self._strata, le=self._le, first=self._first, panels=panels)
+
+    def _lay_out(self, cells: Cells, n: int) -> bool:
+        """Find where the cells belong; mostly that is where those of the look before belonged."""
+        le = cells.le if self.spec.kind is Kind.LATENCY else ()
+        layout = (cells.arm, cells.replica, cells.stratum, le)
+        if layout == self._layout:
+            return len(cells.total) in (0, n)
+        columns = (cells.arm, cells.replica, cells.stratum, cells.le, cells.total)
+        if any(len(column) not in (0, n) for column in columns) or len(cells.arm) != n:
+            return False
+        found = self._placed(cells, le or (np.inf,) * n)
+        if found is None:
+            return False
+        self._layout, self._columns = layout, found
+        return True
+
+    def _placed(
+        self, cells: Cells, le: Sequence[float]
+    ) -> list[tuple[Arm, NDArray[np.int64], NDArray[np.int64]]] | None:
+        """By arm: which of the cells are its, and where they stand in one interval of its panel."""
+        replica, stratum = _filled(cells.replica, cells), _filled(cells.stratum, cells)
+        bounds = self._le.tolist()
+        found: dict[Arm, dict[int, int]] = {}
+        for i, own in enumerate(cells.arm):
+            rows = self._arms.get(Arm(own)) if own in _ARMS else None
+            known = rows is not None and replica[i] in rows.replicas and stratum[i] in self._strata and le[i] in bounds
+            if rows is None or not known:
+                return None
+            row = rows.replicas.index(replica[i]) * len(self._strata) + self._strata.index(stratum[i])
+            at = row * len(bounds) + bounds.index(le[i])
+            if at in found.setdefault(Arm(own), {}):
+                return None
+            found[Arm(own)][at] = i
+        return [(arm, np.array(list(at.values())), np.array(list(at))) for arm, at in found.items()]
+
+    def _make_room(self) -> None:
+        for rows in self._arms.values():
+            if rows.total.shape[-1] <= self._width:
+                rows.value, rows.total = _roomier(rows.value), _roomier(rows.total)
+
+    def _write(self, value: Floats, total: Floats) -> bool:
+        """Into the next column, where the numbers can be what they claim to be."""
+        if not np.isfinite(value).all():
+            return False
+        for arm, mine, at in self._columns:
+            rows = self._arms[arm]
+            shape = rows.value.shape[:-1]
+            new_value, new_total = np.full(shape, np.nan), np.full(shape, np.nan)
+            new_value.ravel()[at], new_total.ravel()[at] = value[mine], total[mine]
+            if self.spec.kind is Kind.LATENCY:
+                try:
+                    count = histogram_total("", new_value[..., None], new_total[..., None], self._le)[..., 0]
+                except BadSamplesError:
+                    return False
+            elif _can_be(self.spec, value[mine], total[mine]):
+                count = new_total[:, :, 0]
+            else:
+                return False
+            rows.value[..., self._width], rows.total[..., self._width] = new_value, count
+        return True
+
+
+_ARMS = frozenset(arm.value for arm in Arm)
+
+
+def _can_be(spec: MetricSpec, value: Floats, total: Floats) -> bool:
+    """Whether counts are surely well; what is doubtful is left to `decode`."""
+    if spec.kind not in COUNTS and spec.kind is not Kind.LABELS:
+        return True
+    if bool((value < 0).any()):
+        return False
+    if spec.configured_share:
+        return bool(np.isnan(total).all())
+    most = value if spec.kind is Kind.RATIO else np.zeros(len(value))
+    return bool((np.isfinite(total) & (total >= most)).all())
+
+
+def _filled(column: tuple[str, ...], cells: Cells) -> tuple[str, ...]:
+    return column or ("",) * len(cells.value)
+
+
+def _cells_of(observation: Observation, spec: MetricSpec, warm_up_looks: int) -> list[Cells]:
+    """The cells of one metric that are weighed."""
+    left_out = {i for i, facts in observation.facts.items() if facts.status is not SourceStatus.OK}
+    left_out |= set(range(warm_up_looks))
+    return [
+        cells
+        for (name, interval), cells in observation.samples.items()
+        if name == spec.name and interval < observation.looks and interval not in left_out and cells.value
+    ]
+
+
+def _roomier(array: Floats) -> Floats:
+    more = np.full((*array.shape[:-1], array.shape[-1] + ROOM), np.nan)
+    more[..., : array.shape[-1]] = array
+    return more

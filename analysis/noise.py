@@ -1,0 +1,194 @@
+"""How noisy count comparisons of concurrent arms are: asked by many at once, answered in a few array operations."""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.coupling import swings, unshared
+from analysis.decode import Floats, Panel
+from analysis.dispersion import (
+    DEFAULT_V,
+    ENOUGH_DF,
+    SCALES,
+    Noise,
+    believed_factor,
+    between_replicas,
+    own_variation,
+)
+from analysis.result import Arm
+
+LEAST_PAST = 20  # intervals of history from which noise in time is measured
+AT_ONCE = 64  # comparisons in one array operation: more of them leave the processor's cache
+Rows = Sequence[tuple[Floats, ...]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Side:
+    """One arm summed over replicas: (strata, intervals), 0 where absent."""
+
+    events: Floats
+    exposure: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NoiseQuestion:
+    """One comparison that asks for its noise. candidate, baseline: its looks; panels begin at interval `first`."""
+
+    panels: Mapping[Arm, Panel]
+    first: int
+    candidate: Side
+    baseline: Side
+    r0: float
+
+
+def side_of(panel: Panel) -> Side:
+    value, total = _counted(panel)
+    return Side(np.add.accumulate(value, axis=0)[-1], np.add.accumulate(total, axis=0)[-1])
+
+
+def _counted(panel: Panel) -> tuple[Floats, Floats]:
+    """Events and exposure, (replicas, strata, intervals), 0 where absent."""
+    value = panel.value[:, :, 0, :]
+    return np.where(np.isnan(value), 0.0, value), np.where(np.isnan(panel.total), 0.0, panel.total)
+
+
+def concurrent_noise(questions: Sequence[NoiseQuestion]) -> list[tuple[Noise, str]]:
+    """What is believed of the noise at each look, from data up to that look, and where it comes from.
+
+    Rows of the same shape are computed together, with the same bits as alone.
+    """
+    replicas = replica_noise([(q.panels, q.first) for q in questions])
+    own = _between([(q.panels[Arm.CANDIDATE], q.first) for q in questions])
+    factors = _in_groups(
+        [(*theirs, *ours) for theirs, ours in zip(replicas, own, strict=True)],
+        lambda chi2, df, own_chi2, own_df: (
+            np.maximum(_believed(chi2, df), _believed(own_chi2, own_df)),
+            np.cumsum(df, axis=1)[:, -1],
+        ),
+    )
+    sides = [tuple(_total(a) for a in (*_parts(q.candidate), *_parts(q.baseline))) for q in questions]
+    pasts = [_past_of(q) if len(factor) else None for q, (factor, _) in zip(questions, factors, strict=True)]
+    told = [i for i, past in enumerate(pasts) if past is not None]
+    variations = _in_groups(
+        [(*past, factors[i][0][:1], *sides[i]) for i in told if (past := pasts[i]) is not None], _variation
+    )
+    known_past = dict(zip(told, variations, strict=True))
+    return [
+        _noise(q.r0, sides[i], factor, df >= ENOUGH_DF, known_past.get(i))
+        for i, (q, (factor, df)) in enumerate(zip(questions, factors, strict=True))
+    ]
+
+
+def replica_noise(asked: Sequence[tuple[Mapping[Arm, Panel], int]]) -> Rows:
+    """Chi-squares and degrees of freedom between replicas of the old version at every scale and look: peers, history
+    and baseline. Asked by (panels, first) each."""
+    now = _between([(panels[Arm.BASELINE], first) for panels, first in asked])
+    older = [_before(panels, first) for panels, first in asked]
+    seen = [i for i, rows in enumerate(older) if rows is not None]
+    then = dict(zip(seen, _in_groups([r for r in older if r is not None], _stacked_between), strict=True))
+    return [
+        (chi2 + then[i][0][:, -1:], df + then[i][1][:, -1:]) if i in then else (chi2, df)
+        for i, (chi2, df) in enumerate(now)
+    ]
+
+
+def _before(panels: Mapping[Arm, Panel], first: int) -> tuple[Floats, Floats] | None:
+    """The old version's replicas before the deploy; None where none was seen."""
+    older = panels.get(Arm.PEERS) or panels.get(Arm.HISTORY)
+    if older is None or first >= 0:
+        return None
+    value, total = _counted(older)
+    used = np.flatnonzero(total[..., :-first].any(axis=(0, 1)))
+    return (value[..., used], total[..., used]) if len(used) else None
+
+
+def _between(asked: Iterable[tuple[Panel, int]]) -> Rows:
+    """Chi-squares between one version's replicas at every scale and look, of (panel, first) each."""
+    asked = list(asked)
+    found = _in_groups([_counted(panel) for panel, _ in asked], _stacked_between)
+    return [
+        (chi2[:, max(-first, 0) :], df[:, max(-first, 0) :])
+        for (chi2, df), (_, first) in zip(found, asked, strict=True)
+    ]
+
+
+def _stacked_between(value: Floats, total: Floats) -> tuple[Floats, Floats]:
+    chi2, df = between_replicas(value, total)
+    return np.moveaxis(chi2, 0, 1), np.moveaxis(df, 0, 1)
+
+
+def _believed(chi2: Floats, df: Floats) -> Floats:
+    """(rows, looks) from (rows, scales, looks)."""
+    return believed_factor(np.ascontiguousarray(np.moveaxis(chi2, 1, 0)), np.ascontiguousarray(np.moveaxis(df, 1, 0)))
+
+
+def _past_of(question: NoiseQuestion) -> tuple[Floats, Floats] | None:
+    """The old version before the deploy, as one series without gaps; None where it is too short or saw no event."""
+    first = question.first
+    if first >= 0:
+        return None
+    sides = [side_of(question.panels[arm]) for arm in (Arm.BASELINE, Arm.HISTORY) if arm in question.panels]
+    exposure = np.stack([s.exposure[:, :-first] for s in sides])
+    used = np.flatnonzero(exposure.any(axis=(0, 1)))
+    if len(used) < LEAST_PAST:
+        return None
+    events = _total(np.cumsum(np.stack([s.events[:, :-first] for s in sides]), axis=0)[-1][:, used])
+    return (events, _total(np.cumsum(exposure, axis=0)[-1][:, used])) if events.any() else None
+
+
+def _variation(
+    events: Floats, exposure: Floats, clustering: Floats, e: Floats, n: Floats, e_other: Floats, n_other: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """The old version's own variation at once and beyond, and the part of it that the arms do not share."""
+    at_once, beyond = own_variation(events, exposure, clustering[:, 0])
+    return at_once, beyond, unshared((e, n, e_other, n_other), swings(events, exposure))
+
+
+def _noise(
+    r0: float,
+    sides: tuple[Floats, ...],
+    factor: Floats,
+    known: NDArray[np.bool_],
+    past: tuple[Floats, ...] | None,
+) -> tuple[Noise, str]:
+    e, n, e_other, n_other = sides
+    v, slow_v, shares = past if past is not None else (DEFAULT_V, 0.0, np.where(known, 0.0, 1.0))
+    events = e + e_other
+    all_n = r0 * n + n_other
+    p = np.divide(r0 * n, all_n, out=np.zeros_like(n), where=all_n > 0)
+    usual = _recent_mean(events)
+    intensity = usual * (1.0 + v * events) / (1.0 + v * usual)  # posterior mean of a gamma rate given its count
+    in_time = 1.0 + 2.0 * (v * intensity + slow_v * usual) * p * (1.0 - p)
+    source = "replicas" if len(known) and known[-1] else "history" if past is not None else "assumed"
+    return Noise(factor, np.asarray(in_time), np.asarray(shares), known), source
+
+
+def _recent_mean(events: Floats) -> Floats:
+    """Mean of each look and those shortly before it: slow noise meets whole stretches of looks, not single bursts."""
+    seen = np.concatenate([np.zeros(SCALES[-1]), np.cumsum(events)])
+    width = np.minimum(np.arange(1, len(events) + 1), SCALES[-1])
+    return np.asarray((seen[SCALES[-1] :] - seen[: len(events)]) / width)
+
+
+def _parts(side: Side) -> tuple[Floats, Floats]:
+    return side.events, side.exposure
+
+
+def _total(by_stratum: Floats) -> Floats:
+    return np.asarray(np.cumsum(by_stratum, axis=0)[-1])
+
+
+def _in_groups(rows: Rows, run: Callable[..., tuple[Floats, ...]]) -> list[tuple[Floats, ...]]:
+    """Put rows of the same shapes on top of each other, run them together, and take the answers apart again."""
+    groups: dict[Hashable, list[int]] = {}
+    for i, row in enumerate(rows):
+        groups.setdefault(tuple(a.shape for a in row), []).append(i)
+    found: dict[int, tuple[Floats, ...]] = {}
+    for members in groups.values():
+        for at in range(0, len(members), AT_ONCE):
+            part = members[at : at + AT_ONCE]
+            answers = run(*(np.stack(column) for column in zip(*(rows[i] for i in part), strict=True)))
+            found |= {i: tuple(answer[k] for answer in answers) for k, i in enumerate(part)}
+    return [found[i] for i in range(len(rows))]

@@ -1,0 +1,73 @@
+"""The old version against its own past: what made it worse at the time of the deploy is shared, and no alibi.
+
+Counts of events and of requests above the latency's bounds; levels have no exact null distribution, and their old
+version drifts by itself.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from analysis.combine import budget_shares
+from analysis.contrast import Contrast, compare
+from analysis.decode import COUNTS, Arrays, Decoded, Panel
+from analysis.methods.histogram import choose_bounds, exceedances
+from analysis.onset import onset_prior
+from analysis.result import Arm, Design, JudgeSettings, Kind
+from analysis.sentence import bound as words_for_bound
+
+LEAST_PAST = 12  # intervals of history from which the old version is compared with its own past
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Past:
+    """One comparison of the old version with its past. `share` of the budget; `label`: which bound of a latency."""
+
+    name: str
+    label: str
+    share: float
+    contrast: Contrast
+
+
+def own_past(watch: Decoded, settings: JudgeSettings) -> tuple[Past, ...]:
+    """The old version now against the old version before the deploy, where both were live at once."""
+    if watch.design is Design.BEFORE_AFTER:
+        return ()
+    log_prior = onset_prior(watch.usable, settings.planned_looks)
+    shares = budget_shares([metric.spec for metric in watch.metrics])
+    before = replace(watch, design=Design.BEFORE_AFTER)
+    found = []
+    for metric, share in zip(watch.metrics, shares, strict=True):
+        if metric.first > -LEAST_PAST or metric.spec.configured_share:
+            continue
+        for label, weight, panels in _counted(metric):
+            if Arm.BASELINE not in panels:
+                continue
+            now = panels[Arm.BASELINE]
+            contrast = compare(
+                before,
+                metric.spec,
+                {Arm.CANDIDATE: now, Arm.BASELINE: panels.get(Arm.HISTORY, now)},
+                metric.first,
+                settings,
+                log_prior,
+                label=label,
+                weight=1.0,
+                share_of_budget=share * weight,
+            )
+            if isinstance(contrast, Contrast):
+                found.append(Past(metric.spec.name, label, share * weight, contrast))
+    return tuple(found)
+
+
+def _counted(metric: Arrays) -> Iterator[tuple[str, float, Mapping[Arm, Panel]]]:
+    """What is counted of a metric: label, weight, panels."""
+    spec = metric.spec
+    if spec.kind in COUNTS:
+        yield "", 1.0, metric.panels
+    elif spec.kind is Kind.LATENCY:
+        bounds, start = choose_bounds(metric, Design.CONCURRENT)
+        if start > 0:  # the past was too thin to choose them from
+            return
+        unit = f" {spec.unit}" if spec.unit else ""
+        for bound, weight in bounds.items():
+            yield f" above {words_for_bound(bound)}{unit}", weight, exceedances(metric, bound)

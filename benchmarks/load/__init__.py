@@ -1,0 +1,1 @@
+"""Load: many watches, many webhooks, a Prometheus that answers grouped queries; everything on loopback."""
