@@ -9,11 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from watchdog.errors import LedgerError
+from watchdog.hook_words import finding, last_words, say
+from watchdog.intended import SCHEMA_KNOWN
 from watchdog.missing_hook import NO_HOOK
 from watchdog.model import Action, ActionKind, ActionState, HoldReason
-from watchdog.ports import Clock, Failpoint, Hook, HookCall, HookOutcome, HookResult, Ledger, ProbeAnswer
+from watchdog.policy import DEFAULT_LIMITS, Limits
+from watchdog.ports import Clock, Failpoint, Hook, HookCall, HookOutcome, HookResult, Ledger, LooksAhead, ProbeAnswer
 from watchdog.rollout import FORWARD, GOES_FORWARD_IN
 from watchdog.settlement import Outcome, held, settlement
+from watchdog.tracing import NO_SPANS, Spans, of_action
+from watchdog.trains import Trains
 
 _log = logging.getLogger(__name__)
 
@@ -24,8 +29,11 @@ GRACE_S = CLAIM_FRESH_S + 5.0
 SETTLE_S = 0.5  # between two tries to record an outcome while the ledger is away
 CLAIMABLE = frozenset({ActionState.INTENT, ActionState.RETRY_WAIT})
 
-_SPEAKS = frozenset({ActionKind.RESTORE_POINT, ActionKind.MIGRATE_DOWN})  # the output is the answer
-_WORDS = 300
+_SPEAKS = frozenset({ActionKind.RESTORE_POINT, ActionKind.MIGRATE_DOWN, ActionKind.SCHEMA})  # the output is the answer
+
+_QUESTIONS = frozenset(
+    {ActionKind.SMOKE, ActionKind.LOOK_AHEAD, ActionKind.SCHEMA}
+)  # nothing is left behind that could be asked for
 
 _NOTHING_TO_DO = {  # whether forward → answers that end an action before it began
     False: frozenset({ProbeAnswer.APPLIED, ProbeAnswer.MOVED_ON}),
@@ -48,22 +56,29 @@ class ActionEdge:
     retries: int = 3
     alone: bool = True
     failpoint: Failpoint = lambda name: None
+    spans: Spans = NO_SPANS
+    limits: Limits = DEFAULT_LIMITS
+
+    @property
+    def _trains(self) -> Trains:
+        return Trains(ledger=self.ledger, limits=self.limits)
 
     def carry_out(self, action_id: str) -> None:
         """Take one action from intent to outcome. Returns without a word if somebody else has it.
 
         1. under the kill switch an intent is held, aloud, and nobody is asked anything;
         2. a rollback that a newer deploy of the service has overtaken gives way to it;
-        3. ask the probe: production may have moved on already (NOT_NEEDED);
-        4. claim it in one conditional transaction that reads kill switch and newer deploys again;
-        5. refuse to start on a stale claim;
-        6. run the hook, ask the probe what came of it;
-        7. record outcome, audit and message together.
+        3. a rollback within a release train waits until those deployed after it have gone back;
+        4. ask the probe: production may have moved on already (NOT_NEEDED);
+        5. claim it in one conditional transaction that reads kill switch and newer deploys again;
+        6. refuse to start on a stale claim;
+        7. run the hook, ask the probe what came of it;
+        8. record outcome, audit and message together.
         """
         action = self.ledger.action(action_id)
         if action is None or action.state not in CLAIMABLE or action.next_at > self.clock.now():
             return
-        if action.kind in FORWARD and self._stopped(action):
+        if action.kind in FORWARD | {ActionKind.LOOK_AHEAD} and self._stopped(action):
             self._settle(action, Outcome(state=ActionState.CANCELLED, why="the deploy does not go forward any more"))
             return
         paused = self.ledger.paused()
@@ -74,9 +89,14 @@ class ActionEdge:
         if overtaken is not None:
             self._give_way(action, overtaken)
             return
+        if action.kind is ActionKind.ROLLBACK and not self._trains.clears(action, self.clock.now()):
+            return
         hook = self._hook(action)
+        self.failpoint("action-before-probe")
         before = self._ask(action, hook)
         if before is ProbeAnswer.NOT_APPLIED and not self._target_stands(action):
+            return
+        if before is not ProbeAnswer.APPLIED and not self._schema_stands(action):
             return
         if action.attempt == 0 and before in _NOTHING_TO_DO[action.kind in FORWARD]:
             self._not_needed(action, before)
@@ -98,6 +118,7 @@ class ActionEdge:
         """
         if self._is_settled(action):
             return True
+        self.failpoint("adopt-before-probe")
         hook, late = self._hook(action), self._is_over(action)
         if hook.still_running(action.id):
             if late:
@@ -132,8 +153,8 @@ class ActionEdge:
         return self.hooks.get(action.hook, NO_HOOK)
 
     def _ask(self, action: Action, hook: Hook) -> ProbeAnswer:
-        asks = action.kind is ActionKind.SMOKE  # a test leaves nothing behind that could be asked for
-        return hook.probe(self._call(action)) if hook.has_probe and not asks else ProbeAnswer.UNKNOWN
+        asks = hook.has_probe and action.kind not in _QUESTIONS
+        return hook.probe(self._call(action)) if asks else ProbeAnswer.UNKNOWN
 
     def _attempt(self, action: Action, hook: Hook, before: ProbeAnswer, claimed_at: float) -> Outcome:
         if before is ProbeAnswer.APPLIED:
@@ -142,20 +163,34 @@ class ActionEdge:
             return Outcome(state=ActionState.FAILED, why="production does not stand as expected any more, hands off")
         if self.clock.monotonic() - claimed_at > CLAIM_FRESH_S:
             return Outcome(state=ActionState.RETRY_WAIT, why="the claim went stale before the hook was started")
+        if action.kind is ActionKind.LOOK_AHEAD:
+            return self._look_ahead(action, hook)
         self.failpoint("hook-before-start")
-        result = hook.run(self._call(action))
+        with self.spans.span("hook", action.watch_id, of_action(action)) as span:
+            result = hook.run(self._call(action))
+            span.set({"deploy_watchdog.outcome": result.outcome.value})
         self.failpoint("hook-returned")
-        return self._judge(action, hook, result, self._ask(action, hook))
+        after = self._ask(action, hook)
+        self.failpoint("hook-probed")
+        return self._judge(action, hook, result, after)
+
+    def _look_ahead(self, action: Action, hook: Hook) -> Outcome:
+        """Ask the hook what would be in the way of a rollback now. It is told, and decides nothing."""
+        rollback = self._call(replace(action, kind=ActionKind.ROLLBACK))
+        hindrance = hook.preflight(rollback) if isinstance(hook, LooksAhead) else None
+        if hindrance is None:
+            return Outcome(state=ActionState.APPLIED, why="nothing is in its way")
+        return Outcome(state=ActionState.FAILED, why=hindrance)
 
     def _judge(self, action: Action, hook: Hook, result: HookResult, after: ProbeAnswer) -> Outcome:
         """The outcome of an attempt whose end was seen."""
-        said = _say(result)
+        said = say(result)
         if action.kind is ActionKind.SMOKE and result.outcome is not HookOutcome.OK:
-            return self._again(action, _finding(result))
+            return self._again(action, finding(result))
         if after is ProbeAnswer.APPLIED:
             return Outcome(state=ActionState.APPLIED, why=f"{said}; the probe confirms it")
         if result.outcome is HookOutcome.OK and after is ProbeAnswer.UNKNOWN:
-            return Outcome(state=ActionState.APPLIED, why=_last_words(result) if action.kind in _SPEAKS else said)
+            return Outcome(state=ActionState.APPLIED, why=last_words(result) if action.kind in _SPEAKS else said)
         if result.outcome is HookOutcome.OK and hook.acts_elsewhere:
             why = f"{said}; the probe does not confirm it yet, the metrics will tell"
             return Outcome(state=ActionState.APPLIED, why=why)
@@ -178,8 +213,9 @@ class ActionEdge:
         return self._unsure(action, hook, f"{said}; nobody can tell whether it took effect")
 
     def _unsure(self, action: Action, hook: Hook, why: str) -> Outcome:
-        """Not known to have failed: only a hook that may safely run twice is run again."""
-        return self._again(action, why) if hook.idempotent else Outcome(state=ActionState.UNKNOWN, why=why)
+        """Not known to have failed: only what may safely happen twice is tried again."""
+        repeatable = hook.idempotent or action.kind in _QUESTIONS - {ActionKind.SMOKE}
+        return self._again(action, why) if repeatable else Outcome(state=ActionState.UNKNOWN, why=why)
 
     def _again(self, action: Action, why: str) -> Outcome:
         if action.attempt < self.retries:
@@ -197,9 +233,31 @@ class ActionEdge:
         if result.outcome is HookOutcome.OK:
             return True
         why = (
-            f"{action.to_version} does not pass its smoke test ({_finding(result)}); switching back would make it worse"
+            f"{action.to_version} does not pass its smoke test ({finding(result)}); switching back would make it worse"
         )
         self.ledger.commit(held(watch, action, HoldReason.TARGET_GONE, why, self.clock.now()))
+        return False
+
+    def _schema_stands(self, action: Action) -> bool:
+        """Whether the schema is the one that the deploy began with; one that changed unannounced may not suit the
+        version to go back to. A schema that cannot be asked for is no reason to leave a bad version live."""
+        watch = self.ledger.watch(action.watch_id)
+        name = watch.plan.schema_hook if watch is not None else None
+        if watch is None or name is None or action.kind is not ActionKind.ROLLBACK or action.attempt > 0:
+            return True
+        told = [a for a in self.ledger.actions(watch_id=watch.id) if a.kind is ActionKind.SCHEMA]
+        known = next((a.detail for a in told if a.state is ActionState.APPLIED), None)
+        if watch.deploy.migration != "none" or known is None or action.params.get(SCHEMA_KNOWN):
+            return True
+        result = self.hooks.get(name, NO_HOOK).run(self._call(replace(action, kind=ActionKind.SCHEMA)))
+        now_is = last_words(result)
+        if result.outcome is not HookOutcome.OK or now_is == known:
+            return True
+        why = (
+            f"the schema was {known} when the deploy began and is {now_is} now, though no migration was announced; "
+            f"{action.to_version} may not work with it: a human decides"
+        )
+        self.ledger.commit(held(watch, action, HoldReason.MIGRATION, why, self.clock.now()))
         return False
 
     def _stopped(self, action: Action) -> bool:
@@ -250,7 +308,8 @@ class ActionEdge:
             except LedgerError as error:
                 if error.permanent or self.clock.now() > (action.deadline_at or 0.0) + GRACE_S:
                     raise
-                _log.warning("action %s: its outcome cannot be recorded yet: %s", action.id, error)
+                about = {"attributes": of_action(action)}
+                _log.warning("action %s: its outcome cannot be recorded yet: %s", action.id, error, extra=about)
             self.clock.sleep(SETTLE_S)
 
     def _record(self, action: Action, outcome: Outcome) -> None:
@@ -281,27 +340,3 @@ class ActionEdge:
             deploy_id=action.watch_id,
             params=action.params,
         )
-
-
-def _last_words(result: HookResult) -> str:
-    """What a hook printed last: the name and place of a restore point, for the one who needs it."""
-    lines = [line.strip() for line in result.output.splitlines() if line.strip()]
-    return lines[-1][:_WORDS] if lines else "the hook finished"
-
-
-def _finding(result: HookResult) -> str:
-    """What a test that did not pass said last, or how it ended."""
-    lines = [line.strip() for line in result.output.splitlines() if line.strip()]
-    return lines[-1][:200] if lines and result.outcome is HookOutcome.FAILED else _say(result)
-
-
-def _say(result: HookResult) -> str:
-    """The hook's end in words."""
-    words = {
-        HookOutcome.OK: "the hook finished",
-        HookOutcome.RETRY: "the hook asked for another try",
-        HookOutcome.FAILED: f"the hook failed (exit {result.exit_code})",
-        HookOutcome.TIMED_OUT: f"the hook gave no clear answer within {result.duration_s:.0f} s",
-        HookOutcome.NOT_STARTED: f"the hook could not be started ({result.output.strip()[:200]})",
-    }
-    return words[result.outcome]

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -18,9 +18,9 @@ from typing import Any, Protocol
 from pydantic import TypeAdapter, ValidationError
 
 from analysis.evaluate import Trial
-from analysis.judge import judge
+from analysis.hindsight import watch
 from analysis.prepare import Observation
-from analysis.result import JudgeSettings, Reason, Verdict, VerdictKind
+from analysis.result import JudgeSettings, Verdict, VerdictKind
 from watchdog.app import recorded_cases, recorded_descriptions
 from watchdog.errors import WatchdogError
 
@@ -171,28 +171,6 @@ def judge_blind(case: Blind, settings: JudgeSettings, look_s: float = 0.0) -> tu
     steps = max(1, math.ceil(look_s / case.step_s - 1e-9))
     observation = case.observation(steps=steps)
     return watch(observation, settings), observation.step_s
-
-
-def watch(observation: Observation, settings: JudgeSettings) -> Verdict:
-    """The verdict of the look that alarms first, as it was said then; without an alarm that of the last look.
-
-    The judge's alarms never change when later looks arrive, so judging all looks at once finds the first; judging
-    again up to it leaves the later ones out of its words. Only samples that cannot be weighed at all hide what was
-    said before them: then it is judged look by look.
-    """
-    whole = judge([observation], [settings])[0]
-    if whole.alarm_look is not None:
-        return judge([_known(observation, whole.alarm_look + 1)], [settings])[0]
-    if whole.reason is not Reason.MISCONFIGURED:
-        return whole
-    steps = (judge([_known(observation, looks)], [settings])[0] for looks in range(1, observation.looks))
-    return next((verdict for verdict in steps if verdict.alarm_look is not None), whole)
-
-
-def _known(observation: Observation, looks: int) -> Observation:
-    samples = {key: cells for key, cells in observation.samples.items() if key[1] < looks}
-    facts = {interval: fact for interval, fact in observation.facts.items() if interval < looks}
-    return replace(observation, samples=samples, facts=facts, looks=looks)
 
 
 def _named(case: str, verdict: Verdict, look_s: float) -> Judged:

@@ -1,14 +1,14 @@
 """How many users were hit, and whether it is over: pure functions over stored looks."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.prepare import Cells
 from analysis.result import Arm, Design, Direction, Kind, Reason, SourceStatus
 from watchdog.model import Metric, Plan, StoredLook, Watch
 
-_REQUEST_KINDS = (Kind.RATIO, Kind.LATENCY)
+REQUEST_KINDS = (Kind.RATIO, Kind.LATENCY)
 LEVEL_LOOKS = 3  # intervals that say how far the metric had fallen when the rollback began
 
 
@@ -33,6 +33,11 @@ def radius_fields(watch: Watch, looks: Sequence[StoredLook], *, applied_at: floa
         radius = sent_to_the_absent(watch.plan, looks, share=watch.share, step_ends=step_ends)
     else:
         radius = blast_radius(watch.plan, looks, watch.metric, step_ends=step_ends)
+    return as_fields(radius)
+
+
+def as_fields(radius: BlastRadius) -> dict[str, float]:
+    """As columns of a watch."""
     return {
         "exposed_requests": radius.exposed,
         "affected_requests": radius.affected,
@@ -49,7 +54,7 @@ def blast_radius(
     is the candidate until then and nobody afterwards; of the interval in between, the errors that the baseline would
     have had anyway in its second part are not counted.
     """
-    metric = _request_metric(plan, deciding)
+    metric = request_metric(plan, deciding)
     exposed = affected = total = 0.0
     if metric is None:
         return BlastRadius(exposed=exposed, affected=affected, total=total)
@@ -66,7 +71,7 @@ def blast_radius(
             share = min(max(step_ends - look.interval, 0.0), 1.0)
             innocent = (1.0 - share) * served * (usual if math.isfinite(usual) else 0.0)
             bad = max(bad - innocent, 0.0) if share > 0 else 0.0
-        total += requests(cells, (Arm.BASELINE, Arm.CANDIDATE))
+        total += served if look.facts.frozen else requests(cells, (Arm.BASELINE, Arm.CANDIDATE))
         exposed += share * served
         affected += bad
     missing = _missing(plan, looks, deciding)
@@ -92,7 +97,7 @@ def sent_to_the_absent(
     plan: Plan, looks: Sequence[StoredLook], *, share: float, step_ends: float = math.inf
 ) -> BlastRadius:
     """An estimate where the candidate is absent and so counted nothing itself: its share of the traffic, all lost."""
-    metric = _request_metric(plan, None)
+    metric = request_metric(plan, None)
     if metric is None or share >= 1:
         return BlastRadius(exposed=0.0, affected=0.0, total=0.0)
     sent = served = 0.0
@@ -122,7 +127,7 @@ def recovered(
     """
     if look.facts.status is not SourceStatus.OK:
         return None
-    metric = _request_metric(plan, deciding)
+    metric = request_metric(plan, deciding)
     if plan.design is Design.CONCURRENT:
         return _candidate_is_silent(look, previous, metric)
     metric = next((m for m in plan.metrics if m.spec.name == deciding), metric)
@@ -182,9 +187,9 @@ def _without_candidate(look: StoredLook, counted: Metric) -> bool:
     return whole and cells is not None and requests(cells, (Arm.BASELINE,)) > 0 and Arm.CANDIDATE.value not in cells.arm
 
 
-def _request_metric(plan: Plan, deciding: str | None) -> Metric | None:
+def request_metric(plan: Plan, deciding: str | None) -> Metric | None:
     """The deciding metric where it counts requests, else the first metric that does."""
-    counting = [m for m in plan.metrics if m.spec.kind in _REQUEST_KINDS]
+    counting = [m for m in plan.metrics if m.spec.kind in REQUEST_KINDS]
     return next((m for m in counting if m.spec.name == deciding), counting[0] if counting else None)
 
 
@@ -202,13 +207,22 @@ def _slower_than(cells: Cells, arm: Arm, bound: float) -> float:
 
 
 def _slow_bound(looks: Sequence[StoredLook], name: str) -> float:
-    """The bucket bound just above the old version's 90th percentile: slower than that counts as affected."""
     under: dict[float, float] = {}
     for look in looks:
-        cells = look.cells.get(name)
-        for arm, le, value in zip(cells.arm, cells.le, cells.value, strict=True) if cells is not None else ():
-            if arm != Arm.CANDIDATE.value:
-                under[le] = under.get(le, 0.0) + value
+        if name in look.cells:
+            add_old_buckets(under, look.cells[name])
+    return slow_bound(under)
+
+
+def add_old_buckets(under: dict[float, float], cells: Cells) -> None:
+    """Add the old version's cumulative counts by bound."""
+    for arm, le, value in zip(cells.arm, cells.le, cells.value, strict=True):
+        if arm != Arm.CANDIDATE.value:
+            under[le] = under.get(le, 0.0) + value
+
+
+def slow_bound(under: Mapping[float, float]) -> float:
+    """The bucket bound just above the old version's 90th percentile: slower than that counts as affected."""
     count = under.get(math.inf, 0.0)
     if count <= 0:
         return math.nan

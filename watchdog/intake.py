@@ -3,21 +3,21 @@
 import hashlib
 import json
 import logging
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-
+from analysis.result import Design, JudgeSettings
 from watchdog.config import Config, ServiceConfig
+from watchdog.deploy_request import DeployRequest
 from watchdog.errors import NotFoundError, RefusedError
 from watchdog.intended import first_actions
 from watchdog.model import (
     TRANSITIONS,
+    ActionKind,
     ActionState,
     AuditEntry,
+    Bake,
     Deploy,
     Message,
     MessageKind,
@@ -31,48 +31,22 @@ from watchdog.model import (
 from watchdog.policy import LIVES_WITH_BOTH
 from watchdog.ports import Clock, Ledger, Recorded
 from watchdog.strategies import STRATEGIES
-from watchdog.telling import message, title
+from watchdog.strategies.window import closes_at
+from watchdog.telling import lasting, message, title, utc
 from watchdog.turns import superseded
 
-_IDENTIFIER = re.compile(r"[A-Za-z0-9._:/@+][A-Za-z0-9._:/@+-]{0,127}")
 _log = logging.getLogger(__name__)
 
+__all__ = ["STEPPED", "DeployRequest", "Intake", "Pace", "plan_for", "title_of"]
+
 _TRIES = 5
+_ADDED = ("train", "safe_to_rollback_until")  # fields that came after the first version
 STEPPED = frozenset({Strategy.CANARY, Strategy.FLAG})
 _FUTURE_S = 60.0  # clocks differ a little; a deploy from tomorrow is a mistake
 _PAST_S = 3600.0
 _ACTIVE = frozenset(TRANSITIONS) - {State.RUNNING, State.RETRY_WAIT, State.VERIFYING, State.UNKNOWN}
 _LIVE = frozenset({State.PASSED, State.INCONCLUSIVE, State.SUPERSEDED, State.CANCELLED, State.WATCHING, State.HELD})
-
-
-def _identifier(value: str) -> str:
-    if _IDENTIFIER.fullmatch(value) is None:
-        raise ValueError("expected 1 to 128 of A-Z a-z 0-9 . _ : / @ + -, not starting with -")
-    return value
-
-
-Identifier = Annotated[str, AfterValidator(_identifier)]
-
-
-class DeployRequest(BaseModel):
-    """The event "version X of service S is live", as CI sends it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    id: Identifier | None = Field(None, description="Your id of this deploy; the same id is the same deploy.")
-    service: Identifier = Field(description="A service of the configuration.")
-    environment: Identifier | None = Field(None, description="Default: the service's environment.")
-    version: Identifier = Field(description="The version that went live.")
-    previous_version: Identifier | None = Field(None, description="Default: the last version known to be live.")
-    strategy: Strategy | None = Field(None, description="Default: the service's strategy.")
-    deployed_at: float | None = Field(None, description="Unix seconds; default: now.")
-    share: float | None = Field(None, gt=0, le=1, description="Traffic share of the new version.")
-    instances: dict[Literal["baseline", "candidate"], list[Identifier]] = Field(
-        default_factory=dict, description="Instances per arm, where they are known."
-    )
-    migration: Literal["none", "expand", "contract", "irreversible", "unknown"] = Field(
-        "none", description="What the deploy does to the database."
-    )
+_ROLLED_BACK = frozenset({State.ROLLED_BACK, State.VERIFYING, State.RUNNING, State.NOT_RECOVERED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +65,7 @@ class Intake:
     paces: Mapping[str, Pace]  # per configured source
     ledger: Ledger
     clock: Clock
+    looks_ahead: Collection[str] = ()  # hooks that can say beforehand whether their way back is open
 
     def receive(self, request: DeployRequest, *, actor: str) -> tuple[Recorded, Watch]:
         """Record a deploy and begin to watch it; the same deploy again is the same watch.
@@ -111,7 +86,7 @@ class Intake:
         service = self._service(request)
         deploy = self._deploy(request, service, actor)
         watch = self._watch_of(deploy, service)
-        first = first_actions(watch, deploy.received_at)
+        first = first_actions(watch, deploy.received_at, looks_ahead=self.looks_ahead)
         warning = _migration_warning(watch)
         told = [self._started(watch), *_told_of(watch, warning)]
         recorded = self.ledger.record_deploy(watch, told, self._audit(watch, actor, warning), first)
@@ -156,6 +131,8 @@ class Intake:
             share=request.share,
             instances={arm: tuple(names) for arm, names in request.instances.items()},
             migration=request.migration,
+            safe_to_rollback_until=request.safe_to_rollback_until,
+            train=request.train,
             triggered_by=actor,
             body_digest=_digest(request),
         )
@@ -187,7 +164,7 @@ class Intake:
 
     def _watch_of(self, deploy: Deploy, service: ServiceConfig) -> Watch:
         plan = plan_for(deploy.service, self.config, self.paces[service.source], deploy.strategy, share=deploy.share)
-        return Watch(
+        watch = Watch(
             id=deploy.id,
             deploy=deploy,
             plan=plan,
@@ -195,40 +172,45 @@ class Intake:
             state=State.SMOKE if plan.switch_hook is not None else State.WATCHING,
             created_at=deploy.received_at,
             updated_at=deploy.received_at,
-            next_look_at=deploy.deployed_at + plan.step_s + plan.settle_s,
             sentence=f"{title_of(deploy)}: {_begins(plan)}",
         )
+        return replace(watch, next_look_at=closes_at(watch, 0))
 
     def _mode(self, deploy: Deploy, service: ServiceConfig) -> Mode:
         """A deploy that is itself the way back from a rollback is watched, but never rolled back."""
         since = deploy.received_at - self.config.policy.cool_down_s
-        for watch in self.ledger.watches(service=deploy.service, environment=deploy.environment, limit=20):
-            rolled_back = watch.state in (State.ROLLED_BACK, State.VERIFYING, State.RUNNING, State.NOT_RECOVERED)
-            if rolled_back and watch.updated_at >= since and watch.deploy.previous_version == deploy.version:
+        back = self.ledger.watches(
+            service=deploy.service, environment=deploy.environment, states=_ROLLED_BACK, limit=20
+        )
+        for watch in back:
+            if watch.updated_at >= since and watch.deploy.previous_version == deploy.version:
                 return Mode.OBSERVE if service.mode is Mode.OBSERVE else Mode.NOTIFY
         return service.mode
 
-    def _supersede(self, newer: Watch) -> None:
-        """End the older watches of this service; one whose rollback is already running finishes first.
+    def _supersede(self, recorded: Watch) -> None:
+        """End all watches of this service but the newest; one whose rollback is already running finishes first.
 
-        A watch that moves in the same moment is read again, so that no armed one is left behind.
+        The newest may be another than the one just recorded, where the clocks of two replicas differ. A watch that
+        moves in the same moment is read again, so that no armed one is left behind.
         """
-        deploy = newer.deploy
+        place = recorded.deploy
         for _ in range(_TRIES):
-            active = self.ledger.watches(service=deploy.service, environment=deploy.environment, states=_ACTIVE)
-            older = [watch for watch in active if (watch.created_at, watch.id) < (newer.created_at, newer.id)]
-            ended = [self._end(watch, deploy.version) for watch in older]  # each, even where one moved meanwhile
+            last = self.ledger.watches(service=place.service, environment=place.environment, limit=1)
+            newest = max([recorded, *last], key=_age)
+            active = self.ledger.watches(service=place.service, environment=place.environment, states=_ACTIVE)
+            older = [watch for watch in active if _age(watch) < _age(newest)]
+            ended = [self._end(watch, newest.deploy.version) for watch in older]  # each, even where one moved meanwhile
             if all(ended):
                 return
-        _log.error("a watch older than %s could not be superseded", newer.id)
+        _log.error("a watch older than %s could not be superseded", recorded.id)
 
     def _end(self, watch: Watch, by: str) -> bool:
-        intended = self.ledger.actions(watch_id=watch.id, states=frozenset({ActionState.INTENT, ActionState.HELD}))
+        open_ = self.ledger.actions(watch_id=watch.id, states=frozenset({ActionState.INTENT, ActionState.HELD}))
+        intended = [action for action in open_ if action.kind is ActionKind.ROLLBACK]
         return self.ledger.commit(superseded(watch, by, intended[-1] if intended else None, self.clock.now()))
 
     def _started(self, watch: Watch) -> Message:
-        minutes = watch.plan.watch_s / 60
-        said = f"{title(watch)} is live; watching for {minutes:.3g} min in mode {watch.mode.value}"
+        said = f"{title(watch)} is live; watching for {lasting(watch.plan.watch_s)} in mode {watch.mode.value}"
         return message(watch, MessageKind.STARTED, Severity.INFO, said, key="started")
 
     def _audit(self, watch: Watch, actor: str, warning: str) -> list[AuditEntry]:
@@ -247,15 +229,22 @@ class Intake:
         return [received, warned] if warning else [received]
 
 
+def _age(watch: Watch) -> tuple[float, str]:
+    """Which of two deploys of a service is the newer one."""
+    return watch.created_at, watch.id
+
+
 def _migration_warning(watch: Watch) -> str:
-    """Said before anything goes wrong, where code and a migration that the old version may not survive came in one."""
-    migration = watch.deploy.migration
-    if migration in LIVES_WITH_BOTH:
-        return ""
-    return (
-        f"code and a migration ({migration}) in one deploy: there is no automatic way back if it goes wrong; "
-        "have the fix forward ready, and next time ship the migration by itself"
-    )
+    """Said before anything goes wrong, where the way back is closed, or will be before the watch is over."""
+    migration, until = watch.deploy.migration, watch.deploy.safe_to_rollback_until
+    if migration not in LIVES_WITH_BOTH:
+        return (
+            f"code and a migration ({migration}) in one deploy: there is no automatic way back if it goes wrong; "
+            "have the fix forward ready, and next time ship the migration by itself"
+        )
+    if until is not None and until < watch.live_at + watch.plan.watch_s:
+        return f"going back is safe only until {utc(until)}, and the watch is longer: after that a human decides"
+    return ""
 
 
 def _told_of(watch: Watch, warning: str) -> list[Message]:
@@ -277,27 +266,47 @@ def plan_for(name: str, config: Config, pace: Pace, strategy: Strategy, *, share
     rules = STRATEGIES[strategy]
     step_s = service.look_s or pace.step_s
     planned = max(1, round(service.watch_s / step_s))
+    judge = config.judge_for(name).settings(planned_looks=planned, act_uncalibrated=service.act_uncalibrated)
+    bakes = _bake(service, judge)
     return Plan(
         design=rules.design,
         source=service.source,
         metrics=service.metrics,
-        judge=config.judge_for(name).settings(planned_looks=planned, act_uncalibrated=service.act_uncalibrated),
+        judge=judge if bakes is None else replace(judge, budget=judge.budget - bakes.budget),
         step_s=step_s,
         settle_s=service.settle_s if service.settle_s >= 0 else pace.settle_s,
         watch_s=planned * step_s,
         baseline_looks=round(service.baseline_s / step_s),
         version_label=service.version_label,
         selector_labels=dict(service.selector),
+        control_labels=dict(service.control) if rules.design is Design.BEFORE_AFTER else {},
         rollback_hook=service.rollback_hook,
         steps=service.steps.steps(share) if service.steps is not None and strategy in STEPPED else None,
         smoke_hook=service.smoke_hook if strategy is Strategy.BLUE_GREEN else None,
         restore_hook=service.restore_hook,
+        schema_hook=service.schema_hook,
         migrate_down_hook=service.migrate_down_hook,
         pause_hook=service.pause_hook if strategy is Strategy.ROLLING else None,
         switch_hook=service.switch_hook if strategy is Strategy.BLUE_GREEN else None,
+        bake=bakes,
         verify_s=config.policy.verify_s,
         hold_s=config.policy.hold_s,
         public_url=config.daemon.public_url.rstrip("/"),
+    )
+
+
+def _bake(service: ServiceConfig, judge: JudgeSettings) -> Bake | None:
+    """The slow watch afterwards; its budget is part of the deploy's, so that both together keep it."""
+    table = service.bake
+    if table is None:
+        return None
+    return Bake(
+        for_s=table.for_s,
+        look_s=table.look_s,
+        baseline_s=table.baseline_s,
+        budget=judge.budget * table.budget_share,
+        min_looks=judge.min_looks,
+        control_labels=dict(service.control),
     )
 
 
@@ -311,5 +320,9 @@ def _derived_id(request: DeployRequest, environment: str, deployed_at: float) ->
 
 
 def _digest(request: DeployRequest) -> str:
-    canonical = json.dumps(request.model_dump(mode="json"), sort_keys=True)
+    told = request.model_dump(mode="json")
+    for name in _ADDED:  # where they are not used, a retry across an upgrade is still the same deploy
+        if told[name] is None:
+            del told[name]
+    canonical = json.dumps(told, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()

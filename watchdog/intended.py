@@ -1,12 +1,14 @@
 """Intended actions: the way back, the switch, the next step. Each has an id that all its attempts share. Pure."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from analysis.result import Verdict
 from analysis.sentence import seen
 from watchdog.model import Action, ActionKind, ActionState, State, Watch
+
+SCHEMA_KNOWN = "schema_known"  # parameter of a rollback that a human approved although the schema had changed
 
 
 def rollback_action(watch: Watch, state: ActionState, now: float, *, generation: int | None = None) -> Action | None:
@@ -27,14 +29,21 @@ def rollback_action(watch: Watch, state: ActionState, now: float, *, generation:
         to_version=watch.deploy.previous_version,
         created_at=now,
         next_at=now,
+        params={} if watch.deploy.train is None else {"train": watch.deploy.train},
     )
 
 
-def first_actions(watch: Watch, now: float) -> tuple[Action, ...]:
-    """What a new deploy begins with: a mark in the data to go back to, and what comes before our own switch."""
-    restore = watch.plan.restore_hook
-    found = None if restore is None else _forward(watch, ActionKind.RESTORE_POINT, restore, now)
-    return tuple(action for action in (found, before_the_switch(watch, now)) if action is not None)
+def first_actions(watch: Watch, now: float, *, looks_ahead: Collection[str] = ()) -> tuple[Action, ...]:
+    """What a new deploy begins with: a mark in the data to go back to, what comes before our own switch, and a look at
+    the way back. `looks_ahead`: the hooks that can say beforehand whether it is open."""
+    restore, back = watch.plan.restore_hook, watch.plan.rollback_hook
+    schema = watch.plan.schema_hook
+    asked = None if schema is None else _forward(watch, ActionKind.SCHEMA, schema, now)
+    mark = None if restore is None else _forward(watch, ActionKind.RESTORE_POINT, restore, now)
+    ahead = None
+    if back in looks_ahead and back is not None and watch.deploy.previous_version is not None:
+        ahead = _backward(watch, ActionKind.LOOK_AHEAD, back, now)
+    return tuple(action for action in (mark, asked, before_the_switch(watch, now), ahead) if action is not None)
 
 
 def migrate_down(watch: Watch, now: float, *, earlier: int) -> Action | None:

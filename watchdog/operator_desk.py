@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from watchdog.errors import ConflictError, NotFoundError, RefusedError
-from watchdog.intended import migrate_down, rollback_action
+from watchdog.intended import SCHEMA_KNOWN, migrate_down, rollback_action
 from watchdog.model import (
     Action,
     ActionKind,
@@ -11,6 +11,7 @@ from watchdog.model import (
     ActionUpdate,
     AuditEntry,
     Change,
+    HoldReason,
     Message,
     MessageKind,
     Severity,
@@ -19,7 +20,9 @@ from watchdog.model import (
 )
 from watchdog.ports import Clock, Ledger
 from watchdog.telling import ending, message, title
+from watchdog.trains import ALONE
 
+_OVERRIDES = {HoldReason.TRAIN: ALONE, HoldReason.MIGRATION: SCHEMA_KNOWN}  # what an approval does not ask again
 _OPEN = frozenset({ActionState.INTENT, ActionState.HELD})
 
 
@@ -35,34 +38,48 @@ class OperatorDesk:
     clock: Clock
 
     def approve(self, deploy_id: str, *, actor: str, why: str = "") -> Watch:
-        """Let a held rollback go ahead."""
+        """Let a held rollback go ahead, or the next step of a deploy that waits for it."""
         watch = self._find(deploy_id)
+        if self._proposed(watch) is not None:
+            return self.approve_step(deploy_id, actor=actor, why=why)
         held = self._held_action(watch)
-        return self._move(watch, State.INTENT, "approve", actor, why, update=_to(held, ActionState.INTENT))
+        override = _OVERRIDES.get(watch.hold) if watch.hold is not None else None
+        fields = {"params": {**held.params, override: True}} if override is not None else {}
+        update = _to(held, ActionState.INTENT, **fields)
+        return self._move(watch, State.INTENT, "approve", actor, why, update=update)
 
     def deny(self, deploy_id: str, *, actor: str, why: str = "") -> Watch:
-        """Refuse a held rollback; the new version stays."""
+        """Refuse a held rollback, and the new version stays; or the next step, and its share stays."""
         watch = self._find(deploy_id)
+        if self._proposed(watch) is not None:
+            return self.deny_step(deploy_id, actor=actor, why=why)
         if watch.state is not State.HELD:
             raise RefusedError(f"{title(watch)} is {watch.state.value}; only a HELD deploy can be denied")
-        held = self.ledger.actions(watch_id=watch.id, states=_OPEN)
+        held = self._open(watch)
         update = _to(held[-1], ActionState.CANCELLED) if held else None
         return self._move(watch, State.CANCELLED, "deny", actor, why, update=update)
+
+    def approve_step(self, deploy_id: str, *, actor: str, why: str = "") -> Watch:
+        """Let the next step be taken, and nothing else, whatever has happened since."""
+        return self._decide_step(deploy_id, "approve", ActionState.INTENT, actor, why)
+
+    def deny_step(self, deploy_id: str, *, actor: str, why: str = "") -> Watch:
+        """Refuse the next step: its share stays as it is, and it is watched to its end."""
+        return self._decide_step(deploy_id, "deny", ActionState.CANCELLED, actor, why)
 
     def cancel(self, deploy_id: str, *, actor: str, why: str = "") -> Watch:
         """Stop watching; a rollback that nobody has started yet is cancelled with it."""
         watch = self._find(deploy_id)
         if watch.state not in (State.WATCHING, State.HELD, State.INTENT, State.UNKNOWN):
             raise RefusedError(f"{title(watch)} is {watch.state.value}; there is nothing to cancel")
-        states = _OPEN | {ActionState.UNKNOWN}
-        intended = self.ledger.actions(watch_id=watch.id, states=states)
+        intended = self._open(watch, _OPEN | {ActionState.UNKNOWN})
         update = _to(intended[-1], ActionState.CANCELLED) if intended else None
         return self._move(watch, State.CANCELLED, "cancel", actor, why, update=update)
 
     def rollback(self, deploy_id: str, *, actor: str, why: str) -> Watch:
         """Roll back now, whatever the metrics say: a human asked."""
         watch = self._find(deploy_id)
-        if watch.state is State.HELD and self.ledger.actions(watch_id=watch.id, states=_OPEN):
+        if watch.state is State.HELD and self._open(watch):
             return self.approve(deploy_id, actor=actor, why=why)
         if watch.state not in (State.WATCHING, State.HELD):
             raise RefusedError(f"{title(watch)} is {watch.state.value}; a rollback can no longer be started from here")
@@ -70,6 +87,8 @@ class OperatorDesk:
         if intended is None:
             missing = "rollback hook" if watch.plan.rollback_hook is None else "previous version"
             raise RefusedError(f"{title(watch)} has no {missing}; there is nothing to roll back with")
+        if watch.deploy.train is not None:  # this one was asked for, not its train
+            intended = replace(intended, params={**intended.params, ALONE: True})
         return self._move(watch, State.INTENT, "rollback", actor, why, new_action=intended)
 
     def migrate_down(self, deploy_id: str, *, actor: str, why: str = "") -> Watch:
@@ -85,7 +104,7 @@ class OperatorDesk:
         intended = migrate_down(watch, self.clock.now(), earlier=len(earlier))
         if intended is None:
             raise RefusedError(f"{title(watch)} has no migrate_down_hook; the migration has to be taken back by hand")
-        return self._record(watch, intended, actor, why)
+        return self._record(watch, intended.kind.value, actor, why, new_action=intended)
 
     def pause(self, *, actor: str, why: str) -> None:
         """Pull the brake: no action is started any more, until resume."""
@@ -97,24 +116,57 @@ class OperatorDesk:
     def paused(self) -> str | None:
         return self.ledger.paused()
 
-    def _record(self, watch: Watch, intended: Action, actor: str, why: str) -> Watch:
-        """An action that leaves the watch where it is."""
+    def _record(
+        self,
+        watch: Watch,
+        verb: str,
+        actor: str,
+        why: str,
+        *,
+        of: Action | None = None,
+        to: ActionState = ActionState.INTENT,
+        new_action: Action | None = None,
+    ) -> Watch:
+        """What leaves the watch where it is: a new action, or a word about one that waits."""
         now = self.clock.now()
-        said = f"{title(watch)}: {intended.kind.value} by {actor}" + (f": {why}" if why else "")
-        told = message(watch, MessageKind.ACTION, Severity.WARNING, said, key=f"asked:{intended.id}")
+        deed = verb if of is None else f"{verb} the {of.deed}"
+        said = f"{title(watch)}: {deed}, by {actor}" + (f": {why}" if why else "")
+        about = new_action.id if new_action is not None else f"{now:.3f}"
+        told = message(watch, MessageKind.ACTION, Severity.WARNING, said, key=f"asked:{about}")
+        entry = _audit(watch, watch.state, verb, actor, why, now)
         moved = self.ledger.commit(
             Change(
                 watch_id=watch.id,
                 at=now,
                 expect_state=watch.state,
-                new_action=intended,
-                audit=(_audit(watch, watch.state, intended.kind.value, actor, why, now),),
+                new_action=new_action,
+                action=_to(of, to) if of is not None else None,
+                audit=(replace(entry, details={"action": of.id, "deed": of.deed}) if of is not None else entry,),
                 messages=(told,),
             )
         )
         if not moved:
             raise ConflictError(f"{title(watch)} changed in the same moment; look again")
         return self._find(watch.id)
+
+    def _decide_step(self, deploy_id: str, verb: str, to: ActionState, actor: str, why: str) -> Watch:
+        watch = self._find(deploy_id)
+        proposed = self._proposed(watch)
+        if proposed is None:
+            raise RefusedError(f"{title(watch)} is {watch.state.value}; no step of it waits for approval")
+        return self._record(watch, verb, actor, why, of=proposed, to=to)
+
+    def _proposed(self, watch: Watch) -> Action | None:
+        """The next step, where it waits for a human."""
+        if watch.state is not State.WATCHING:
+            return None
+        held = self.ledger.actions(watch_id=watch.id, states=frozenset({ActionState.HELD}))
+        return next((action for action in held if action.kind is ActionKind.PROMOTE), None)
+
+    def _open(self, watch: Watch, states: frozenset[ActionState] = _OPEN) -> list[Action]:
+        """Rollbacks that nobody has started, or whose outcome nobody knows."""
+        found = self.ledger.actions(watch_id=watch.id, states=states)
+        return [action for action in found if action.kind is ActionKind.ROLLBACK]
 
     def _find(self, deploy_id: str) -> Watch:
         watch = self.ledger.watch(deploy_id)
@@ -125,7 +177,7 @@ class OperatorDesk:
     def _held_action(self, watch: Watch) -> Action:
         if watch.state is not State.HELD:
             raise RefusedError(f"{title(watch)} is {watch.state.value}; only a HELD deploy can be approved")
-        held = self.ledger.actions(watch_id=watch.id, states=frozenset({ActionState.HELD}))
+        held = self._open(watch, frozenset({ActionState.HELD}))
         if not held:
             raise RefusedError(f"{title(watch)} is held, but no rollback waits for approval ({watch.hold})")
         return held[-1]
@@ -162,7 +214,7 @@ class OperatorDesk:
                 action=update,
                 new_action=new_action,
                 audit=(_audit(watch, to_state, verb, actor, why, now),),
-                messages=(_told(watch, to_state, said, verb),),
+                messages=(_told(watch, to_state, said, f"operator:{verb}:{now:.3f}"),),
             )
         )
         if not moved:
@@ -170,8 +222,8 @@ class OperatorDesk:
         return self._find(watch.id)
 
 
-def _to(action: Action, state: ActionState) -> ActionUpdate:
-    return ActionUpdate(id=action.id, expect=frozenset({action.state}), to=state)
+def _to(action: Action, state: ActionState, **fields: object) -> ActionUpdate:
+    return ActionUpdate(id=action.id, expect=frozenset({action.state}), to=state, fields=fields)
 
 
 def _audit(watch: Watch, to_state: State, verb: str, actor: str, why: str, now: float) -> AuditEntry:
@@ -186,9 +238,8 @@ def _audit(watch: Watch, to_state: State, verb: str, actor: str, why: str, now: 
     )
 
 
-def _told(watch: Watch, to_state: State, said: str, verb: str) -> Message:
+def _told(watch: Watch, to_state: State, said: str, key: str) -> Message:
     if to_state is State.CANCELLED:
         return ending(replace(watch, state=to_state), to_state, said)
     sentence = f"{title(watch)}: {said}; rolling back to {watch.deploy.previous_version}"
-    key = f"operator:{verb}:{watch.generation}"
     return message(watch, MessageKind.ACTION, Severity.WARNING, sentence, state=to_state, key=key)

@@ -3,11 +3,12 @@
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 
 from watchdog.errors import LedgerError, SinkError
-from watchdog.ports import Clock, Delivery, Ledger, OutboxRow, Sink
+from watchdog.picture import Easel
+from watchdog.ports import Clock, Delivery, Failpoint, Ledger, OutboxRow, Sink
 
 DELAYS_S = (5.0, 30.0, 120.0, 300.0)  # after the first, second, … failure; the last one from then on
 GIVE_UP_AFTER_S = 72 * 3600.0
@@ -26,6 +27,7 @@ class _Line:
     """One sink's line: at most one message is in flight."""
 
     row: OutboxRow | None = None
+    delivery: Delivery | None = None
     sending: "Future[Mapping[str, str]] | None" = None
     rests_until: float = 0.0
 
@@ -44,15 +46,20 @@ class Outbox:
         *,
         patience_s: float = 0.5,
         report: Callable[[str, str], None] = _no_report,
+        easel: Easel | None = None,
+        pool: Executor | None = None,
+        failpoint: Failpoint = lambda _: None,
     ) -> None:
         self._ledger = ledger
         self._sinks = sinks
         self._clock = clock
         self._patience_s = patience_s
         self._report = report
+        self._easel = easel
+        self._failpoint = failpoint
         self._lines = {name: _Line() for name in sinks}
         self._unrecorded: dict[int, Mapping[str, str]] = {}  # sent, but the ledger could not be told yet
-        self._pool = ThreadPoolExecutor(max_workers=max(1, len(sinks)), thread_name_prefix="outbox")
+        self._pool = pool or _pool_for(sinks)
         self._one_at_a_time = threading.Lock()
 
     def drain(self, limit: int = 100) -> int:
@@ -70,9 +77,22 @@ class Outbox:
                 _log.exception("outbox: the ledger could not be used; messages wait")
                 return 0
 
+    def exchange(self, sinks: Mapping[str, Sink], easel: Easel | None) -> None:
+        """Send by other sinks from now on; what is in flight is settled as it ends."""
+        with self._one_at_a_time:
+            former, self._pool = self._pool, _pool_for(sinks)
+            former.shutdown(wait=False)
+            if self._easel is not None:
+                self._easel.close()
+            self._sinks, self._easel = sinks, easel
+            in_flight = {name: line for name, line in self._lines.items() if line.sending is not None}
+            self._lines = {name: _Line() for name in sinks} | in_flight
+
     def close(self) -> None:
         """Let go of the pool. What is in flight ends by its own deadline and may be sent again after a restart."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._easel is not None:
+            self._easel.close()
 
     def _drain(self, limit: int) -> int:
         self._record_sent()
@@ -92,20 +112,24 @@ class Outbox:
                 self._failed(row, SinkError("its watch is not on record", permanent=True))
             elif self._is_ours(row):
                 line = self._lines[name]
-                line.row, line.sending = row, self._pool.submit(self._sinks[name].send, delivery)
+                line.row, line.delivery = row, delivery
+                self._failpoint("message-before-send")
+                line.sending = self._pool.submit(self._sinks[name].send, delivery)
         return [line.sending for line in self._lines.values() if line.sending is not None]
 
     def _next_rows(self, page: int) -> dict[str, OutboxRow]:
         """The oldest due message of every free sink, read past the backlog of those that rest."""
         now = self._clock.now()
-        free = {name for name, line in self._lines.items() if line.sending is None and line.rests_until <= now}
+        lines = ((name, self._lines[name]) for name in self._sinks)
+        free = {name for name, line in lines if line.sending is None and line.rests_until <= now}
+        on_its_way = {line.row.id for line in self._lines.values() if line.row is not None}
         found: dict[str, OutboxRow] = {}
         while len(found) < len(free):
             rows = self._ledger.due_messages(now=now, limit=page)
             for row in rows:
                 if row.sink in free and row.id not in self._unrecorded:
                     found.setdefault(row.sink, row)
-                elif row.sink not in self._lines:
+                elif row.sink not in self._sinks and row.id not in on_its_way:
                     self._failed(row, SinkError(f"no sink is named {row.sink} any more", permanent=True))
             if len(rows) < page:
                 break
@@ -137,9 +161,12 @@ class Outbox:
             line.row, line.sending = None, None
             error = ended.exception()
             if error is None:
+                self._failpoint("message-sent")
                 self._unrecorded[row.id] = ended.result()
                 delivered += 1
                 self._report(name, "delivered")
+                if self._easel is not None and line.delivery is not None and name in self._sinks:
+                    self._easel.put(self._sinks[name], replace(line.delivery, thread=ended.result()))
             else:
                 self._failed(row, error)
         self._record_sent()
@@ -150,6 +177,7 @@ class Outbox:
         for row_id, remember in list(self._unrecorded.items()):
             try:
                 self._ledger.delivered(row_id, at=self._clock.now(), remember=remember)
+                self._failpoint("message-recorded")
                 del self._unrecorded[row_id]
             except Exception:  # noqa: BLE001 (a ledger that cannot write must not silence the sinks)
                 _log.exception("outbox: message %s was sent, but that could not be recorded yet", row_id)
@@ -173,6 +201,10 @@ class Outbox:
     def _rest(self, sink: str, seconds: float) -> None:
         if sink in self._lines:
             self._lines[sink].rests_until = self._clock.now() + seconds
+
+
+def _pool_for(sinks: Mapping[str, Sink]) -> Executor:
+    return ThreadPoolExecutor(max_workers=max(1, len(sinks)), thread_name_prefix="outbox")
 
 
 def _is_permanent(error: BaseException) -> bool:

@@ -6,32 +6,57 @@ Whatever must change production is only recorded here; `action.py` carries it ou
 """
 
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
 
-from analysis.judge import judge
-from analysis.prepare import LookFacts, Observation
-from analysis.result import JudgeSettings, Reason, SourceStatus, Verdict, VerdictKind
+from analysis.prepare import LookFacts
+from analysis.result import Reason, SourceStatus, Verdict
 from watchdog.action import GRACE_S, ActionEdge
 from watchdog.errors import LedgerError
-from watchdog.model import FINAL, Action, ActionState, State, StoredLook, Watch
+from watchdog.holding import held_expires, look_while_held
+from watchdog.intervals import next_due, requests_for, with_frozen
+from watchdog.judge_pool import JudgePool
+from watchdog.judging import Judging, Seen
+from watchdog.memory import Memory, Recollection
+from watchdog.model import FINAL, Action, ActionKind, ActionState, Change, State, StoredLook, Watch
 from watchdog.policy import decide
-from watchdog.ports import Clock, Failpoint, Ledger, LookAnswer, LookRequest, Source
+from watchdog.ports import Clock, Failpoint, Lease, Ledger, LookAnswer, LookRequest, Source
 from watchdog.recovery import verify
-from watchdog.strategies import STRATEGIES
-from watchdog.strategies.window import interval_bounds
 from watchdog.surroundings import Surroundings
 from watchdog.telemetry import Telemetry
-from watchdog.turns import held_expires, look_recorded
+from watchdog.tracing import NO_SPANS, Spans, of_verdict, of_watch
+from watchdog.traffic_share import asked_during
+from watchdog.turns import look_recorded
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
-MAX_LOOKS_PER_TICK = 60  # after a long stop the backlog is caught up in pieces
 BASELINE_PATIENCE = 4  # the time before the deploy is many intervals at once, and asked for only once
 ADOPT_S = 1.0  # between two questions about an attempt that outlived its daemon
-IDLE_S = {State.UNKNOWN: 60.0}  # states that wait for somebody else need no busy looking
-LOOKING = frozenset({State.WATCHING, State.VERIFYING})
+TOGETHER = 50  # watches that are judged in one batch and written in one transaction: nobody waits long for the ledger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Look:
+    """One watch, judged, before anything is decided."""
+
+    watch: Watch
+    fresh: Sequence[StoredLook]
+    seen: Seen
+    verdict: Verdict
+    since: float
+    paused: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Turn:
+    """What one look changes, before it is written."""
+
+    watch: Watch
+    change: Change
+    recollection: Recollection | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +75,9 @@ class Pipeline:
     fetch_deadline_s: float = 5.0
     batch: int = 500
     failpoint: Failpoint = lambda name: None
+    spans: Spans = NO_SPANS
+    memory: Memory = field(default_factory=Memory)
+    judges: JudgePool | None = None
 
     def tick(self) -> int:
         """One round over all due watches; returns how many were looked at.
@@ -63,52 +91,65 @@ class Pipeline:
         now = self.clock.now()
         due = self.ledger.claim_due(owner=self.owner, now=now, lease_s=self.lease_s, limit=self.batch)
         self.failpoint("tick-claimed")
+        for watch in due:
+            self.telemetry.look(max(0.0, now - watch.next_look_at))
         try:
             self._look(due, now)
         finally:
             self._release(due)
+            self.failpoint("tick-released")
             self.act()
         return len(due)
 
     def _look(self, due: Sequence[Watch], now: float) -> None:
-        looking = [watch for watch in due if watch.state in LOOKING]
+        looking = [watch for watch in due if watch.is_judged or watch.state is State.VERIFYING]
         fetched = self._fetch(looking, now)
-        self._watch([watch for watch in looking if watch.state is State.WATCHING], fetched)
+        self.failpoint("tick-fetched")
+        self._watch([watch for watch in looking if watch.is_judged], fetched, now)
         for watch in due:
             if watch.state is State.VERIFYING:
-                self._each(watch, lambda watch=watch: self._verify(watch, fetched[watch.id]))  # type: ignore[misc]
+                self._each(watch, partial(self._verify, watch, fetched[watch.id]))
             elif watch.state is State.HELD:
-                self._each(watch, lambda watch=watch: self._expire(watch))  # type: ignore[misc]
+                self._each(watch, partial(self._expire, watch))
 
-    def _each(self, watch: Watch, step: Callable[[], None]) -> None:
+    def _each(self, watch: Watch, step: Callable[[], T]) -> T | None:
         """One watch's step; what breaks it must not stop the others."""
         try:
-            step()
+            return step()
         except LedgerError:
             raise
         except Exception:  # noqa: BLE001 (logged; the watch is looked at again with the next tick)
             _log.exception("watch %s: the look broke off", watch.id)
+            return None
 
     # --- collect ------------------------------------------------------------------------------------------
 
     def _fetch(self, watches: Sequence[Watch], now: float) -> dict[str, list[StoredLook]]:
         """The newly closed intervals of each watch, oldest first; per source one call for all watches."""
         fetched: dict[str, list[StoredLook]] = {watch.id: [] for watch in watches}
+        promoting = self._promoting() if any(watch.plan.steps for watch in watches) else frozenset()
         for name in sorted({watch.plan.source for watch in watches}):
             mine = [watch for watch in watches if watch.plan.source == name]
-            requests = [request for watch in mine for request in _requests(watch, now, self._wants_past(watch))]
+            requests = [request for watch in mine for request in requests_for(watch, now, self._wants_past(watch))]
             if not requests:
                 continue
             started = self.clock.monotonic()
             answers = self._ask(name, requests)
             self.telemetry.source(_worst(answers), self.clock.monotonic() - started)
+            by_id = {watch.id: watch for watch in mine}
             for request, answer in zip(requests, answers, strict=True):
-                fetched[request.watch_id].append(
-                    StoredLook(
-                        interval=request.interval, facts=answer.facts, cells=answer.cells, queries=answer.queries
-                    )
+                watch_id, interval = request.watch_id, request.interval
+                share = asked_during(by_id[watch_id], interval, promoting=watch_id in promoting)
+                facts = replace(answer.facts, share=share)
+                fetched[watch_id].append(
+                    StoredLook(interval=interval, facts=facts, cells=answer.cells, queries=answer.queries)
                 )
         return {watch_id: _kept(looks) for watch_id, looks in fetched.items()}
+
+    def _promoting(self) -> frozenset[str]:
+        """Watches whose candidate is being given another share of the traffic right now."""
+        running = self.ledger.actions(states=frozenset({ActionState.RUNNING}))
+        return frozenset(action.watch_id for action in running if action.kind is ActionKind.PROMOTE)
 
     def _wants_past(self, watch: Watch) -> bool:
         """The time before the deploy is asked for once, with the first look, or as soon as the source is back."""
@@ -135,50 +176,67 @@ class Pipeline:
 
     # --- judge, decide, record ----------------------------------------------------------------------------
 
-    def _watch(self, watches: Sequence[Watch], fetched: Mapping[str, list[StoredLook]]) -> None:
-        """Judge all watches that got a new look, in one batch, and record what follows."""
+    def _watch(self, watches: Sequence[Watch], fetched: Mapping[str, list[StoredLook]], now: float) -> None:
+        """Judge all watches that got a new look, some at a time, and record what follows."""
         looked = [watch for watch in watches if any(look.interval >= 0 for look in fetched[watch.id])]
-        if not looked:
-            return
-        histories = {watch.id: [*self.ledger.looks(watch.id), *fetched[watch.id]] for watch in looked}
-        observations = [observation(watch, histories[watch.id]) for watch in looked]
-        self.failpoint("tick-before-judge")
-        verdicts = self._judge(looked, observations)
-        for watch, verdict in zip(looked, verdicts, strict=True):
-            fresh, past = fetched[watch.id], histories[watch.id]
-            self._each(watch, lambda w=watch, f=fresh, p=past, v=verdict: self._record(w, f, p, v))  # type: ignore[misc]
+        fetched = {watch.id: with_frozen(watch, fetched[watch.id], self.ledger.looks) for watch in looked}
+        judging = Judging(ledger=self.ledger, memory=self.memory, pool=self.judges)
+        for first in range(0, len(looked), TOGETHER):
+            some = looked[first : first + TOGETHER]
+            seen = [judging.seen(watch, fetched[watch.id]) for watch in some]
+            self.failpoint("tick-before-judge")
+            verdicts = judging.judge(some, seen)
+            paused = self.ledger.paused()
+            turns: list[_Turn] = []
+            for watch, one, verdict in zip(some, seen, verdicts, strict=True):
+                look = _Look(watch=watch, fresh=fetched[watch.id], seen=one, verdict=verdict, since=now, paused=paused)
+                turn = self._each(watch, partial(self._looked, look, [t.change.new_action for t in turns]))
+                turns += [turn] if turn is not None else []
+            self._record(turns)
 
-    def _judge(self, watches: Sequence[Watch], observations: Sequence[Observation]) -> list[Verdict]:
-        """One batch; if one watch breaks it, each by itself, so that the others are still judged."""
-        try:
-            return list(judge(observations, [watch.plan.judge for watch in watches]))
-        except Exception:  # noqa: BLE001 (found out one by one)
-            return [self._judge_alone(w, o) for w, o in zip(watches, observations, strict=True)]
-
-    def _judge_alone(self, watch: Watch, seen: Observation) -> Verdict:
-        """A judge that breaks on a watch cannot tell, and says so."""
-        try:
-            return judge([seen], [watch.plan.judge])[0]
-        except Exception as error:  # noqa: BLE001 (whatever it was, the watch must be able to end)
-            _log.exception("watch %s cannot be judged", watch.id)
-            return unjudgeable(seen, watch.plan.judge, f"{type(error).__name__}: {error}")
-
-    def _record(
-        self, watch: Watch, fresh: Sequence[StoredLook], history: Sequence[StoredLook], verdict: Verdict
-    ) -> None:
-        now = self.clock.now()
-        seen = replace(watch, looks=max(look.interval for look in history) + 1)
-        earlier = self.surroundings.earlier(watch)
-        brakes = self.surroundings.brakes(seen, verdict, earlier, history, now)
-        decision = decide(seen, verdict, brakes, now)
-        change = look_recorded(seen, fresh, history, verdict, decision, now, earlier=earlier)
+    def _looked(self, look: "_Look", ahead: Sequence[Action | None]) -> "_Turn":
+        """What follows from one look, and from what is `ahead` in the same commit, drawn as a span from the tick."""
+        watch, verdict, now = look.watch, look.verdict, self.clock.now()
+        with self.spans.span("look", watch.id, of_watch(watch) | of_verdict(verdict), since=look.since):
+            counted = replace(watch, looks=look.seen.looks)
+            with self.spans.span("decision", watch.id, of_watch(watch)) as span:
+                earlier = self.surroundings.earlier(watch)
+                brakes = self.surroundings.brakes(
+                    counted, verdict, earlier, look.seen.tally, now=now, paused=look.paused, ahead=ahead
+                )
+                decision = decide(counted, verdict, brakes, now)
+                span.set({"deploy_watchdog.decision": decision.kind.value, "deploy_watchdog.why": decision.why})
+            if watch.state is State.HELD:
+                held = self._held(watch)
+                change = look_while_held(counted, look.fresh, look.seen.tally, verdict, decision, held, now)
+            else:
+                change = look_recorded(counted, look.fresh, look.seen.tally, verdict, decision, now, earlier=earlier)
         self.telemetry.verdict(verdict.kind.value)
-        self.failpoint("tick-before-commit")
-        if not self.ledger.commit(change):
-            _log.info("watch %s was changed by somebody else meanwhile", watch.id)
+        return _Turn(watch=watch, change=change, recollection=look.seen.recollection)
+
+    def _record(self, turns: "Sequence[_Turn]") -> None:
+        """Each watch's look, verdict and all that follows, together or not at all; several watches share a commit."""
+        if not turns:
             return
+        self.failpoint("tick-before-commit")
+        written = self._commit(turns)
         self.failpoint("tick-committed")
-        _log.info("%s", change.fields["sentence"])
+        for turn, is_written in zip(turns, written, strict=True):
+            if not is_written:
+                _log.info("watch %s was changed by somebody else meanwhile", turn.watch.id)
+                continue
+            if turn.change.to_state is None and turn.recollection is not None:
+                self.memory.keep(turn.watch, turn.recollection, now=turn.change.at)
+            _log.info("%s", turn.change.fields["sentence"], extra=_about(turn.watch, turn.change))
+
+    def _commit(self, turns: "Sequence[_Turn]") -> list[bool]:
+        """One transaction; if one change breaks it, each by itself, so that the others are still written."""
+        try:
+            return self.ledger.commit_all([turn.change for turn in turns])
+        except LedgerError:
+            raise
+        except Exception:  # noqa: BLE001 (found out one by one)
+            return [bool(self._each(turn.watch, partial(self.ledger.commit, turn.change))) for turn in turns]
 
     # --- verify, hold -------------------------------------------------------------------------------------
 
@@ -188,8 +246,9 @@ class Pipeline:
         change = verify(watch, self.ledger.looks(watch.id), fresh, rollback, self.clock.now())
         self.failpoint("verify-before-commit")
         if change is not None and self.ledger.commit(change) and change.to_state is not None:
+            self.failpoint("verify-committed")
             self.telemetry.action(rollback.hook if rollback else "", change.to_state.outcome)
-            _log.info("%s", change.fields["sentence"])
+            _log.info("%s", change.fields["sentence"], extra=_about(watch, change))
 
     def _rollback_of(self, watch: Watch) -> Action | None:
         applied = self.ledger.actions(watch_id=watch.id, states=frozenset({ActionState.APPLIED}))
@@ -198,16 +257,23 @@ class Pipeline:
     def _expire(self, watch: Watch) -> None:
         now = self.clock.now()
         if watch.hold_until is not None and now >= watch.hold_until:
-            held = self.ledger.actions(watch_id=watch.id, states=frozenset({ActionState.HELD}))
-            self.ledger.commit(held_expires(watch, held[-1] if held else None, now))
+            self.ledger.commit(held_expires(watch, self._held(watch), now))
+
+    def _held(self, watch: Watch) -> Action | None:
+        """The rollback that waits for a human."""
+        held = self.ledger.actions(watch_id=watch.id, states=frozenset({ActionState.HELD}))
+        return next((action for action in held if action.kind is ActionKind.ROLLBACK), None)
 
     def _release(self, watches: Sequence[Watch]) -> None:
-        for watch in watches:
-            current = self.ledger.watch(watch.id)
-            if current is not None and current.state not in FINAL:
-                self.ledger.release(
-                    watch.id, owner=self.owner, epoch=watch.epoch, next_look_at=next_due(current, self.clock.now())
-                )
+        current = self.ledger.watches_of([watch.id for watch in watches]) if watches else {}
+        now = self.clock.now()
+        leases = [
+            Lease(watch_id=watch.id, epoch=watch.epoch, next_look_at=next_due(stands, now))
+            for watch in watches
+            if (stands := current.get(watch.id)) is not None and stands.state not in FINAL
+        ]
+        if leases:
+            self.ledger.release_all(leases, owner=self.owner)
 
     # --- act ----------------------------------------------------------------------------------------------
 
@@ -239,62 +305,9 @@ class Pipeline:
             self.clock.sleep(ADOPT_S)
 
 
-def observation(watch: Watch, looks: Sequence[StoredLook]) -> Observation:
-    """What the judge may know of a watch: its stored looks, in the words of the core."""
-    return Observation(
-        design=watch.plan.design,
-        step_s=watch.plan.step_s,
-        metrics=tuple(metric.spec for metric in watch.plan.metrics),
-        samples={(name, look.interval): cells for look in looks for name, cells in look.cells.items()},
-        facts={look.interval: look.facts for look in looks},
-        looks=max((look.interval for look in looks), default=-1) + 1,
-        share=watch.share,
-        candidate_expected=len(watch.deploy.instances.get("candidate", ())) or None,
-    )
-
-
-def unjudgeable(seen: Observation, settings: JudgeSettings, why: str) -> Verdict:
-    """The verdict where the judge itself broke."""
-    return Verdict(
-        kind=VerdictKind.INCONCLUSIVE,
-        reason=Reason.MISCONFIGURED,
-        metric=None,
-        look=seen.looks - 1,
-        alarm_look=None,
-        log_evidence=0.0,
-        log_threshold=-math.log(settings.budget),
-        sentence=f"the samples cannot be judged ({why}): check the source and the metrics' queries",
-    )
-
-
-def next_due(watch: Watch, now: float) -> float:
-    """When this watch wants the next tick."""
-    if watch.state is State.HELD:
-        return watch.hold_until if watch.hold_until is not None else now + watch.plan.hold_s
-    if watch.state in LOOKING:
-        return interval_bounds(watch, watch.looks)[1] + watch.plan.settle_s
-    return now + IDLE_S.get(watch.state, 5.0)
-
-
-def _requests(watch: Watch, now: float, wants_past: bool) -> list[LookRequest]:
-    """The closed intervals nobody has fetched yet, and where wanted those before the deploy."""
-    last = int((now - watch.plan.settle_s - watch.live_at) // watch.plan.step_s)
-    wanted = list(range(watch.looks, min(last, watch.looks + MAX_LOOKS_PER_TICK)))
-    if watch.state is State.WATCHING:
-        wanted = [i for i in wanted if i < watch.plan.judge.planned_looks]
-    if wanted and wants_past:
-        wanted = [*range(-watch.plan.baseline_looks, 0), *wanted]
-    rules = STRATEGIES[watch.deploy.strategy]
-    return [
-        LookRequest(
-            watch_id=watch.id,
-            service=watch.deploy.service,
-            interval=interval,
-            arms=rules.arms(watch, interval),
-            metrics=watch.plan.metrics,
-        )
-        for interval in wanted
-    ]
+def _about(watch: Watch, change: Change) -> dict[str, object]:
+    """What a line of the log is about, for those who read it as JSON."""
+    return {"attributes": of_watch(replace(watch, state=change.to_state or watch.state))}
 
 
 def _kept(looks: list[StoredLook]) -> list[StoredLook]:

@@ -1,7 +1,7 @@
 """What follows from a verdict: pure, and the only place where modes and brakes are weighed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analysis.outcome import SUSPICION
 from analysis.result import Reason, Verdict, VerdictKind
@@ -9,6 +9,7 @@ from watchdog.model import Action, Decision, DecisionKind, HoldReason, LowTraffi
 
 LIVES_WITH_BOTH = frozenset({"none", "expand"})  # migrations that the old version survives by design
 
+_CALIBRATE = "a human decides (set placebo_rate once it is measured, or act_uncalibrated = true)"
 _MODE_HOLDS: dict[Mode, tuple[HoldReason, str]] = {
     Mode.OBSERVE: (HoldReason.MODE_OBSERVE, "mode is observe: it would have been rolled back"),
     Mode.NOTIFY: (HoldReason.MODE_NOTIFY, "mode is notify: a human decides"),
@@ -47,24 +48,22 @@ class Brakes:
     migration: str = "none"
     slowed: bool = False  # the roll-out was paused, and has not been let go on
     promoting: bool = False  # a promotion is on its way
+    proposed_at: float | None = None  # since when the next step waits for a human
+    declined: bool = False  # a human said no to the next step
     hurt_too: tuple[str, ...] = ()  # other services whose old version got worse at the same time
+    alerts: tuple[str, ...] = ()  # alerts of others that fire since the deploy; they hold up, and roll back nothing
+    recalled: str = ""  # the deploy because of which its release train had gone back before it came
+    leans_on_past: bool = False  # the old version is gone, and the alarm came beside its past
+    mates: tuple[str, ...] = ()  # others of its release train that are not through yet
+    beside: tuple[str, ...] = ()  # independent deploys of the same time that may as well be the cause
     mismatch: str = ""  # the share of the traffic that the candidate really gets, where it is another than asked for
 
 
 def decide(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Decision:
     """One decision from one verdict; a verdict itself never acts."""
-    if verdict.kind is VerdictKind.DEGRADED:
-        return roll_back_or_hold(watch, brakes, now)
-    if verdict.reason is Reason.UNCALIBRATED and verdict.alarm_look is not None:
-        return _hold(
-            HoldReason.UNCALIBRATED,
-            "the before/after comparison is not calibrated for this service; a human decides "
-            "(set placebo_rate once it is measured, or act_uncalibrated = true)",
-        )
-    if verdict.reason is Reason.SHARED_CAUSE:
-        return _hold(HoldReason.SHARED_CAUSE, _shared_cause(watch, brakes))
-    if brakes.mismatch:
-        return _hold(HoldReason.SHARE_MISMATCH, brakes.mismatch)
+    stopped = _stopped(watch, verdict, brakes, now)
+    if stopped is not None:
+        return stopped
     slower = _pace(watch, verdict, brakes)
     if slower is not None:
         return slower
@@ -72,9 +71,38 @@ def decide(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Decisi
         return _step(watch, verdict, brakes, now)
     if watch.looks < watch.plan.judge.planned_looks:
         return Decision(kind=DecisionKind.WAIT, why="the watch goes on")
+    if brakes.mates:
+        return _with_the_train(watch, brakes)
+    if verdict.kind is VerdictKind.HEALTHY and brakes.alerts:
+        why = f"nothing measured got worse, but {_fires(brakes.alerts)} since the deploy: nobody can tell"
+        return Decision(kind=DecisionKind.CONCLUDE, why=why)
     if verdict.kind is VerdictKind.HEALTHY:
-        return Decision(kind=DecisionKind.PASS, why="the watch is over and nothing got worse")
+        return Decision(kind=DecisionKind.PASS, why="the watch is over and nothing proved to be worse")
     return Decision(kind=DecisionKind.CONCLUDE, why="the watch is over and nobody can tell")
+
+
+def _stopped(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Decision | None:
+    """Back, or held, where the deploy is worse or may be; None where nothing speaks against going on."""
+    if verdict.kind is VerdictKind.DEGRADED and brakes.leans_on_past and not _may_lean(watch):
+        why = f"{watch.deploy.previous_version} is gone, and its time before the deploy is not calibrated to act on"
+        return _hold(HoldReason.UNCALIBRATED, f"{why}; {_CALIBRATE}")
+    if verdict.kind is VerdictKind.DEGRADED:
+        return roll_back_or_hold(watch, brakes, now)
+    if brakes.recalled:
+        found = roll_back_or_hold(watch, brakes, now)
+        return replace(found, why=f"train {watch.deploy.train} goes back because of {brakes.recalled}; {found.why}")
+    if verdict.reason is Reason.UNCALIBRATED and verdict.alarm_look is not None:
+        why = f"the before/after comparison is not calibrated for this service; {_CALIBRATE}"
+        return _hold(HoldReason.UNCALIBRATED, f"{why}; {_either(brakes.beside)}" if brakes.beside else why)
+    if verdict.reason is Reason.SHARED_CAUSE:
+        return _hold(HoldReason.SHARED_CAUSE, _shared_cause(watch, brakes))
+    return _hold(HoldReason.SHARE_MISMATCH, brakes.mismatch) if brakes.mismatch else None
+
+
+def _may_lean(watch: Watch) -> bool:
+    """Whether a comparison with the time before the deploy may act by itself."""
+    rate, judge = watch.plan.judge.placebo_rate, watch.plan.judge
+    return judge.act_uncalibrated or (rate is not None and rate <= judge.budget)
 
 
 def _pace(watch: Watch, verdict: Verdict, brakes: Brakes) -> Decision | None:
@@ -95,28 +123,58 @@ def _step(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Decisio
     if steps is None or share is None or brakes.promoting:
         return Decision(kind=DecisionKind.WAIT, why="a promotion is on its way")
     baked_s = now - (watch.step_at if watch.step_at is not None else watch.live_at)
-    may = watch.mode is Mode.AUTO and brakes.paused is None and baked_s >= steps.bake_s
+    if brakes.proposed_at is not None and now - brakes.proposed_at <= watch.plan.hold_s:
+        return Decision(kind=DecisionKind.WAIT, why=f"the step to {100 * share:g} % waits for approval")
+    may = _may_grow(watch, brakes) and baked_s >= steps.bake_s
+    if may and brakes.mates and watch.is_before_its_last_step:
+        return _with_the_train(watch, brakes)
     if may and verdict.kind is VerdictKind.HEALTHY:
-        return Decision(kind=DecisionKind.PROMOTE, why=f"going on to {100 * share:g} %")
+        return _grow(watch, f"going on to {100 * share:g} %")
     calm = verdict.reason is Reason.LOW_TRAFFIC and verdict.log_evidence <= SUSPICION * verdict.log_threshold
     if may and calm and steps.low_traffic is LowTraffic.ADVANCE and share <= steps.max_step:
-        return Decision(
-            kind=DecisionKind.PROMOTE, why=f"too little traffic to tell; going on to {100 * share:g} % as configured"
-        )
-    if watch.looks < watch.plan.judge.planned_looks:
-        return Decision(kind=DecisionKind.WAIT, why="the watch goes on")
+        return _grow(watch, f"too little traffic to tell; going on to {100 * share:g} % as configured")
+    begun = watch.mode is Mode.APPROVE and watch.step > 0 and baked_s <= steps.bake_s  # it was approved late
+    if watch.looks < watch.plan.judge.planned_looks or (begun and not brakes.declined):
+        held_up = f"{_fires(brakes.alerts)} since the deploy" if brakes.alerts else "the watch goes on"
+        return Decision(kind=DecisionKind.WAIT, why=held_up)
+    if brakes.mates:
+        return _with_the_train(watch, brakes)
     why = f"the watch is over at {100 * (watch.share or 0):g} %, before all steps were taken"
     return Decision(kind=DecisionKind.CONCLUDE, why=why)
+
+
+def _may_grow(watch: Watch, brakes: Brakes) -> bool:
+    """Whether a step may be taken, or put to a human where the mode wants one to say yes."""
+    asked = brakes.declined or brakes.proposed_at is not None
+    return watch.mode in (Mode.AUTO, Mode.APPROVE) and brakes.paused is None and not brakes.alerts and not asked
+
+
+def _grow(watch: Watch, why: str) -> Decision:
+    if watch.mode is Mode.AUTO:
+        return Decision(kind=DecisionKind.PROMOTE, why=why)
+    return Decision(kind=DecisionKind.PROMOTE, why=f"{why} once somebody approves", hold=HoldReason.APPROVAL)
+
+
+def _with_the_train(watch: Watch, brakes: Brakes) -> Decision:
+    why = f"through, and waits for the rest of train {watch.deploy.train}: {', '.join(brakes.mates)}"
+    return Decision(kind=DecisionKind.WAIT, why=why)
 
 
 def roll_back_or_hold(watch: Watch, brakes: Brakes, now: float) -> Decision:
     """Whether a degraded deploy is rolled back by the daemon itself, or held for a human."""
     if watch.mode in _MODE_HOLDS:
-        return _hold(*_MODE_HOLDS[watch.mode])
+        reason, why = _MODE_HOLDS[watch.mode]
+        return _hold(reason, f"{why}; {_either(brakes.beside)}" if brakes.beside else why)
     if brakes.migration not in LIVES_WITH_BOTH:
         why = (
             f"the deploy carries a migration ({brakes.migration}), so going back may do harm: "
             "fix forward, or switch the new feature off"
+        )
+        return _hold(HoldReason.MIGRATION, why)
+    until = watch.deploy.safe_to_rollback_until
+    if until is not None and now > until:
+        why = (
+            f"going back was safe for {_ago(until - watch.live_at)} after the deploy, and may do harm now: fix forward"
         )
         return _hold(HoldReason.MIGRATION, why)
     if watch.plan.rollback_hook is None:
@@ -125,6 +183,8 @@ def roll_back_or_hold(watch: Watch, brakes: Brakes, now: float) -> Decision:
         return _hold(HoldReason.NO_TARGET, "no previous version is known to go back to")
     if brakes.paused is not None:
         return _hold(HoldReason.KILL_SWITCH, f"rollbacks are paused: {brakes.paused}")
+    if brakes.beside:
+        return _hold(HoldReason.TWO_DEPLOYS, f"{_either(brakes.beside)}; a human decides which one goes back")
     limited = _limited(watch, brakes, now)
     if limited is not None:
         return limited
@@ -134,7 +194,8 @@ def roll_back_or_hold(watch: Watch, brakes: Brakes, now: float) -> Decision:
 def _limited(watch: Watch, brakes: Brakes, now: float) -> Decision | None:
     """What the rollbacks of the last hours forbid."""
     limits, deploy = brakes.limits, watch.deploy
-    own = [a for a in brakes.recent if (a.service, a.environment) == (deploy.service, deploy.environment)]
+    recent = [a for a in brakes.recent if deploy.train is None or a.params.get("train") != deploy.train]
+    own = [a for a in recent if (a.service, a.environment) == (deploy.service, deploy.environment)]
     last = max((_begun(action) for action in own), default=None)
     if last is not None and now - last < limits.cool_down_s:
         why = f"this service was rolled back {_ago(now - last)} ago; a second automatic rollback so soon is a loop"
@@ -144,7 +205,8 @@ def _limited(watch: Watch, brakes: Brakes, now: float) -> Decision | None:
         ago = _ago(now - _begun(worse[-1]))
         why = f"{deploy.previous_version} was itself rolled back {ago} ago; no version is known to be good"
         return _hold(HoldReason.BAD_TARGET, why)
-    lately = sum(now - _begun(action) < limits.breaker_window_s for action in brakes.recent)
+    # what goes back with its release train is one decision, however many services it takes
+    lately = len({a.params.get("train", a.id) for a in recent if now - _begun(a) < limits.breaker_window_s})
     most = limits.breaker_share * brakes.active if brakes.active >= MANY_WATCHES else limits.breaker_rollbacks
     if lately >= min(limits.breaker_rollbacks, max(most, 1)):
         window = _ago(limits.breaker_window_s)
@@ -182,6 +244,14 @@ def _shared_cause(watch: Watch, brakes: Brakes) -> str:
         f"the deploy carries {kind} migration, and {watch.deploy.previous_version} may not work with its schema: "
         "going back would make it worse; fix forward, a human decides"
     )
+
+
+def _either(beside: Sequence[str]) -> str:
+    return f"{', '.join(beside)} went live in the same time, and before and after cannot tell which of them it is"
+
+
+def _fires(alerts: Sequence[str]) -> str:
+    return f"{', '.join(alerts)} {'fires' if len(alerts) == 1 else 'fire'}"
 
 
 def _hold(reason: HoldReason, why: str) -> Decision:

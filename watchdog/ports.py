@@ -265,6 +265,15 @@ class Tally:
     count: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to work on a watch, as it is given back."""
+
+    watch_id: str
+    epoch: int
+    next_look_at: float
+
+
 class Recorded(StrEnum):
     CREATED = "created"
     SAME = "same"
@@ -278,10 +287,12 @@ class Ledger(Protocol):
         self, watch: Watch, messages: Sequence[Message], audit: Sequence[AuditEntry], actions: Sequence[Action] = ()
     ) -> Recorded: ...
     def commit(self, change: Change) -> bool: ...  # False: the compare-and-set lost, nothing was written
+    def commit_all(self, changes: Sequence[Change]) -> list[bool]: ...  # of different watches, in one transaction
     def claim_due(self, *, owner: str, now: float, lease_s: float, limit: int) -> list[Watch]: ...
-    def release(self, watch_id: str, *, owner: str, epoch: int, next_look_at: float) -> None: ...
+    def release_all(self, leases: Sequence[Lease], *, owner: str) -> None: ...
 
     def watch(self, watch_id: str) -> Watch | None: ...
+    def watches_of(self, watch_ids: Sequence[str]) -> Mapping[str, Watch]: ...
     def watches(
         self,
         *,
@@ -293,11 +304,15 @@ class Ledger(Protocol):
         before_id: str | None = None,  # with `before`: of the watches recorded in that very moment, those after this
         services: frozenset[str] | None = None,  # only these
     ) -> list[Watch]: ...
+    def train(self, name: str, *, environment: str) -> list[Watch]: ...  # in the order of its deploys
     def services(self) -> list[str]: ...  # every service and environment on record, in order
     def environments(self) -> list[str]: ...
     def looks(self, watch_id: str) -> list[StoredLook]: ...
     def verdicts(self, watch_id: str, *, last: int | None = None) -> list[StoredVerdict]: ...
     def evidence_path(self, watch_id: str) -> list[EvidencePoint]: ...
+    def metric_evidence(  # (look, by metric: its natural logarithm), in the order of the looks
+        self, watch_id: str, *, after: int | None = None
+    ) -> Iterator[tuple[int, Mapping[str, float]]]: ...
     def last_look(self, watch_id: str) -> StoredLook | None: ...  # without its cells
     def raw_samples(self, watch_id: str, *, after: int | None = None) -> Iterator[RawSamples]: ...
     def audit(self, watch_id: str | None = None, *, limit: int = 1000) -> list[AuditEntry]: ...
@@ -306,9 +321,8 @@ class Ledger(Protocol):
     def action(self, action_id: str) -> Action | None: ...
     def actions(self, *, watch_id: str | None = None, states: frozenset[ActionState] | None = None) -> list[Action]: ...
     def rollbacks_since(self, since: float) -> list[Action]: ...  # started or about to be, of all services
-
-    # Reads lease, kill switch and state in the claim's own transaction; raises attempt and fence; moves action
-    # and, for a rollback, its watch to RUNNING, with audit. None: somebody else has it, or it may not run now.
+    # In one transaction with lease, kill switch and state: attempt and fence rise, the action (and a rollback's watch)
+    # is RUNNING, with audit. None: somebody else has it, or it may not run now.
     def claim_action(self, action_id: str, *, owner: str, now: float, timeout_s: float) -> Action | None: ...
 
     def check_clock(self) -> None: ...  # LedgerError: our clock is not the one that deadlines were set by
@@ -324,8 +338,7 @@ class Ledger(Protocol):
     def messages(self, watch_id: str) -> list[tuple[OutboxRow, str]]: ...  # with delivery state
 
     def first_use(self, webhook_id: str, *, now: float, keep_s: float) -> bool: ...  # False: replayed
-    # What analysts say, and how good verdicts were.
-    def set_label(self, label: Label, entry: AuditEntry) -> None: ...  # both in one transaction
+    def set_label(self, label: Label, entry: AuditEntry) -> None: ...  # an analyst's word, in one transaction
     def labels(self, watch_ids: Sequence[str]) -> Mapping[str, Label]: ...
     def tallies(self, *, service: str | None = None, since: float | None = None) -> list[Tally]: ...
     def times_to_restore(self, service: str, *, since: float) -> list[float]: ...  # seconds, newest first

@@ -81,7 +81,11 @@ class Quality:
     @property
     def at_most(self) -> float | None:
         """The false-alarm rate if every alarm without a label was false."""
-        return Share(hits=self.false_alarms + self.unlabelled_alarms, of=self.healthy + self.unlabelled_alarms).value
+        return self._worst.value
+
+    @property
+    def _worst(self) -> Share:
+        return Share(hits=self.false_alarms + self.unlabelled_alarms, of=self.healthy + self.unlabelled_alarms)
 
     @property
     def budget(self) -> float | None:
@@ -90,11 +94,15 @@ class Quality:
 
     @property
     def standing(self) -> str:
-        """`kept`, `broken`, or `open` while the interval holds the budget: too few deploys to tell."""
+        """`kept` or `broken` beyond doubt, else `open`: too few deploys to tell, or too many alarms without a label.
+
+        An alarm without a label is held against `kept` as if it was false, and not held against it for `broken`.
+        """
         if self.budget is None:
             return "open"
-        low, high = self.false_alarm_rate.interval
-        return "broken" if low > self.budget else "kept" if high <= self.budget else "open"
+        if self.false_alarm_rate.interval[0] > self.budget:
+            return "broken"
+        return "kept" if self._worst.interval[1] <= self.budget else "open"
 
     def as_json(self) -> dict[str, Any]:
         counted = (

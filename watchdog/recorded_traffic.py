@@ -1,17 +1,20 @@
 """The traffic, levels and noise of a recorded deploy's old version, for `sensitivity`."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from analysis.decode import COUNTS, Arrays, Decoded, Floats, decode
-from analysis.dispersion import over_time
+from analysis.dispersion import believed_factor, between_replicas, over_time
+from analysis.prepare import Observation
 from analysis.result import Arm, Design, Kind
 from analysis.sensitivity import Traffic
 from watchdog.app import recorded_cases
 from watchdog.errors import WatchdogError
 
+_SLOWEST = 0.01
 LEAST_LEVELS = 12  # values from which a level's noise is taken
 
 
@@ -23,11 +26,16 @@ def traffic_of_case(folder: Path, wanted: str | None) -> list[Traffic]:
     case = next((case for case in recorded_cases(folder) if wanted in (None, case.id)), None)
     if case is None:
         raise WatchdogError(f"{folder} has no case {wanted!r}" if wanted else f"{folder} has no case")
-    watch = decode(case.observation())
-    found = [traffic for metric in watch.metrics if (traffic := _traffic(watch, metric)) is not None]
+    found = traffic_of(case.observation())
     if not found:
         raise WatchdogError(f"case {case.id!r} tells of no metric what its traffic and level were")
     return found
+
+
+def traffic_of(seen: Observation) -> list[Traffic]:
+    """What the metrics look like before the deploy, else beside it; those that tell too little are left out."""
+    watch = decode(seen)
+    return [traffic for metric in watch.metrics if (traffic := _traffic(watch, metric)) is not None]
 
 
 def _traffic(watch: Decoded, metric: Arrays) -> Traffic | None:
@@ -56,14 +64,13 @@ def _is_counted(metric: Arrays) -> bool:
 
 
 def _counted(watch: Decoded, metric: Arrays, value: Floats, total: Floats, part: float) -> Traffic | None:
-    if metric.spec.kind is Kind.LATENCY:
-        return None  # a recorded histogram has many bounds; give one bound's share by hand
-    events = np.nan_to_num(value[:, :, 0]).sum(axis=(0, 1))
+    counted = _slower(value, total) if metric.spec.kind is Kind.LATENCY else value[:, :, 0]
+    events = np.nan_to_num(counted).sum(axis=(0, 1))
     exposure = np.nan_to_num(total).sum(axis=(0, 1))
     n, e = float(exposure.sum()), float(events.sum())
-    if n <= 0 or not e > 0 or (metric.spec.kind is Kind.RATIO and e >= n):
+    if n <= 0 or not e > 0 or (metric.spec.kind in (Kind.RATIO, Kind.LATENCY) and e >= n):
         return None
-    factor, _, _ = over_time(events, exposure)
+    factor = _dispersion(watch.design, np.nan_to_num(counted), np.nan_to_num(total))
     return Traffic(
         spec=metric.spec,
         level=e / n,
@@ -76,6 +83,24 @@ def _counted(watch: Decoded, metric: Arrays, value: Floats, total: Floats, part:
         look_s=watch.step_s,
         design=watch.design,
     )
+
+
+def _dispersion(design: Design, events: Floats, exposure: Floats) -> float:
+    """What the judge reckons with: noise between replicas where both arms serve, swings in time before/after."""
+    if design is Design.CONCURRENT and events.shape[0] > 1:
+        chi2, df = between_replicas(events, exposure)
+        return float(believed_factor(chi2, df)[-1])
+    return over_time(events.sum(axis=(0, 1)), exposure.sum(axis=(0, 1)))[0]
+
+
+def _slower(value: Floats, total: Floats) -> Floats:
+    """Requests slower than one bound: of all bounds the one that is nearest to the slowest hundredth."""
+    slower = np.maximum(total[:, :, None, :] - value, 0.0)
+    n = max(float(np.nan_to_num(total).sum()), 1.0)
+    shares = np.nan_to_num(slower).sum(axis=(0, 1, 3)) / n
+    distance = [abs(math.log(share / _SLOWEST)) if share > 0 else math.inf for share in shares]
+    found: Floats = slower[:, :, int(np.argmin(distance))]
+    return found
 
 
 def _level(watch: Decoded, metric: Arrays, value: Floats) -> Traffic | None:

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, replace
 
+from watchdog.baking import bake
 from watchdog.intended import percent, rollback_action, switch
 from watchdog.model import (
     Action,
     ActionKind,
     ActionState,
+    Follow,
     HoldReason,
     Message,
     MessageKind,
@@ -14,7 +16,7 @@ from watchdog.model import (
     State,
     Watch,
 )
-from watchdog.telling import ending, message, title
+from watchdog.telling import ending, lasting, message, title
 
 FORWARD = frozenset({ActionKind.SMOKE, ActionKind.SWITCH, ActionKind.PROMOTE})
 STEERING = frozenset({ActionKind.PROMOTE, ActionKind.PAUSE, ActionKind.RESUME})
@@ -31,6 +33,7 @@ class Advance:
     fields: dict[str, object] | None = None
     new_action: Action | None = None
     messages: tuple[Message, ...] = ()
+    then: Follow | None = None
 
 
 def advance(watch: Watch, action: Action, state: ActionState, why: str, now: float) -> Advance:
@@ -58,8 +61,8 @@ def _smoked(watch: Watch, state: ActionState, why: str, now: float) -> Advance:
 
 def _switched(watch: Watch, state: ActionState, why: str, now: float) -> Advance:
     if state in (ActionState.APPLIED, ActionState.NOT_NEEDED):
-        minutes = watch.plan.watch_s / 60
-        said = f"{title(watch)}: all traffic is on {watch.deploy.version} now; watching for {minutes:.3g} min"
+        span = lasting(watch.plan.watch_s)
+        said = f"{title(watch)}: all traffic is on {watch.deploy.version} now; watching for {span}"
         told = message(watch, MessageKind.PROGRESS, Severity.INFO, said, state=State.WATCHING, key="switched")
         first_look = now + watch.plan.step_s + watch.plan.settle_s
         fields: dict[str, object] = {"switched_at": now, "next_look_at": first_look, "sentence": said}
@@ -77,7 +80,8 @@ def _promoted(watch: Watch, action: Action, state: ActionState, why: str, now: f
     if moved.next_share is None:
         said = f"promoted step by step, all traffic is on {watch.deploy.version}; {'; '.join(lines)}"
         fields["sentence"] = f"{title(moved)} passed: {said}"
-        return Advance(to_state=State.PASSED, fields=fields, messages=(ending(moved, State.PASSED, said),))
+        told = ending(moved, State.PASSED, said, seen=lines)
+        return Advance(to_state=State.PASSED, fields=fields, messages=(told,), then=bake(moved, now))
     said = f"{title(moved)}: promoted from {percent(watch.share)}; {lines[-1]}"
     fields["sentence"] = said
     told = message(moved, MessageKind.PROGRESS, Severity.GOOD, said, key=f"step:{action.params['step']}")

@@ -1,17 +1,20 @@
 """One tick job and few housekeeping jobs on APScheduler 3.11; the state of what is due lives in the ledger."""
 
 import logging
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC
+import math
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from datetime import UTC, datetime
 from threading import Lock
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from watchdog.beating import Beats
 from watchdog.errors import LedgerError
 from watchdog.outbox import Outbox
+from watchdog.picture import Easel
 from watchdog.pipeline import Pipeline
-from watchdog.ports import Clock
+from watchdog.ports import Clock, Sink
 from watchdog.telemetry import Telemetry
 
 _log = logging.getLogger(__name__)
@@ -19,13 +22,14 @@ _log = logging.getLogger(__name__)
 OUTBOX_S = 0.5
 ACT_S = 0.5  # apart from the tick: a source that hangs must not keep a rollback waiting
 UNKNOWN_S = 15.0
+ALIVE_S = 30.0  # whose last tick ended longer ago gives no sign of life
 
 
 class Workers:
     """A bounded pool for actions: a key that is already running is not started twice."""
 
-    def __init__(self, size: int = 8) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=size, thread_name_prefix="action")
+    def __init__(self, size: int = 8, *, pool: Executor | None = None) -> None:
+        self._pool = pool or ThreadPoolExecutor(max_workers=size, thread_name_prefix="action")
         self._lock = Lock()
         self._running: set[str] = set()
 
@@ -54,7 +58,16 @@ class Scheduler:
     """Drives the pipeline and the outbox. A tick that fails is logged and the next one comes."""
 
     def __init__(
-        self, *, pipeline: Pipeline, outbox: Outbox, workers: Workers, clock: Clock, telemetry: Telemetry, tick_s: float
+        self,
+        *,
+        pipeline: Pipeline,
+        outbox: Outbox,
+        workers: Workers,
+        clock: Clock,
+        telemetry: Telemetry,
+        tick_s: float,
+        sinks: Mapping[str, Sink] | None = None,
+        jobs: BackgroundScheduler | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._outbox = outbox
@@ -62,26 +75,47 @@ class Scheduler:
         self._clock = clock
         self._telemetry = telemetry
         self._tick_s = tick_s
+        self._hearts = _hearts(sinks or {})
+        self._silent: set[str] = set()  # those whose last sign nobody took
+        self._round = Lock()  # held while a round uses the sources
         self._finished_at: float | None = None
+        self._due_at: float | None = None
         self._ledger_ok = True
         # A round that is skipped because the last one still runs shows as tick lag; a warning each time is noise.
         logging.getLogger("apscheduler.executors.default").setLevel(logging.ERROR)
         logging.getLogger("apscheduler.scheduler").setLevel(logging.ERROR)
-        self._jobs = BackgroundScheduler(
+        self._jobs = jobs or BackgroundScheduler(
             timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
         )
 
     def start(self) -> None:
         """Settle what a former daemon left behind, then begin to tick."""
         self._pipeline.adopt_orphans()
-        self._jobs.add_job(self._tick, "interval", seconds=self._tick_s, id="tick", replace_existing=True)
+        # rounds begin with the second: looks that end in the same one are claimed, and asked for, together
+        first = datetime.fromtimestamp(math.ceil(self._clock.now()), UTC)
+        self._jobs.add_job(
+            self._tick, "interval", seconds=self._tick_s, start_date=first, id="tick", replace_existing=True
+        )
         self._jobs.add_job(self._act, "interval", seconds=ACT_S, id="act", replace_existing=True)
         self._jobs.add_job(self._drain, "interval", seconds=OUTBOX_S, id="outbox", replace_existing=True)
-        self._jobs.add_job(
-            self._pipeline.ask_unknown, "interval", seconds=UNKNOWN_S, id="unknown", replace_existing=True
-        )
+        self._jobs.add_job(self._ask_unknown, "interval", seconds=UNKNOWN_S, id="unknown", replace_existing=True)
+        self._let_beat()
         self._finished_at = self._clock.monotonic()
         self._jobs.start()
+
+    def exchange(self, pipeline: Pipeline, *, sinks: Mapping[str, Sink], easel: Easel | None, tick_s: float) -> None:
+        """From the next round on by another configuration. Returns when nothing uses the former sources any more; the
+        hooks that run end as they began."""
+        with self._round:
+            self._pipeline = pipeline
+        self._outbox.exchange(sinks, easel)
+        for name in self._hearts:
+            self._jobs.remove_job(f"beat:{name}")
+        self._hearts = _hearts(sinks)
+        self._let_beat()
+        if tick_s != self._tick_s:
+            self._tick_s = tick_s
+            self._jobs.reschedule_job("tick", trigger="interval", seconds=tick_s)
 
     def stop(self) -> None:
         """Stop claiming, then wait for the hooks that are running."""
@@ -101,9 +135,11 @@ class Scheduler:
 
     def _tick(self) -> None:
         began = self._clock.monotonic()
-        lag_s = max(0.0, began - (self._finished_at or began) - self._tick_s)
+        lag_s = max(0.0, began - self._due_at) if self._due_at is not None else 0.0
+        self._due_at = began + self._tick_s
         try:
-            self._pipeline.tick()
+            with self._round:
+                self._pipeline.tick()
         except LedgerError as error:
             self._ledger_ok = False
             _log.error("the ledger cannot be used: %s", error)
@@ -115,14 +151,46 @@ class Scheduler:
         self._finished_at = self._clock.monotonic()
         self._telemetry.tick(lag_s, self._finished_at - began)
 
+    def _let_beat(self) -> None:
+        for name, heart in self._hearts.items():
+            self._jobs.add_job(
+                self.beat, "interval", args=[name], seconds=heart.every_s, id=f"beat:{name}", replace_existing=True
+            )
+
+    def beat(self, name: str) -> bool:
+        """Give a sign of life, where there is life in it: ticks end, and the ledger can be used."""
+        age_s, heart = self.tick_age_s(), self._hearts.get(name)
+        if heart is None or age_s is None or age_s > max(ALIVE_S, 5 * self._tick_s) or not self._ledger_ok:
+            return False
+        try:
+            heart.beat({"program": "deploy-watchdog", "tick_age_s": round(age_s, 1)})
+        except Exception as error:  # noqa: BLE001 (whoever listens notices the silence)
+            if name not in self._silent:
+                _log.warning("nobody took the sign of life for %s: %s", name, error)
+            self._silent.add(name)
+            self._telemetry.delivery(name, "retry")
+            return False
+        if name in self._silent:
+            _log.info("the sign of life for %s is taken again", name)
+        self._silent.discard(name)
+        self._telemetry.delivery(name, "delivered")
+        return True
+
     def _act(self) -> None:
         try:
             self._pipeline.act()
         except Exception:  # noqa: BLE001 (the actions stay recorded; the next round takes them up)
             _log.exception("actions could not be started")
 
+    def _ask_unknown(self) -> None:
+        self._pipeline.ask_unknown()
+
     def _drain(self) -> None:
         try:
             self._outbox.drain()
         except Exception:  # noqa: BLE001 (messages wait in the ledger)
             _log.exception("outbox failed; it goes on with the next round")
+
+
+def _hearts(sinks: Mapping[str, Sink]) -> dict[str, Beats]:
+    return {name: sink for name, sink in sinks.items() if isinstance(sink, Beats)}

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-_MATCHER = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*"((?:[^"\\\n]|\\.)*)"\s*(,|$)')
+_TEXT = r'"((?:[^"\\\n]|\\.)*)"'
+_MATCHER = re.compile(rf"\s*(?:([a-zA-Z_][a-zA-Z0-9_]*)|{_TEXT})\s*(=~|!~|!=|=)\s*{_TEXT}\s*(,|$)")
+_QUOTED_NAME = re.compile(rf"\s*{_TEXT}\s*(,|$)")  # Prometheus 3: {{"http.server.request.duration", code="200"}}
 _ESCAPES = {"\\": "\\", '"': '"', "n": "\n", "t": "\t", "r": "\r"}
 
 
@@ -26,7 +28,7 @@ class Matcher:
         return (re.fullmatch(self.value, actual) is not None) == (self.op == "=~")
 
     def render(self) -> str:
-        return f'{self.label}{self.op}"{escape(self.value)}"'
+        return f'{label_name(self.label)}{self.op}"{escape(self.value)}"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,15 @@ class Selector:
         return Selector(self.name, self.matchers + matchers)
 
     def render(self) -> str:
-        if not self.matchers:
-            return self.name
-        return self.name + "{" + ",".join(m.render() for m in self.matchers) + "}"
+        matchers = [m.render() for m in self.matchers]
+        if _NAME.fullmatch(self.name) is None:
+            return "{" + ",".join([f'"{escape(self.name)}"', *matchers]) + "}"
+        return self.name + "{" + ",".join(matchers) + "}" if matchers else self.name
+
+
+def label_name(name: str) -> str:
+    """A label's name as a query writes it: one that Prometheus 2 would not know is quoted, as Prometheus 3 asks."""
+    return name if is_label_name(name) else f'"{escape(name)}"'
 
 
 def escape(value: str) -> str:
@@ -60,7 +68,7 @@ def escape(value: str) -> str:
 
 
 def parse_selector(text: str) -> Selector:
-    """Read `name` or `name{label="value", …}`.
+    """Read `name`, `name{label="value", …}` or, for names that need it, `{"the.name", label="value", …}`.
 
     Raises
     ------
@@ -68,6 +76,8 @@ def parse_selector(text: str) -> Selector:
         Where the text is no plain series selector; the message says what was expected.
     """
     text = text.strip()
+    if text.startswith("{") and text.endswith("}"):
+        return _parse_quoted(text)
     head = _NAME.match(text)
     if head is None:
         raise ValueError(f"{text!r} does not start with a metric name")
@@ -79,6 +89,20 @@ def parse_selector(text: str) -> Selector:
     return Selector(head.group(), tuple(_parse_matchers(rest[1:-1].strip(), text)))
 
 
+def _parse_quoted(text: str) -> Selector:
+    body = text[1:-1].strip()
+    head = _QUOTED_NAME.match(body)
+    if head is None or not head[1]:
+        raise ValueError(
+            f'{text!r} does not start with a metric name in quotes; expected {{"the.name", label="value"}}'
+        )
+    return Selector(_unescaped(head[1]), tuple(_parse_matchers(body[head.end() :].strip(), text)))
+
+
+def _unescaped(raw: str) -> str:
+    return re.sub(r"\\(.)", lambda m: _ESCAPES.get(m.group(1), m.group(0)), raw)
+
+
 def _parse_matchers(body: str, text: str) -> list[Matcher]:
     matchers = []
     position = 0
@@ -86,8 +110,8 @@ def _parse_matchers(body: str, text: str) -> list[Matcher]:
         found = _MATCHER.match(body, position)
         if found is None:
             raise ValueError(f'{text!r}: expected label="value" at {body[position : position + 20]!r}')
-        label, op, raw, _ = found.groups()
-        value = re.sub(r"\\(.)", lambda m: _ESCAPES.get(m.group(1), m.group(0)), raw)
+        plain, quoted, op, raw, _ = found.groups()
+        label, value = plain if plain is not None else _unescaped(quoted), _unescaped(raw)
         if op in ("=~", "!~"):
             try:
                 re.compile(value)

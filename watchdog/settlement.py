@@ -48,6 +48,10 @@ def settlement(watch: Watch, action: Action, outcome: Outcome, now: float) -> Ch
         fields["finished_at"] = now
     if action.kind in FORWARD:
         return _forward_settled(watch, action, outcome, fields, now)
+    if action.kind is ActionKind.LOOK_AHEAD:
+        return _looked_ahead(watch, action, outcome, fields, now)
+    if action.kind is ActionKind.SCHEMA:
+        return _schema_told(watch, action, outcome, fields, now)
     to_state = _WATCH_STATE[outcome.state] if action.kind is ActionKind.ROLLBACK else None
     moved = replace(watch, state=to_state) if to_state is not None else watch
     sentence = f"{title(watch)}: {action.deed}: {outcome.why}"
@@ -75,6 +79,38 @@ def settlement(watch: Watch, action: Action, outcome: Outcome, now: float) -> Ch
     )
 
 
+def _looked_ahead(watch: Watch, action: Action, outcome: Outcome, fields: dict[str, object], now: float) -> Change:
+    """What would be in the way of a rollback is told at once, while there is time to mend it; the watch goes on."""
+    blocked = outcome.state is ActionState.FAILED
+    said = f"{title(watch)}: going back to {action.to_version} would not work now: {outcome.why}"
+    told = message(watch, MessageKind.ACTION, Severity.WARNING, said, key=f"action:{action.id}")
+    return Change(
+        watch_id=watch.id,
+        at=now,
+        expect_state=watch.state,
+        action=_settled(action, outcome, fields),
+        audit=(_entry(action, outcome, now),),
+        messages=(told,) if blocked else (),
+    )
+
+
+def _schema_told(watch: Watch, action: Action, outcome: Outcome, fields: dict[str, object], now: float) -> Change:
+    """The schema's version is kept for the time of a rollback; only that it cannot be asked for is worth a word."""
+    unknown = outcome.state in (ActionState.FAILED, ActionState.UNKNOWN)
+    said = (
+        f"{title(watch)}: the schema's version cannot be told: {outcome.why}; a rollback will not be checked against it"
+    )
+    told = message(watch, MessageKind.ACTION, Severity.WARNING, said, key=f"action:{action.id}")
+    return Change(
+        watch_id=watch.id,
+        at=now,
+        expect_state=watch.state,
+        action=_settled(action, outcome, fields),
+        audit=(_entry(action, outcome, now),),
+        messages=(told,) if unknown else (),
+    )
+
+
 def _forward_settled(watch: Watch, action: Action, outcome: Outcome, fields: dict[str, object], now: float) -> Change:
     """A smoke test, switch or promotion: the watch takes its next step, holds, or goes on as before."""
     found = advance(watch, action, outcome.state, outcome.why, now)
@@ -88,6 +124,7 @@ def _forward_settled(watch: Watch, action: Action, outcome: Outcome, fields: dic
         action=_settled(action, outcome, fields),
         audit=(_entry(action, outcome, now),),
         messages=found.messages,
+        then=found.then,
     )
 
 
@@ -134,7 +171,7 @@ def held(watch: Watch, action: Action, reason: HoldReason, why: str, now: float)
         ),
         messages=(
             message(
-                watch, MessageKind.HELD, Severity.PAGE, sentence, state=State.HELD, key=f"held:{action.id}:{now:.0f}"
+                watch, MessageKind.HELD, Severity.PAGE, sentence, state=State.HELD, key=f"held:{action.id}:{now:.3f}"
             ),
         ),
     )

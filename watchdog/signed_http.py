@@ -5,6 +5,7 @@ and one deadline over all of it: name lookup, connect, TLS, request and answer.
 """
 
 import http.client
+import ssl
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -33,7 +34,7 @@ class NoReplyError(WatchdogError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """An answer, its body cut at MAX_REPLY_BYTES; header names in lower case."""
+    """An answer, its body cut at a bound; header names in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -79,12 +80,22 @@ def retry_after_s(headers: Mapping[str, str], *, now: float) -> float | None:
     return None
 
 
-def exchange(method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"", deadline_s: float) -> Reply:
-    """Send one request and return its answer within `deadline_s`.
+def exchange(
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    body: bytes = b"",
+    deadline_s: float,
+    tls: ssl.SSLContext | None = None,
+    most_bytes: int = MAX_REPLY_BYTES,
+) -> Reply:
+    """Send one request and return its answer within `deadline_s`, its body cut at `most_bytes`.
 
+    tls: whom to trust, where that is not what the system trusts.
     Raises NotSentError where nothing was sent, NoReplyError where something was and no answer came.
     """
-    attempt = _Attempt(method, url, headers, body, deadline_s)
+    attempt = _Attempt(method, url, headers, body, deadline_s, tls, most_bytes)
     # A thread, because nothing else bounds a slow name server or an answer that drips one byte at a time.
     worker = threading.Thread(target=attempt.run, name="signed-http", daemon=True)
     worker.start()
@@ -99,10 +110,24 @@ def exchange(method: str, url: str, *, headers: Mapping[str, str], body: bytes =
 class _Attempt:
     """The exchange inside its thread. The lock makes "nothing was sent" stay true once it has been said."""
 
-    def __init__(self, method: str, url: str, headers: Mapping[str, str], body: bytes, deadline_s: float) -> None:
+    def __init__(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        deadline_s: float,
+        tls: ssl.SSLContext | None = None,
+        most_bytes: int = MAX_REPLY_BYTES,
+    ) -> None:
         parts = urlsplit(url)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._connection = kind(parts.hostname or "", parts.port, timeout=deadline_s)
+        host, port = parts.hostname or "", parts.port
+        self._connection: http.client.HTTPConnection = (
+            http.client.HTTPSConnection(host, port, timeout=deadline_s, context=tls)
+            if parts.scheme == "https"
+            else http.client.HTTPConnection(host, port, timeout=deadline_s)
+        )
+        self._most_bytes = most_bytes
         self._method, self._headers, self._body = method, dict(headers), body
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._lock = threading.Lock()
@@ -135,7 +160,7 @@ class _Attempt:
     def _read(self) -> Reply:
         answer = self._connection.getresponse()
         found = {name.lower(): value for name, value in answer.getheaders()}
-        return Reply(status=answer.status, headers=found, body=answer.read(MAX_REPLY_BYTES))
+        return Reply(status=answer.status, headers=found, body=answer.read(self._most_bytes))
 
     def _finish(self, reply: Reply) -> None:
         with self._lock:

@@ -25,12 +25,27 @@ class Telemetry:
         )
         self._tick_lag = self._histogram("tick_lag_seconds", "How late a tick began.", _LAG_BUCKETS_S)
         self._tick_duration = self._histogram("tick_duration_seconds", "How long a tick took.", _LAG_BUCKETS_S)
+        self._look_lag = self._histogram(
+            "look_lag_seconds", "How long a watch waited after its look was due.", _LAG_BUCKETS_S
+        )
         self._queries = self._histogram("query_duration_seconds", "How long a source took to answer.", _QUERY_BUCKETS_S)
         self._query_errors = self._counter("query_errors", "Answers of a source that were not whole.", "reason")
         self._watches = self._gauge("watches", "Watches on record, by state.", "state")
         self._paused = self._gauge("paused", "1 while the kill switch is on.")
         self._deliveries = self._counter("outbox_deliveries", "Messages tried, by sink and outcome.", "sink", "outcome")
         self._webhooks = self._counter("webhooks", "Deploy events received, by status code answered.", "code")
+        self._intakes = self._counter(
+            "intake_requests",
+            "Requests of other systems, by kind of sender and status code answered.",
+            "sender",
+            "code",
+        )
+        self._reload_ok = self._gauge(
+            "config_last_reload_successful", "1 where the configuration was read without a mistake the last time."
+        )
+        self._reloaded_at = self._gauge(
+            "config_last_reload_success_timestamp_seconds", "When the configuration in force was read."
+        )
         build = self._gauge("build_info", "Always 1; the version is in the labels.", "version", "python")
         build.labels(version=__version__, python=platform.python_version()).set(1)
         self._begin_at_zero()
@@ -39,6 +54,10 @@ class Telemetry:
         """One tick of the scheduler ended."""
         self._tick_lag.observe(lag_s)
         self._tick_duration.observe(duration_s)
+
+    def look(self, lag_s: float) -> None:
+        """One watch was claimed so long after its look was due."""
+        self._look_lag.observe(lag_s)
 
     def verdict(self, kind: str) -> None:
         """One look was judged."""
@@ -66,6 +85,16 @@ class Telemetry:
     def delivery(self, sink: str, outcome: str) -> None:
         """One message was tried: delivered, retry or given_up."""
         self._deliveries.labels(sink=sink, outcome=outcome).inc()
+
+    def intake(self, sender: str, code: int) -> None:
+        """One request of another system was answered."""
+        self._intakes.labels(sender=sender, code=str(code)).inc()
+
+    def configured(self, *, ok: bool, at: float) -> None:
+        """The configuration was read, at the start or by a reload."""
+        self._reload_ok.set(ok)
+        if ok:
+            self._reloaded_at.set(at)
 
     def webhook(self, code: int) -> None:
         """One deploy event was answered."""

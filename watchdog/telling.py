@@ -1,10 +1,13 @@
 """The words: one sentence per look, and the messages of each turn of the road. Pure."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from watchdog.model import Message, MessageKind, Severity, State, Watch
+from analysis.result import Verdict
+from analysis.sentence import seen
+from watchdog.model import Decision, HoldReason, Message, MessageKind, Severity, State, Watch
 
 _ENDINGS: Mapping[State, tuple[Severity, str]] = {
     State.PASSED: (Severity.GOOD, "passed"),
@@ -19,13 +22,34 @@ _ENDINGS: Mapping[State, tuple[Severity, str]] = {
 }
 
 
+_QUIET_HOLDS = {HoldReason.MODE_OBSERVE: Severity.INFO, HoldReason.MODE_NOTIFY: Severity.WARNING}
+_SPANS = ((86400, "d"), (3600, "h"), (60, "min"))
+
+
+def lasting(seconds: float) -> str:
+    """A length of time with as many digits as anybody needs.
+
+    >>> [lasting(s) for s in (1.14, 20.94, 100.0, 900.0, 7200.0, 400000.0)]
+    ['1.1 s', '20.9 s', '100 s', '15 min', '2 h', '4.6 d']
+    """
+    size, unit = next(((size, unit) for size, unit in _SPANS if abs(seconds) >= 2 * size), (1, "s"))
+    return f"{round(seconds / size, 1):g} {unit}"
+
+
 def title(watch: Watch) -> str:
     """`checkout v42`, with the traffic share where one is known."""
     deploy = watch.deploy
     name = f"{deploy.service} {deploy.version}"
+    if watch.plan.bakes:
+        return f"{name} (bake)"
     if watch.share is None:
         return name
     return f"{name} ({deploy.strategy.value.replace('_', '-')} {watch.share * 100:g} %)"
+
+
+def utc(at: float) -> str:
+    """A moment for people, to the second."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def look_sentence(watch: Watch, said: str, *, next_look_s: float | None) -> str:
@@ -34,10 +58,16 @@ def look_sentence(watch: Watch, said: str, *, next_look_s: float | None) -> str:
     return f"{title(watch)}: {said}{tail}"
 
 
-def ending(watch: Watch, state: State, why: str) -> Message:
+def ending(watch: Watch, state: State, why: str, **facts: Any) -> Message:
     """The closing message; every final state has one, good or bad."""
     severity, word = _ENDINGS[state]
-    return message(watch, MessageKind.ENDED, severity, f"{title(watch)} {word}: {why}", state=state, key="ended")
+    said = f"{title(watch)} {word}: {why}"
+    return message(watch, MessageKind.ENDED, severity, said, state=state, key="ended", **facts)
+
+
+def hold_severity(decision: Decision) -> Severity:
+    """How loudly a hold is told: in the careful modes it is only what would have been done."""
+    return _QUIET_HOLDS.get(decision.hold, Severity.PAGE) if decision.hold is not None else Severity.PAGE
 
 
 def message(
@@ -51,6 +81,8 @@ def message(
     **facts: Any,
 ) -> Message:
     """A message about a watch, with the facts every sink may show."""
+    if (state or watch.state) is State.HELD:
+        facts["choices"] = _choices(watch)
     return Message(
         key=key,
         watch_id=watch.id,
@@ -59,6 +91,23 @@ def message(
         sentence=sentence,
         facts={**watch_facts(watch), "state": (state or watch.state).value, **facts},
     )
+
+
+def _choices(watch: Watch) -> list[str]:
+    """What a human may decide about a held deploy, as the page and the API call it."""
+    can_go_back = watch.plan.rollback_hook is not None and watch.deploy.previous_version is not None
+    return ["approve", "deny"] if can_go_back else ["deny"]
+
+
+def reasons(watch: Watch, verdict: Verdict) -> dict[str, Any]:
+    """What a verdict rests on, as facts: its sentence, and a line for each metric with what would have been seen."""
+    specs = {metric.spec.name: metric.spec for metric in watch.plan.metrics}
+    lines = [
+        "; ".join(filter(None, (evidence.sentence, seen(specs[evidence.metric], evidence))))
+        for evidence in verdict.evidence
+        if evidence.sentence and evidence.metric in specs
+    ]
+    return {"because": verdict.sentence, "metrics": lines}
 
 
 def watch_facts(watch: Watch) -> dict[str, Any]:
@@ -74,7 +123,11 @@ def watch_facts(watch: Watch) -> dict[str, Any]:
         "verdict": watch.verdict,
         "reason": watch.reason,
         "metric": watch.metric,
+        "looks": watch.looks,
+        "watched_s": round(watch.looks * watch.plan.step_s, 1),
     }
+    if deploy.train is not None:
+        facts["train"] = deploy.train
     if watch.plan.public_url:
         facts["public_url"] = f"{watch.plan.public_url}/deploys/{quote(watch.id, safe='')}"
     if watch.total_requests > 0:

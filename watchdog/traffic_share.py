@@ -1,49 +1,64 @@
 """Does the candidate get the share of the traffic that was asked for? Pure."""
 
 import math
-from collections.abc import Sequence
 
-from analysis.result import Arm, Kind, SourceStatus
-from watchdog.blast_radius import requests
-from watchdog.model import StoredLook, Watch
+from watchdog.model import Watch
 from watchdog.strategies.window import interval_bounds
+from watchdog.tally import Tally
 
+LATELY = 12  # looks; what was mended before them is mended
 FEWEST_LOOKS = 5  # load balancers and caches take a while to follow
 FEWEST_REQUESTS = 500.0
 TIMES = 2.0  # clients that stick to a version make shares uneven; a factor is no accident
 SIGMA = 5.0
-_COUNTING = (Kind.RATIO, Kind.LATENCY)
 
 
-def mismatch(watch: Watch, looks: Sequence[StoredLook]) -> str:
-    """The observed share in words where it is far from the asked one, else nothing.
+def mismatch(watch: Watch, tally: Tally) -> str:
+    """The share that is seen lately in words where it is far from the asked one, else nothing.
 
     Only whole intervals since the present share took effect count, and only those in which both arms were seen or
     the candidate was known to live: a candidate that is gone is another matter.
     """
-    asked = watch.share
-    if asked is None or asked >= 1 or watch.deploy.previous_version is None:
-        return ""
-    since = watch.step_at if watch.step_at is not None else watch.live_at
-    served = [_served(watch, look) for look in looks if interval_bounds(watch, look.interval)[0] >= since]
-    seen = [arms for arms in served if arms is not None]
-    total = sum(map(sum, seen))
-    if len(seen) < FEWEST_LOOKS or total < FEWEST_REQUESTS:
-        return ""
-    observed = sum(candidate for candidate, _ in seen) / total
-    beyond = abs(observed - asked) > SIGMA * math.sqrt(asked * (1 - asked) / total)
-    if not beyond or asked / TIMES <= observed <= min(asked * TIMES, (1 + asked) / 2):
+    observed = _observed(watch, tally)
+    if watch.share is None or observed is None or _fits(watch.share, *observed):
         return ""
     return (
-        f"{watch.deploy.version} gets {100 * observed:.3g} % of the requests, and {100 * asked:g} % were asked for: "
-        "check the load balancer"
+        f"{watch.deploy.version} gets {100 * observed[0]:.3g} % of the requests, and {100 * watch.share:g} % were "
+        "asked for: check the load balancer"
     )
 
 
-def _served(watch: Watch, look: StoredLook) -> tuple[float, float] | None:
-    """Requests of candidate and baseline in one interval that can tell."""
-    metric = next((m for m in watch.plan.metrics if m.spec.kind in _COUNTING), None)
-    cells = look.cells.get(metric.spec.name) if metric is not None else None
-    if look.interval < 0 or look.facts.status is not SourceStatus.OK or cells is None or look.facts.candidate_down:
+def in_proportion(watch: Watch, tally: Tally) -> bool:
+    """Whether the candidate is seen to get about what was asked for; False where nobody can tell, too."""
+    observed = _observed(watch, tally)
+    return watch.share is not None and observed is not None and _fits(watch.share, *observed)
+
+
+def _observed(watch: Watch, tally: Tally) -> tuple[float, float] | None:
+    """The candidate's part of the requests in the last intervals, and of how many; None where they are too few."""
+    if watch.share is None or watch.share >= 1 or watch.deploy.previous_version is None:
         return None
-    return requests(cells, (Arm.CANDIDATE,)), requests(cells, (Arm.BASELINE,))
+    since = watch.step_at if watch.step_at is not None else watch.live_at
+    seen = [arms for interval, *arms in tally.served() if interval_bounds(watch, interval)[0] >= since][-LATELY:]
+    total = sum(map(sum, seen))
+    if len(seen) < FEWEST_LOOKS or total < FEWEST_REQUESTS:
+        return None
+    return sum(candidate for candidate, _ in seen) / total, total
+
+
+def _fits(asked: float, observed: float, total: float) -> bool:
+    beyond = abs(observed - asked) > SIGMA * math.sqrt(asked * (1 - asked) / total)
+    return not beyond or asked / TIMES <= observed <= min(asked * TIMES, (1 + asked) / 2)
+
+
+def asked_during(watch: Watch, interval: int, *, promoting: bool) -> float | None:
+    """The asked share that was in force through all of an interval just closed; None where it changed, or may have.
+
+    promoting: whether a promotion is under way right now. One that is done may have begun to work an interval before.
+    """
+    if watch.plan.steps is None or interval < 0 or promoting:
+        return None
+    start, end = interval_bounds(watch, interval)
+    if watch.step_at is None or start >= watch.step_at:
+        return watch.share
+    return watch.plan.steps.shares[watch.step - 1] if end <= watch.step_at - watch.plan.step_s else None

@@ -5,7 +5,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from analysis.result import Reason, Verdict
-from watchdog.blast_radius import radius_fields
+from analysis.sentence import WORTH_KNOWING
+from watchdog.baking import bake
 from watchdog.intended import pace, promotion, rollback_action
 from watchdog.model import (
     Action,
@@ -16,32 +17,33 @@ from watchdog.model import (
     Change,
     Decision,
     DecisionKind,
-    HoldReason,
     Message,
     MessageKind,
     Severity,
     State,
     StoredLook,
+    Strategy,
     Watch,
 )
-from watchdog.telling import ending, look_sentence, message, title
+from watchdog.strategies.rolling import updated_servers
+from watchdog.tally import Tally
+from watchdog.telling import ending, hold_severity, look_sentence, message, reasons, title
 
 _ENDS = {DecisionKind.PASS: State.PASSED, DecisionKind.CONCLUDE: State.INCONCLUSIVE}
 _PACES = {DecisionKind.PAUSE: ActionKind.PAUSE, DecisionKind.RESUME: ActionKind.RESUME}
-_QUIET_HOLDS = {HoldReason.MODE_OBSERVE: Severity.INFO, HoldReason.MODE_NOTIFY: Severity.WARNING}
 
 
 def look_recorded(
     watch: Watch,
     fresh: Sequence[StoredLook],
-    history: Sequence[StoredLook],
+    tally: Tally,
     verdict: Verdict,
     decision: Decision,
     now: float,
     *,
     earlier: Sequence[Action] = (),
 ) -> Change:
-    """Everything one look changes. `watch` already counts the fresh looks; `history` contains them.
+    """Everything one look changes. `watch` already counts the fresh looks, as `tally` does.
 
     earlier: what was done beside judging so far (restore point, promotions, pauses), oldest first.
     """
@@ -50,14 +52,9 @@ def look_recorded(
     told = verdict.sentence if to_state is None else f"{verdict.sentence}; {decision.why}"
     suspect = _suspect_data(watch, earlier) if decision.kind in (DecisionKind.ROLL_BACK, DecisionKind.HOLD) else ""
     told += suspect
-    fields: dict[str, object] = {
-        "looks": watch.looks,
-        "sentence": look_sentence(watch, told, next_look_s=next_look_s),
-        "verdict": verdict.kind.value,
-        "reason": verdict.reason.value if verdict.reason is not None else None,
-        "metric": verdict.metric,
-    }
-    fields |= radius_fields(_with(watch, fields), history)
+    if any(look.facts.frozen for look in fresh):
+        told += f"; {watch.deploy.previous_version} is gone, and its time before the deploy stands in for it"
+    fields = look_fields(watch, tally, verdict) | {"sentence": look_sentence(watch, told, next_look_s=next_look_s)}
     if decision.kind in (DecisionKind.ROLL_BACK, DecisionKind.HOLD):
         fields["degraded_at"] = now
     if decision.kind is DecisionKind.HOLD:
@@ -71,29 +68,23 @@ def look_recorded(
         to_state=to_state,
         fields=fields,
         looks=tuple(fresh),
-        verdict=verdict if to_state is not None else _without_paths(verdict),
-        new_action=_intended(watch, decision, verdict, earlier, now),
+        then=bake(told_watch, now) if to_state is State.PASSED else None,
+        verdict=verdict if to_state is not None else without_paths(verdict),
+        new_action=_with_servers(watch, fresh, _intended(watch, decision, verdict, earlier, now)),
         audit=_audit(watch, decision, to_state, verdict, now),
         messages=(*_source_messages(watch, verdict), *_turn_messages(told_watch, decision, to_state, verdict, suspect)),
     )
 
 
-def held_expires(watch: Watch, held: Action | None, now: float) -> Change:
-    """A hold that nobody decided ends loudly; in observe mode it ends as it began, as a note."""
-    why = f"nobody decided within {watch.plan.hold_s / 60:.0f} min; {watch.deploy.version} is still live"
-    quiet = watch.hold is HoldReason.MODE_OBSERVE
-    kind, severity = (MessageKind.ENDED, Severity.INFO if quiet else Severity.PAGE)
-    return Change(
-        watch_id=watch.id,
-        at=now,
-        expect_state=State.HELD,
-        expect_epoch=watch.epoch,
-        to_state=State.CANCELLED,
-        fields={"sentence": f"{title(watch)}: {why}"},
-        action=_cancel(held),
-        audit=(_entry(watch, "watch.hold_expired", State.CANCELLED, why, now),),
-        messages=(message(watch, kind, severity, f"{title(watch)}: {why}", state=State.CANCELLED, key="ended"),),
-    )
+def look_fields(watch: Watch, tally: Tally, verdict: Verdict) -> dict[str, object]:
+    """What one look says of its watch, whatever follows from it."""
+    fields: dict[str, object] = {
+        "looks": watch.looks,
+        "verdict": verdict.kind.value,
+        "reason": verdict.reason.value if verdict.reason is not None else None,
+        "metric": verdict.metric,
+    }
+    return fields | tally.radius_fields(_with(watch, fields))
 
 
 def superseded(watch: Watch, by: str, intended: Action | None, now: float) -> Change:
@@ -105,13 +96,13 @@ def superseded(watch: Watch, by: str, intended: Action | None, now: float) -> Ch
         expect_state=watch.state,
         to_state=State.SUPERSEDED,
         fields={"sentence": f"{title(watch)}: superseded, {why}"},
-        action=_cancel(intended),
+        action=cancelled(intended),
         audit=(_entry(watch, "watch.superseded", State.SUPERSEDED, why, now),),
         messages=(ending(watch, State.SUPERSEDED, why),),
     )
 
 
-def _without_paths(verdict: Verdict) -> Verdict:
+def without_paths(verdict: Verdict) -> Verdict:
     """A verdict on the way is stored without its evidence paths: they recompute, and would grow with the square."""
     return replace(verdict, evidence=tuple(replace(evidence, path=()) for evidence in verdict.evidence))
 
@@ -128,7 +119,8 @@ def _intended(
     watch: Watch, decision: Decision, verdict: Verdict, earlier: Sequence[Action], now: float
 ) -> Action | None:
     if decision.kind is DecisionKind.PROMOTE:
-        return promotion(watch, verdict, earlier, now)
+        state = ActionState.INTENT if decision.hold is None else ActionState.HELD
+        return replace(promotion(watch, verdict, earlier, now), state=state)
     if decision.kind in _PACES:
         return pace(watch, _PACES[decision.kind], len(earlier), now)
     if decision.kind is DecisionKind.ROLL_BACK:
@@ -138,7 +130,15 @@ def _intended(
     return None
 
 
-def _cancel(action: Action | None) -> ActionUpdate | None:
+def _with_servers(watch: Watch, fresh: Sequence[StoredLook], action: Action | None) -> Action | None:
+    """Of a roll-out only the servers that were updated are put back: its rollback says which these are."""
+    if action is None or action.kind is not ActionKind.ROLLBACK or watch.deploy.strategy is not Strategy.ROLLING:
+        return action
+    servers = updated_servers(fresh, watch.deploy.instances.get("candidate", ()))
+    return replace(action, params={**action.params, "updated": servers}) if servers else action
+
+
+def cancelled(action: Action | None) -> ActionUpdate | None:
     if action is None:
         return None
     return ActionUpdate(id=action.id, expect=frozenset({action.state}), to=ActionState.CANCELLED)
@@ -191,15 +191,32 @@ def _suspect_data(watch: Watch, earlier: Sequence[Action]) -> str:
     return f"; data written since {since} is suspect, restore point: {marks[-1].detail}"
 
 
+def _proposal(watch: Watch, decision: Decision, verdict: Verdict) -> Message:
+    """A step that a human must approve; until then the deploy stays where it is, and is watched on."""
+    return message(
+        watch,
+        MessageKind.PROGRESS,
+        Severity.WARNING,
+        f"{title(watch)}: {verdict.sentence}; {decision.why}",
+        key=f"proposed:{watch.step + 1}",
+        choices=["approve", "deny"],
+    )
+
+
 def _turn_messages(
     watch: Watch, decision: Decision, to_state: State | None, verdict: Verdict, suspect: str
 ) -> tuple[Message, ...]:
+    if to_state is None and decision.kind is DecisionKind.PROMOTE and decision.hold is not None:
+        return (_proposal(watch, decision, verdict),)
     if to_state is None:
         return ()
     told = f"{verdict.sentence}; {decision.why}{suspect}"
+    facts = reasons(watch, verdict)
     if decision.kind in _ENDS:
         said = verdict.sentence if decision.kind is DecisionKind.PASS else told
-        return (ending(watch, to_state, said),)
+        if worth_knowing := [note for note in verdict.notes if note.startswith(WORTH_KNOWING)]:
+            facts["worth_knowing"] = worth_knowing
+        return (ending(watch, to_state, said, **facts),)
     if decision.kind is DecisionKind.ROLL_BACK:
         return (
             message(
@@ -209,11 +226,18 @@ def _turn_messages(
                 f"{title(watch)}: {told}",
                 state=to_state,
                 key=f"degraded:{watch.generation}",
+                **facts,
             ),
         )
-    severity = _QUIET_HOLDS.get(decision.hold, Severity.PAGE) if decision.hold is not None else Severity.PAGE
+    severity = hold_severity(decision)
     return (
         message(
-            watch, MessageKind.HELD, severity, f"{title(watch)}: {told}", state=to_state, key=f"held:{verdict.look}"
+            watch,
+            MessageKind.HELD,
+            severity,
+            f"{title(watch)}: {told}",
+            state=to_state,
+            key=f"held:{verdict.look}",
+            **facts,
         ),
     )

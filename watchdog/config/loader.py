@@ -15,7 +15,7 @@ from watchdog.config.lines import Lines
 from watchdog.config.metrics import MetricConfig
 from watchdog.config.secrets import inline_secrets, read_secret, secret_fields, with_absolute_files
 from watchdog.config.section import MISTAKES, Mistake, Section
-from watchdog.config.service import ServiceConfig
+from watchdog.config.service import BakeConfig, ServiceConfig, StepsConfig
 from watchdog.config.tables import (
     AdapterConfig,
     AuthConfig,
@@ -33,13 +33,14 @@ from watchdog.errors import ConfigError, Problem
 Key = tuple[str | int, ...]
 AdapterOptions = Mapping[str, Mapping[str, type[BaseModel]]]  # section → kind → its Options
 
-ADAPTER_SECTIONS = ("sources", "hooks", "sinks")
+ADAPTER_SECTIONS = ("sources", "hooks", "sinks", "senders")
 _TABLES: dict[str, type[Section]] = {
     "daemon": DaemonConfig,
     "auth": AuthConfig,
     "judge": JudgeConfig,
     "policy": PolicyConfig,
 }
+_SERVICE_TABLES: dict[str, type[Section]] = {"judge": JudgeOverrides, "steps": StepsConfig, "bake": BakeConfig}
 _ROUNDS = 3  # wrong keys; what they hid between the keys; what is left
 _Table = TypeVar("_Table", bound=Section)
 
@@ -120,8 +121,9 @@ class _Reading:
                 table, mistakes = expanded(table)
                 self._tell_all(mistakes, path)
             self._each_listed(table, "metrics", MetricConfig, path)
-            if "judge" in table:
-                table["judge"] = self._table(JudgeOverrides, table["judge"], (*path, "judge"))
+            for name, model in _SERVICE_TABLES.items():
+                if name in table:
+                    table[name] = self._table(model, table[name], (*path, name))
         return self._table(ServiceConfig, table, path)
 
     def _adapter(self, table: Any, path: Key) -> AdapterConfig:

@@ -13,6 +13,7 @@ from watchdog.selector import Selector, is_label_name, parse_selector
 ROLES: dict[Kind, dict[str, str]] = {  # kind → key of the table → role of the series
     Kind.RATIO: {"bad": "bad", "total": "total"},
     Kind.RATE: {"events": "events", "exposure": "exposure"},
+    Kind.LABELS: {"bad": "bad", "total": "total"},
     Kind.LATENCY: {"histogram": "histogram"},
     Kind.GAUGE: {"gauge": "level"},
     Kind.TREND: {"gauge": "level"},
@@ -21,6 +22,7 @@ _SERIES_KEYS = ("bad", "total", "events", "exposure", "histogram", "gauge", "pro
 _WORSE: dict[Kind, Direction] = {  # more errors and slower is worse; fewer orders is worse
     Kind.RATIO: Direction.UP_IS_BAD,
     Kind.RATE: Direction.DOWN_IS_BAD,
+    Kind.LABELS: Direction.UP_IS_BAD,
     Kind.LATENCY: Direction.UP_IS_BAD,
     Kind.GAUGE: Direction.UP_IS_BAD,
     Kind.TREND: Direction.UP_IS_BAD,
@@ -28,8 +30,8 @@ _WORSE: dict[Kind, Direction] = {  # more errors and slower is worse; fewer orde
 
 
 def _label(text: str) -> str:
-    if not is_label_name(text):
-        raise ValueError(f"{text!r} is not a label name; expected letters, digits and _, such as version")
+    if not all(map(is_label_name, text.split("."))):
+        raise ValueError(f"{text!r} is not a label name; expected letters, digits, _ and ., such as service.version")
     return text
 
 
@@ -70,9 +72,9 @@ class MetricConfig(Section):
     """One metric: what kind it is, where its series are, how much worse is too much."""
 
     name: MetricName = Field(description="what it is called in every sentence")
-    kind: Kind = Field(description="ratio, rate, latency, gauge or trend; chooses the test")
-    bad: Series | None = Field(None, description="ratio: counter of bad events")
-    total: Series | None = Field(None, description="ratio: counter of all events")
+    kind: Kind = Field(description="ratio, rate, latency, labels, gauge or trend; chooses the test")
+    bad: Series | None = Field(None, description="ratio and labels: counter of bad events")
+    total: Series | None = Field(None, description="ratio and labels: counter of all events")
     events: Series | None = Field(None, description="rate: counter of events, such as orders")
     exposure: Series | None = Field(None, description="rate: counter of what they are counted per, such as requests")
     histogram: Histogram | None = Field(None, description="latency: base name of the histogram, without _bucket")
@@ -88,6 +90,11 @@ class MetricConfig(Section):
     critical: Flag = Field(False, description="four times the share of the budget")
     limit: Number | None = Field(None, description="trend: where it ends, such as the memory limit, for the sentence")
     slo_le: Number | None = Field(None, gt=0, description="latency: a bucket bound that matters by itself")
+    slower_by: Number | None = Field(None, gt=0, le=10, description="latency: tolerated slowness in time, 0.2 = 20 %")
+    native: Flag = Field(
+        False,
+        description="its series are native (exponential) histograms, which have no _bucket and no _count of their own",
+    )
     configured_share: Flag = Field(False, description="count per asked traffic share instead of counted exposure")
 
     @classmethod
@@ -100,10 +107,30 @@ class MetricConfig(Section):
         found = [*self._series_mistakes()]
         if self.limit is not None and self.kind is not Kind.TREND:
             found.append(Mistake(("limit",), f"belongs to kind 'trend'; this metric is {self.kind.value!r}"))
+        if self.kind is Kind.LABELS and len(self.by) != 1:
+            found.append(
+                Mistake(("by",), "kind 'labels' needs the one label whose new values count, as in by = [\"code\"]")
+            )
+        if self.kind is Kind.LABELS and self.direction not in (None, Direction.UP_IS_BAD):
+            found.append(Mistake(("direction",), "a new label value can only be bad; leave it out"))
+        if self.native and self.kind not in (Kind.RATIO, Kind.RATE, Kind.LATENCY):
+            found.append(Mistake(("native",), f"belongs to kinds latency, ratio and rate, not to {self.kind.value!r}"))
         if self.slo_le is not None and self.kind is not Kind.LATENCY:
             found.append(Mistake(("slo_le",), f"belongs to kind 'latency'; this metric is {self.kind.value!r}"))
+        if self.slower_by is not None:
+            found += self._slower_by_mistakes()
         if self.margin is not None and self.margin_tell is not None and self.margin_tell > self.margin:
             found.append(Mistake(("margin_tell",), f"expected at most margin = {self.margin:g}"))
+        return found
+
+    def _slower_by_mistakes(self) -> list[Mistake]:
+        if self.kind is not Kind.LATENCY:
+            return [Mistake(("slower_by",), f"belongs to kind 'latency'; this metric is {self.kind.value!r}")]
+        found = []
+        if self.margin is not None:
+            found.append(Mistake(("slower_by",), "takes the place of margin; give one of the two"))
+        if self.direction not in (None, Direction.UP_IS_BAD):
+            found.append(Mistake(("direction",), "expected 'up_is_bad' beside slower_by: only slower can be worse"))
         return found
 
     def _series_mistakes(self) -> list[Mistake]:
@@ -138,10 +165,12 @@ class MetricConfig(Section):
                 weight=self.weight,
                 critical=self.critical,
                 slo_le=self.slo_le,
+                slower_by=self.slower_by,
                 limit=self.limit,
                 configured_share=self.configured_share,
             ),
             series={role: parse_selector(text) for role, text in series.items()},
             promql=self.promql,
             by=self.by,
+            native=self.native,
         )

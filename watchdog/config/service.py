@@ -46,6 +46,21 @@ class StepsConfig(Section):
         )
 
 
+class BakeConfig(Section):
+    """How a deploy that has passed is looked at further."""
+
+    for_s: Seconds = Field(14_400.0, description="until so many seconds after the deploy")
+    look_s: Seconds = Field(300.0, description="seconds between two looks")
+    baseline_s: Seconds = Field(14_400.0, description="seconds before the deploy that it is compared with")
+    budget_share: Number = Field(0.25, gt=0, lt=1, description="its part of the budget; the watch itself has the rest")
+
+    def mistakes(self) -> list[Mistake]:
+        if self.for_s < 2 * self.look_s:
+            least = 2 * self.look_s
+            return [Mistake(("for_s",), f"expected at least two looks, {least:g}, got {self.for_s:g}")]
+        return []
+
+
 class ServiceConfig(Section):
     """One service: where its metrics are, how it is deployed, how far the watchdog may go."""
 
@@ -58,12 +73,18 @@ class ServiceConfig(Section):
     switch_hook: str | None = Field(None, description="blue_green: hook that gives a version all traffic")
     pause_hook: str | None = Field(None, description="rolling: hook that stops the roll-out at the first suspicion")
     restore_hook: str | None = Field(None, description="hook that marks a restore point of the data at the start")
+    schema_hook: str | None = Field(None, description="hook that prints which version the database's schema has")
     migrate_down_hook: str | None = Field(None, description="hook that takes a migration back; only by an operator")
     steps: StepsConfig | None = Field(None, description="canary and flag: how the share grows by itself")
+    bake: BakeConfig | None = Field(None, description="a slow watch after a deploy has passed")
     sinks: tuple[str, ...] | None = Field(None, description="names of sinks below [sinks]; default: all of them")
     version_label: Label = Field("version", description="label that tells old and new series apart")
     presets: tuple[str, ...] = Field((), description="packs of metrics by name; a table below replaces its namesake")
     selector: dict[Label, str] = Field(default_factory=dict, description="label values every series must have")
+    control: dict[Label, str] = Field(
+        default_factory=dict,
+        description="direct: label values of series the deploy cannot touch; what hits them too is not its fault",
+    )
     watch_s: Seconds = Field(900.0, description="seconds one deploy is watched")
     look_s: SecondsOrZero = Field(0.0, description="seconds between two looks; 0 takes the source's own")
     settle_s: Number = Field(-1.0, ge=-1, le=3600, description="seconds an interval may still change; -1: the source's")
@@ -87,6 +108,9 @@ class ServiceConfig(Section):
             found.append(
                 Mistake(("switch_hook",), "is missing; a smoke test comes before a switch that the watchdog makes")
             )
+        if self.bake is not None and self.bake.for_s <= self.watch_s:
+            wanted = f"expected more than watch_s = {self.watch_s:g}, where the watch ends, got {self.bake.for_s:g}"
+            found.append(Mistake(("bake", "for_s"), wanted))
         if self.steps is not None and self.steps.bake_s * (len(self.steps.shares) - 1) > self.watch_s:
             least = self.steps.bake_s * (len(self.steps.shares) - 1)
             found.append(

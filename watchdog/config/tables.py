@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, SerializeAsAny, StringConstraints
 
@@ -32,8 +32,10 @@ class DaemonConfig(Section):
     ledger_password_env: str = Field("", description="environment variable with PostgreSQL's password")
     ledger_password_file: str = Field("", description="file with PostgreSQL's password")
     public_url: PublicUrl = Field("", description="where people reach the status pages, for links in messages")
+    traces: Literal["off", "otlp"] = Field("off", description="whether spans go to a collector, by OTLP")
     tick_s: Number = Field(1.0, gt=0, le=60, description="seconds between two rounds over the due watches")
     lease_s: Seconds = Field(15.0, description="seconds that a round may hold a watch")
+    judges: int = Field(0, ge=0, le=64, description="processes that judge; 0: the daemon's own")
     fetch_deadline_s: Seconds = Field(5.0, description="seconds a source may take for one round, all queries together")
 
     @property
@@ -119,6 +121,7 @@ class JudgeConfig(Section):
         None, ge=0, lt=1, description="measured false-rollback rate of before/after verdicts"
     )
     warm_up_looks: Count = Field(0, ge=0, le=10_000, description="looks after the deploy that are not judged")
+    start_up_looks: Count = Field(3, ge=0, le=10_000, description="first looks in which latency is not judged")
     seen_ratio: Number = Field(5.0, gt=1, description="HEALTHY claims: a regression this large would have been seen")
 
     def mistakes(self) -> list[Mistake]:

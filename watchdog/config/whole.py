@@ -24,6 +24,7 @@ class Config(Section):
     sources: dict[Name, AdapterConfig] = Field(default_factory=dict)
     hooks: dict[Name, AdapterConfig] = Field(default_factory=dict)
     sinks: dict[Name, AdapterConfig] = Field(default_factory=dict)
+    senders: dict[Name, AdapterConfig] = Field(default_factory=dict)
     services: dict[Name, ServiceConfig] = Field(default_factory=dict)
     _base: Path = PrivateAttr(default_factory=Path)
 
@@ -53,7 +54,8 @@ class Config(Section):
 
     def _unknown_names(self, service: ServiceConfig) -> Iterator[Mistake]:
         yield from _named(("source",), service.source, "sources", self.sources)
-        for key in ("rollback_hook", "smoke_hook", "switch_hook", "pause_hook", "restore_hook", "migrate_down_hook"):
+        for key in ("rollback_hook", "smoke_hook", "switch_hook", "pause_hook", "restore_hook", "schema_hook",
+                    "migrate_down_hook"):  # fmt: skip
             hook = getattr(service, key)
             if hook is not None:
                 yield from _named((key,), hook, "hooks", self.hooks)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, exists, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, exists, insert, or_, select, update
 
 from watchdog.ledger import journal, rows
 from watchdog.ledger.postgres import serialise
@@ -21,11 +21,22 @@ from watchdog.model import (
     State,
     Watch,
 )
+from watchdog.ports import Lease
 
 CLAIMABLE = frozenset({ActionState.INTENT, ActionState.RETRY_WAIT})
 _ROLLBACK_FROM = frozenset({State.INTENT, State.RETRY_WAIT})
 _FORWARD = frozenset({ActionKind.PROMOTE, ActionKind.SWITCH})
 _WITHDRAWN = frozenset({ActionState.CANCELLED, ActionState.FAILED, ActionState.NOT_NEEDED})
+
+_RELEASE = (
+    update(watches)
+    .where(
+        watches.c.id == bindparam("own_id"),
+        watches.c.lease_owner == bindparam("own_name"),
+        watches.c.epoch == bindparam("own_epoch"),
+    )
+    .values(lease_owner=None, lease_until=0.0, next_look_at=bindparam("next_look_at"))
+)
 
 
 def due(connection: Connection, *, owner: str, now: float, lease_s: float, limit: int) -> list[Watch]:
@@ -51,12 +62,11 @@ def due(connection: Connection, *, owner: str, now: float, lease_s: float, limit
     return [replace(watch, epoch=watch.epoch + 1) for watch in claimed]
 
 
-def release(connection: Connection, watch_id: str, *, owner: str, epoch: int, next_look_at: float) -> None:
-    """Give a lease back; one that was lost meanwhile changes nothing."""
-    mine = (watches.c.id == watch_id, watches.c.lease_owner == owner, watches.c.epoch == epoch)
-    connection.execute(
-        update(watches).where(*mine).values(lease_owner=None, lease_until=0.0, next_look_at=next_look_at)
-    )
+def release(connection: Connection, leases: Sequence[Lease], *, owner: str) -> None:
+    """Give leases back; one that was lost meanwhile changes nothing."""
+    if leases:
+        given = [{"own_id": x.watch_id, "own_epoch": x.epoch, "next_look_at": x.next_look_at} for x in leases]
+        connection.execute(_RELEASE, [{**one, "own_name": owner} for one in given])
 
 
 def void_leases(connection: Connection) -> None:

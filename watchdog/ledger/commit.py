@@ -1,9 +1,11 @@
 """The one way a watch changes: compare, check, write everything, in the caller's transaction."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, exc, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, exc, insert, select, update
 
 from watchdog.errors import NotFoundError
 from watchdog.ledger import journal, rows
@@ -23,6 +25,9 @@ from watchdog.model import (
 )
 from watchdog.ports import Recorded
 
+_EXPECTED = update(watches).where(watches.c.id == bindparam("own_id"), watches.c.state == bindparam("own_state"))
+_EXPECTED_EPOCH = _EXPECTED.where(watches.c.epoch == bindparam("own_epoch"))
+
 
 class LostError(Exception):
     """The compare-and-set lost: roll back, write nothing."""
@@ -41,16 +46,21 @@ def record(
     known = connection.execute(select(deploys.c.body_digest).where(deploys.c.id == watch.deploy.id)).scalar()
     if known is not None:
         return Recorded.SAME if known == watch.deploy.body_digest else Recorded.CONFLICT
-    plan = rows.plan_row(watch.plan)
-    connection.execute(insert(deploys), rows.deploy_row(watch.deploy))
-    if connection.execute(select(plans.c.digest).where(plans.c.digest == plan["digest"])).scalar() is None:
-        connection.execute(insert(plans), plan)
-    connection.execute(insert(watches), rows.watch_row(watch, plan["digest"]))
+    _begin(connection, watch)
     if first:
         connection.execute(insert(actions), [rows.action_row(action) for action in first])
     journal.append(connection, entries)
     journal.enqueue(connection, messages, sinks, watch.created_at)
     return Recorded.CREATED
+
+
+def _begin(connection: Connection, watch: Watch) -> None:
+    """A new watch with its deploy, and its plan where no other watch has the same."""
+    plan = rows.plan_row(watch.plan)
+    connection.execute(insert(deploys), rows.deploy_row(watch.deploy))
+    if connection.execute(select(plans.c.digest).where(plans.c.digest == plan["digest"])).scalar() is None:
+        connection.execute(insert(plans), plan)
+    connection.execute(insert(watches), rows.watch_row(watch, plan["digest"]))
 
 
 def check(change: Change) -> None:
@@ -86,36 +96,84 @@ def _check_action(change: ActionUpdate) -> None:
             raise ValueError(f"an action cannot go from {state} to {change.to}")
 
 
-def apply(connection: Connection, change: Change, sinks: Sequence[str]) -> None:
-    """Write all of the change.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prepared:
+    """A change as rows, made before the transaction begins: nobody else waits for that."""
+
+    change: Change
+    fields: dict[str, Any]
+    looks: list[dict[str, Any]]
+    cells: list[dict[str, Any]]
+    verdict: dict[str, Any] | None
+
+
+def prepare(change: Change) -> Prepared:
+    """Check a change, and write it as rows (ValueError as `check`)."""
+    check(change)
+    fields = rows.settable("watch", change.fields) | {"updated_at": change.at}
+    if change.to_state is not None:
+        fields["state"] = change.to_state.value
+    return Prepared(
+        change=change,
+        fields=fields,
+        looks=[rows.look_row(change.watch_id, look) for look in change.looks],
+        cells=[row for look in change.looks for row in rows.sample_rows(change.watch_id, look)],
+        verdict=rows.verdict_row(change.watch_id, change.verdict, change.at) if change.verdict is not None else None,
+    )
+
+
+def apply(
+    connection: Connection, prepared: Sequence[Prepared], sinks_for: Callable[[str], Sequence[str]]
+) -> list[bool]:
+    """Write all of each change, or nothing of one whose watch is no longer as it expects; says which were written.
 
     Raises
     ------
     LostError
-        Something is no longer as the change expects it; the caller rolls back.
+        Something else of one change (an interval, an action) is no longer as expected: the caller rolls all back.
     """
-    values = rows.settable("watch", change.fields) | {"updated_at": change.at}
-    if change.to_state is not None:
-        values["state"] = change.to_state.value
-    statement = update(watches).where(watches.c.id == change.watch_id, watches.c.state == change.expect_state.value)
+    services = _services_of(connection, [one.change.watch_id for one in prepared])
+    in_order = sorted(prepared, key=lambda one: one.change.watch_id)  # all lock in this order
+    won = [one for one in in_order if _compare_and_set(connection, one)]
+    with _lost_if_there():  # the interval is closed already
+        _insert(connection, looks, [row for one in won for row in one.looks])
+        _insert(connection, samples, [row for one in won for row in one.cells])
+    _insert(connection, verdicts, [one.verdict for one in won if one.verdict is not None])
+    for one in won:
+        _write_actions(connection, one.change)
+    for then in [one.change.then for one in won if one.change.then is not None]:
+        serialise(connection)  # its plan may be new to two replicas at once
+        _begin(connection, then.watch)
+        journal.append(connection, then.audit)
+        journal.enqueue(connection, then.messages, sinks_for(then.watch.deploy.service), then.watch.created_at)
+    journal.append(connection, [entry for one in won for entry in one.change.audit])
+    for one in won:
+        journal.enqueue(connection, one.change.messages, sinks_for(services[one.change.watch_id]), one.change.at)
+    return [one in won for one in prepared]
+
+
+def _insert(connection: Connection, table: Table, new: list[dict[str, Any]]) -> None:
+    if new:
+        connection.execute(insert(table), new)
+
+
+def _compare_and_set(connection: Connection, prepared: Prepared) -> bool:
+    change = prepared.change
+    expected = {"own_id": change.watch_id, "own_state": change.expect_state.value}
+    statement = _EXPECTED
     if change.expect_epoch is not None:
-        statement = statement.where(watches.c.epoch == change.expect_epoch)
-    if connection.execute(statement.values(values)).rowcount != 1:
-        raise LostError
-    _write_looks(connection, change)
-    if change.verdict is not None:
-        connection.execute(insert(verdicts), rows.verdict_row(change.watch_id, change.verdict, change.at))
-    _write_actions(connection, change)
-    journal.append(connection, change.audit)
-    journal.enqueue(connection, change.messages, sinks, change.at)
+        statement, expected["own_epoch"] = _EXPECTED_EPOCH, change.expect_epoch  # type: ignore[assignment]
+    return connection.execute(statement, prepared.fields | expected).rowcount == 1
 
 
-def service_of(connection: Connection, watch_id: str) -> str:
-    """The service of a stored watch; never changes, so it may be read before the comparison."""
-    service = connection.execute(select(watches.c.service).where(watches.c.id == watch_id)).scalar()
-    if service is None:
-        raise NotFoundError(f"no watch {watch_id!r} is on record", permanent=True)
-    return str(service)
+def _services_of(connection: Connection, watch_ids: Sequence[str]) -> dict[str, str]:
+    """The services of stored watches; they never change, so they may be read before the comparison."""
+    found = connection.execute(select(watches.c.id, watches.c.service).where(watches.c.id.in_(watch_ids)))
+    services = {str(row.id): str(row.service) for row in found}
+    for watch_id in watch_ids:
+        if watch_id not in services:
+            raise NotFoundError(f"no watch {watch_id!r} is on record", permanent=True)
+    return services
 
 
 @contextmanager
@@ -126,16 +184,6 @@ def _lost_if_there() -> Iterator[None]:
         if is_duplicate(error):
             raise LostError from None
         raise
-
-
-def _write_looks(connection: Connection, change: Change) -> None:
-    if not change.looks:
-        return
-    cells = [row for look in change.looks for row in rows.sample_rows(change.watch_id, look)]
-    with _lost_if_there():  # the interval is closed already
-        connection.execute(insert(looks), [rows.look_row(change.watch_id, look) for look in change.looks])
-        if cells:
-            connection.execute(insert(samples), cells)
 
 
 def _write_actions(connection: Connection, change: Change) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from pydantic_core import from_json
 from sqlalchemy import ColumnElement, Connection, Integer, case, cast, delete, func, insert, select
 
 from watchdog.ledger import journal, rows
@@ -27,6 +28,23 @@ def evidence_path(connection: Connection, watch_id: str) -> list[EvidencePoint]:
         EvidencePoint(look=look, at=at, log_evidence=_real(evidence), log_threshold=_real(threshold))
         for look, at, evidence, threshold in connection.execute(found)
     ]
+
+
+def metric_evidence(
+    connection: Connection, watch_id: str, after: int | None
+) -> Iterator[tuple[int, Mapping[str, float]]]:
+    """What was said of each metric after each look; `after` leaves out looks up to and including it."""
+    found = select(verdicts.c.look, verdicts.c.payload).where(verdicts.c.watch_id == watch_id).order_by(verdicts.c.id)
+    if after is not None:
+        found = found.where(verdicts.c.look > after)
+    for look, payload in connection.execute(found):
+        yield look, rows.read(f"a verdict of watch {watch_id}", partial(_by_metric, payload))
+
+
+def _by_metric(payload: str) -> dict[str, float]:
+    """Infinities are stored as words, NaN as null."""
+    told = {str(said["metric"]): said["log_evidence"] for said in from_json(payload)["evidence"]}
+    return {metric: math.nan if value is None else float(value) for metric, value in told.items()}
 
 
 def last_look(connection: Connection, watch_id: str) -> StoredLook | None:

@@ -5,15 +5,16 @@ from contextlib import closing
 from pathlib import Path
 
 from pydantic import SecretStr
+from sqlalchemy import select
 
-from watchdog.errors import LedgerError
+from watchdog.errors import LedgerCorruptError, LedgerError
 from watchdog.ledger.claims import void_leases
-from watchdog.ledger.engine import Database, sqlite_engine
+from watchdog.ledger.engine import RESTORE, Database, sqlite_engine
 from watchdog.ledger.files import check_file, create_file
 from watchdog.ledger.lock import FileLock
 from watchdog.ledger.migrate import create_or_migrate, migrate, revision
 from watchdog.ledger.postgres import MAX_SKEW_S, ClockGuard, lock_for_migration, postgres_engine
-from watchdog.ledger.schema import HEAD
+from watchdog.ledger.schema import HEAD, deploys
 from watchdog.ledger.sql import SqlLedger
 from watchdog.ports import Clock, Failpoint
 
@@ -52,16 +53,23 @@ def open_ledger(
     try:
         if path.exists():
             check_file(path)
+        elif lock.held_deploys:
+            raise LedgerCorruptError(_lost(path, "is missing", lock), permanent=True)
         else:
             create_file(path)
-        database = _ready(path)
+        database = _ready(path, lock)
     except BaseException:
         lock.release()
         raise
     return SqlLedger(database, sinks_for=sinks_for, lock=lock, failpoint=failpoint)
 
 
-def _ready(path: Path) -> Database:
+def _lost(path: Path, how: str, lock: FileLock) -> str:
+    anew = f"To begin anew on purpose, remove {lock.path} as well"
+    return f"{path} {how}, but it held deploys when it was last used; {RESTORE}. {anew}"
+
+
+def _ready(path: Path, lock: FileLock) -> Database:
     """The database at the newest schema, free of the leases of a process that is gone."""
     with closing(_reader(path)) as reader, reader.read() as connection:
         found = revision(connection)  # before anything is written into what may not be ours
@@ -71,6 +79,11 @@ def _ready(path: Path) -> Database:
             if found != HEAD:
                 migrate(connection)
             void_leases(connection)
+            is_empty = connection.execute(select(deploys.c.id).limit(1)).first() is None
+        if is_empty and lock.held_deploys:
+            raise LedgerCorruptError(_lost(path, "is empty", lock), permanent=True)
+        if not is_empty:
+            lock.holds_deploys()
     except BaseException:
         database.close()
         raise

@@ -72,7 +72,7 @@ def _load_driver() -> None:
         import psycopg  # noqa: F401
     except ImportError as error:
         raise LedgerError(
-            f"a ledger in PostgreSQL needs its driver ({error}); run: pip install 'deploy-watchdog[postgres]'",
+            f"a ledger in PostgreSQL needs its driver ({error}); in the checkout run: pip install '.[postgres]'",
             permanent=True,
         ) from None
 

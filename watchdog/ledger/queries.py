@@ -1,7 +1,7 @@
 """What is asked of the ledger: pure reading, on the caller's snapshot."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select, func, select, tuple_
@@ -27,6 +27,11 @@ def joined() -> Select[Any]:
 def watch(connection: Connection, watch_id: str) -> Watch | None:
     row = connection.execute(joined().where(watches.c.id == watch_id)).mappings().one_or_none()
     return None if row is None else rows.to_watch(row)
+
+
+def watches_of(connection: Connection, watch_ids: Sequence[str]) -> dict[str, Watch]:
+    found = connection.execute(joined().where(watches.c.id.in_(watch_ids))).mappings()
+    return {row["id"]: rows.to_watch(row) for row in found}
 
 
 def find_watches(
@@ -57,6 +62,13 @@ def find_watches(
         ids = ids.where(watches.c.created_at < before)
     found = joined().where(watches.c.id.in_(ids.scalar_subquery())).order_by(*newest)
     return [rows.to_watch(row) for row in connection.execute(found).mappings()]
+
+
+def train(connection: Connection, name: str, environment: str) -> list[Watch]:
+    """The watches of one release train, in the order in which they were deployed."""
+    found = joined().where(watches.c.train == name, watches.c.environment == environment)
+    order = (deploys.c.deployed_at, watches.c.created_at, watches.c.id)
+    return [rows.to_watch(row) for row in connection.execute(found.order_by(*order)).mappings()]
 
 
 def distinct(connection: Connection, name: str) -> list[str]:

@@ -78,6 +78,7 @@ def watch_row(watch: Watch, plan_digest: str) -> dict[str, Any]:
         "plan_digest": plan_digest,
         "service": watch.deploy.service,
         "environment": watch.deploy.environment,
+        "train": watch.deploy.train,
         "lease_owner": None,
         "lease_until": 0.0,
     }
@@ -88,12 +89,18 @@ def to_watch(row: AnyRow) -> Watch:
 
     def build() -> Watch:
         decoded = {name: reader(row[name]) for name, reader in _WATCH_READERS.items()}
-        return Watch(deploy=loads(Deploy, row["deploy_body"]), plan=_plan(row["plan_body"]), **decoded)
+        return Watch(deploy=_deploy(row["deploy_body"]), plan=_plan(row["plan_body"]), **decoded)
 
     return read(f"watch {row['id']}", build)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=8192)
+def _deploy(body: str) -> Deploy:
+    """Deploys are immutable, and those that are watched are read with every look."""
+    return loads(Deploy, body)
+
+
+@lru_cache(maxsize=2048)
 def _plan(body: str) -> Plan:
     """Plans are immutable and shared by the watches of a service; each is decoded once."""
     return loads(Plan, body)

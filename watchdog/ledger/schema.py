@@ -16,8 +16,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import DDL
 
-HEAD = "0003"  # the newest migration; a test holds it equal to alembic's head
-KNOWN = frozenset({"0001", "0002", "0003"})  # every revision this code can migrate from
+HEAD = "0004"  # the newest migration; a test holds it equal to alembic's head
+KNOWN = frozenset({"0001", "0002", "0003", "0004"})  # every revision this code can migrate from
 
 metadata = MetaData(
     naming_convention={
@@ -98,6 +98,7 @@ watches = Table(
     Column("step", Integer, nullable=False, server_default="0"),
     Column("step_at", Double),
     Column("switched_at", Double),
+    Column("train", Text),
     Index("ix_watches_due", "state", "next_look_at"),
     Index("ix_watches_service", "service", "environment", "created_at"),
     # The lists that people leaf through: every filter has an order of its own to walk along.
@@ -105,6 +106,7 @@ watches = Table(
     Index("ix_watches_newest_of_service", "service", "created_at", "id"),
     Index("ix_watches_newest_in_environment", "environment", "created_at", "id"),
     Index("ix_watches_newest_in_state", "state", "created_at", "id"),
+    Index("ix_watches_train", "train", "environment"),
 )
 
 labels = Table(  # what analysts say of verdicts; one row a watch, its history is in the audit

@@ -11,7 +11,7 @@ from watchdog.ledger.lock import FileLock
 from watchdog.ledger.postgres import serialise
 from watchdog.ledger.schema import flags, webhook_ids
 from watchdog.model import Action, ActionState, AuditEntry, Change, Label, Message, State, StoredLook, Watch
-from watchdog.ports import EvidencePoint, Failpoint, OutboxRow, RawSamples, Recorded, StoredVerdict, Tally
+from watchdog.ports import EvidencePoint, Failpoint, Lease, OutboxRow, RawSamples, Recorded, StoredVerdict, Tally
 
 
 class SqlLedger:
@@ -40,20 +40,26 @@ class SqlLedger:
         with self._database.write() as connection:
             recorded = commit.record(connection, watch, messages, audit, sinks, actions)
             self._failpoint("ledger-record-before-commit")
+        self._failpoint("ledger-record-committed")
+        if self._lock is not None and recorded is Recorded.CREATED:
+            self._lock.holds_deploys()
         return recorded
 
     def commit(self, change: Change) -> bool:
         """Write all of a change, or nothing and False where the compare-and-set lost."""
-        commit.check(change)
+        return self.commit_all([change])[0]
+
+    def commit_all(self, changes: Sequence[Change]) -> list[bool]:
+        """Write changes of different watches in one transaction, each wholly or, where it lost, not at all."""
+        prepared = [commit.prepare(change) for change in changes]
         try:
             with self._database.write() as connection:
-                sinks = self._sinks_for(commit.service_of(connection, change.watch_id))
-                commit.apply(connection, change, sinks)
+                written = commit.apply(connection, prepared, self._sinks_for)
                 self._failpoint("ledger-change-before-commit")
         except commit.LostError:
-            return False
+            return [False] if len(changes) == 1 else [self.commit(change) for change in changes]
         self._failpoint("ledger-change-committed")
-        return True
+        return written
 
     def claim_due(self, *, owner: str, now: float, lease_s: float, limit: int) -> list[Watch]:
         """Lease up to `limit` watches whose next look is due."""
@@ -61,14 +67,19 @@ class SqlLedger:
             self._database.check_clock(connection)
             return claims.due(connection, owner=owner, now=now, lease_s=lease_s, limit=limit)
 
-    def release(self, watch_id: str, *, owner: str, epoch: int, next_look_at: float) -> None:
-        """Give a lease back and say when the watch wants attention again."""
+    def release_all(self, leases: Sequence[Lease], *, owner: str) -> None:
+        """Give leases back, all in one transaction; one that was lost meanwhile changes nothing."""
         with self._database.write() as connection:
-            claims.release(connection, watch_id, owner=owner, epoch=epoch, next_look_at=next_look_at)
+            claims.release(connection, leases, owner=owner)
 
     def watch(self, watch_id: str) -> Watch | None:
         with self._database.read() as connection:
             return queries.watch(connection, watch_id)
+
+    def watches_of(self, watch_ids: Sequence[str]) -> dict[str, Watch]:
+        """These watches, by id; an id that is not on record is absent."""
+        with self._database.read() as connection:
+            return queries.watches_of(connection, watch_ids)
 
     def watches(
         self,
@@ -94,6 +105,11 @@ class SqlLedger:
                 services=services,
             )
 
+    def train(self, name: str, *, environment: str) -> list[Watch]:
+        """One release train, in the order of its deploys."""
+        with self._database.read() as connection:
+            return queries.train(connection, name, environment)
+
     def services(self) -> list[str]:
         """Every service on record, in order."""
         with self._database.read() as connection:
@@ -113,6 +129,11 @@ class SqlLedger:
         """The verdicts in the order they fell; with `last`, only the newest."""
         with self._database.read() as connection:
             return queries.stored_verdicts(connection, watch_id, last)
+
+    def metric_evidence(self, watch_id: str, *, after: int | None = None) -> Iterator[tuple[int, Mapping[str, float]]]:
+        """By look, what was said of each metric."""
+        with self._database.read() as connection:
+            yield from history.metric_evidence(connection, watch_id, after)
 
     def evidence_path(self, watch_id: str) -> list[EvidencePoint]:
         """The evidence of all metrics together, look by look."""

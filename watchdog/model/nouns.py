@@ -7,6 +7,7 @@ from typing import Any
 from analysis.prepare import Cells, LookFacts
 from analysis.result import Design, JudgeSettings, MetricSpec, Verdict
 from watchdog.model.words import (
+    STILL_JUDGED,
     ActionKind,
     ActionState,
     DecisionKind,
@@ -44,6 +45,8 @@ class Deploy:
     share: float | None = None  # traffic share of the candidate, 0..1
     instances: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # arm → instance names, if announced
     migration: str = "none"  # none, expand, contract, irreversible, unknown
+    safe_to_rollback_until: float | None = None  # from then on going back may do harm
+    train: str | None = None  # the release train it belongs to: judged with the others of it, and put back with them
     triggered_by: str = ""
     body_digest: str = ""  # SHA-256 of the canonical request, for idempotency
 
@@ -59,6 +62,7 @@ class Metric:
     series: Mapping[str, Selector] = field(default_factory=dict)
     promql: str | None = None  # any expression per arm, with $arm for the arm's label conditions
     by: tuple[str, ...] = ()  # labels that split the counts into strata
+    native: bool = False  # its series are native (exponential) histograms; as counts they are their observations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +74,18 @@ class Steps:
     hook: str  # name in [hooks]; it sets a share
     low_traffic: LowTraffic = LowTraffic.WAIT
     max_step: float = 1.0  # largest share that is reached without enough traffic to tell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bake:
+    """How a deploy that has passed is looked at further, for leaks and late faults."""
+
+    for_s: float  # counted from the deploy
+    look_s: float
+    baseline_s: float  # time before the deploy that it is compared with
+    budget: float  # its part of the deploy's budget; the first watch has the rest
+    min_looks: int = 6
+    control_labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +102,17 @@ class Plan:
     baseline_looks: int = 0  # intervals before the deploy that are fetched once, at the start
     version_label: str = "version"
     selector_labels: Mapping[str, str] = field(default_factory=dict)  # conditions every series must meet
+    control_labels: Mapping[str, str] = field(default_factory=dict)  # of series that the deploy cannot touch
     rollback_hook: str | None = None  # name in [hooks]
     steps: Steps | None = None
     smoke_hook: str | None = None  # asked before the switch, and before a switch back
     pause_hook: str | None = None  # stops a roll-out at the first suspicion, and lets it go on
     restore_hook: str | None = None  # marks a point of the data to go back to, when the watch begins
+    schema_hook: str | None = None  # says which version of its schema the database has
     migrate_down_hook: str | None = None  # takes a migration back; only when an operator asks
     switch_hook: str | None = None  # puts all traffic on the new version; None: it was there when the event came
+    bake: Bake | None = None  # what follows once it has passed
+    bakes: bool = False  # this is what follows
     verify_s: float = 60.0  # time allowed for the metrics to recover after a rollback
     hold_s: float = 7200.0  # a HELD older than this expires, loudly
     public_url: str = ""  # where people reach the status pages, for links in messages
@@ -130,6 +150,11 @@ class Watch:
     switched_at: float | None = None  # when our own switch took effect
 
     @property
+    def is_judged(self) -> bool:
+        """Whether its looks are judged: while it is watched, and while it is held though nobody called it worse."""
+        return self.state is State.WATCHING or (self.state is State.HELD and self.hold in STILL_JUDGED)
+
+    @property
     def live_at(self) -> float:
         """When the new version began to take traffic: interval 0 begins here."""
         return self.deploy.deployed_at if self.switched_at is None else self.switched_at
@@ -144,6 +169,11 @@ class Watch:
         """The share that comes after the present one; None at the last, and where there are no steps."""
         shares = self.plan.steps.shares if self.plan.steps is not None else ()
         return shares[self.step + 1] if self.step + 1 < len(shares) else None
+
+    @property
+    def is_before_its_last_step(self) -> bool:
+        """Whether the next share is all of the traffic."""
+        return self.plan.steps is not None and self.step + 2 == len(self.plan.steps.shares)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +207,10 @@ class Action:
             return f"{self.kind.value} of the roll-out"
         if self.kind is ActionKind.SMOKE:
             return f"smoke test of {self.to_version}"
+        if self.kind is ActionKind.LOOK_AHEAD:
+            return f"look ahead at the way back to {self.to_version}"
+        if self.kind is ActionKind.SCHEMA:
+            return "schema version"
         if self.kind is ActionKind.RESTORE_POINT:
             return "restore point of the data"
         if self.kind is ActionKind.MIGRATE_DOWN:
@@ -245,6 +279,15 @@ class ActionUpdate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Follow:
+    """A watch that begins because another one ended."""
+
+    watch: Watch
+    messages: tuple[Message, ...]
+    audit: tuple[AuditEntry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """Everything that changes at one moment of a watch. The ledger writes all of it in ONE transaction, or none.
 
@@ -262,5 +305,6 @@ class Change:
     verdict: Verdict | None = None
     new_action: Action | None = None
     action: ActionUpdate | None = None
+    then: Follow | None = None
     audit: tuple[AuditEntry, ...] = ()
     messages: tuple[Message, ...] = ()

@@ -68,9 +68,11 @@ RESTING: frozenset[State] = FINAL | {State.HELD, State.UNKNOWN}
 
 
 class ActionKind(StrEnum):
-    """What goes over the one fenced edge: every production change, and the smoke test that comes before one."""
+    """What goes over the one fenced edge: every production change, and the questions that come before one."""
 
     SMOKE = "smoke"
+    LOOK_AHEAD = "look_ahead"  # would the way back be open? asked when the watch begins; changes nothing
+    SCHEMA = "schema"  # which version of its schema the database has; changes nothing
     ROLLBACK = "rollback"
     PROMOTE = "promote"
     SWITCH = "switch"
@@ -135,12 +137,17 @@ class HoldReason(StrEnum):
     MIGRATION = "MIGRATION"
     SHARED_CAUSE = "SHARED_CAUSE"
     UNCALIBRATED = "UNCALIBRATED"
+    TRAIN = "TRAIN"  # another deploy of its release train did not go back, and it would have to go first
+    TWO_DEPLOYS = "TWO_DEPLOYS"  # another deploy went live in the same time, and only before and after are known
     SHARE_MISMATCH = "SHARE_MISMATCH"  # the candidate gets another share of the traffic than was asked for
     PROMOTE_FAILED = "PROMOTE_FAILED"
     SWITCH_FAILED = "SWITCH_FAILED"
     BREAKER = "BREAKER"  # too many rollbacks at once: the fault is probably elsewhere
     BAD_TARGET = "BAD_TARGET"  # the version to go back to was itself rolled back not long ago
     TARGET_GONE = "TARGET_GONE"  # the version to go back to does not answer
+
+
+STILL_JUDGED = frozenset({HoldReason.SHARE_MISMATCH, HoldReason.PROMOTE_FAILED})  # nobody has called it worse yet
 
 
 class LowTraffic(StrEnum):

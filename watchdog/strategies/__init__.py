@@ -29,3 +29,8 @@ STRATEGIES: Mapping[Strategy, StrategyRules] = {
     Strategy.FLAG: Flag(),
     Strategy.ROLLING: Rolling(),
 }
+
+
+def rules_of(watch: Watch) -> StrategyRules:
+    """How a watch is looked at: what bakes is all of the traffic by then, however it was shipped."""
+    return STRATEGIES[Strategy.DIRECT if watch.plan.bakes else watch.deploy.strategy]

@@ -5,7 +5,7 @@ from typing import ClassVar
 from analysis.result import Arm, Design
 from watchdog.model import Watch
 from watchdog.ports import ArmWindow
-from watchdog.strategies.window import arm_window
+from watchdog.strategies.window import arm_window, control_window
 
 
 class Direct:
@@ -17,4 +17,5 @@ class Direct:
 
     def arms(self, watch: Watch, interval: int) -> tuple[ArmWindow, ...]:
         arm = Arm.BASELINE if interval < 0 else Arm.CANDIDATE
-        return (arm_window(watch, interval, arm, {}, announced=arm),)
+        own = arm_window(watch, interval, arm, {}, announced=arm)
+        return (own, control_window(watch, interval)) if watch.plan.control_labels else (own,)

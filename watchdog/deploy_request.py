@@ -1,0 +1,46 @@
+"""The event "version X of service S is live", typed, as whoever tells it must fill it in."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from watchdog.model import Strategy
+
+_IDENTIFIER = re.compile(r"[A-Za-z0-9._:/@+][A-Za-z0-9._:/@+-]{0,127}")
+
+
+def _identifier(value: str) -> str:
+    if _IDENTIFIER.fullmatch(value) is None:
+        raise ValueError("expected 1 to 128 of A-Z a-z 0-9 . _ : / @ + -, not starting with -")
+    return value
+
+
+Identifier = Annotated[str, AfterValidator(_identifier)]
+
+
+class DeployRequest(BaseModel):
+    """The event "version X of service S is live", as CI sends it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    id: Identifier | None = Field(None, description="Your id of this deploy; the same id is the same deploy.")
+    service: Identifier = Field(description="A service of the configuration.")
+    environment: Identifier | None = Field(None, description="Default: the service's environment.")
+    version: Identifier = Field(description="The version that went live.")
+    previous_version: Identifier | None = Field(None, description="Default: the last version known to be live.")
+    strategy: Strategy | None = Field(None, description="Default: the service's strategy.")
+    deployed_at: float | None = Field(None, description="Unix seconds; default: now.")
+    share: float | None = Field(None, gt=0, le=1, description="Traffic share of the new version.")
+    instances: dict[Literal["baseline", "candidate"], list[Identifier]] = Field(
+        default_factory=dict, description="Instances per arm, where they are known."
+    )
+    migration: Literal["none", "expand", "contract", "irreversible", "unknown"] = Field(
+        "none", description="What the deploy does to the database."
+    )
+    safe_to_rollback_until: float | None = Field(
+        None, description="Unix seconds after which going back may do harm: a later step of the migration, say."
+    )
+    train: Identifier | None = Field(
+        None, description="Release train: deploys that name the same one are judged and put back together."
+    )

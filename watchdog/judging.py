@@ -1,0 +1,108 @@
+"""Watches before the judge: their looks as arrays, remembered or read, and what becomes of those it cannot judge."""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from analysis.decode import BadSamplesError, Decoded
+from analysis.growing import Growing
+from analysis.judge import judge, judge_decoded
+from analysis.prepare import Observation
+from analysis.result import JudgeSettings, Reason, Verdict, VerdictKind
+from watchdog.judge_pool import JudgePool
+from watchdog.memory import Memory, Recollection
+from watchdog.model import StoredLook, Watch
+from watchdog.ports import Ledger
+from watchdog.tally import Tally
+
+_log = logging.getLogger(__name__)
+
+FEW = 4  # watches that are judged on the spot, whoever else could
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Seen:
+    """All looks of one watch: as arrays, or where they cannot be, as they were stored."""
+
+    tally: Tally
+    arrays: Decoded | Observation
+    recollection: Recollection | None = None
+
+    @property
+    def looks(self) -> int:
+        return self.arrays.looks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judging:
+    """Reads what the judge needs, and asks it. A watch that breaks it never stops the others."""
+
+    ledger: Ledger
+    memory: Memory
+    pool: JudgePool | None = None
+
+    def seen(self, watch: Watch, fresh: Sequence[StoredLook]) -> Seen:
+        """All looks of a watch: remembered and grown by the new ones, or read from the ledger."""
+        known = self.memory.recall(watch)
+        if known is not None and known.add(fresh):
+            return Seen(arrays=known.decoded(watch), tally=known.tally, recollection=known)
+        history = [*self.ledger.looks(watch.id), *fresh]
+        tally = Tally.of(watch.plan, history)
+        whole = observation(watch, history)
+        try:
+            grown = Recollection(Growing(whole, warm_up_looks=watch.plan.judge.warm_up_looks), tally)
+        except BadSamplesError:
+            return Seen(arrays=whole, tally=tally)  # the judge says what is wrong with them
+        return Seen(arrays=grown.decoded(watch), tally=tally, recollection=grown)
+
+    def judge(self, watches: Sequence[Watch], seen: Sequence[Seen]) -> list[Verdict]:
+        """One batch; if one watch breaks it, each by itself, so that the others are still judged."""
+        pairs = list(zip(watches, seen, strict=True))
+        good = [(one.arrays, w.plan.judge) for w, one in pairs if isinstance(one.arrays, Decoded)]
+        try:
+            ask = judge_decoded if self.pool is None or len(good) < FEW else self.pool.judge
+            said = iter(ask([arrays for arrays, _ in good], [settings for _, settings in good]))
+        except Exception:  # noqa: BLE001 (found out one by one)
+            return [_alone(watch, one) for watch, one in pairs]
+        return [next(said) if isinstance(one.arrays, Decoded) else _alone(watch, one) for watch, one in pairs]
+
+
+def observation(watch: Watch, looks: Sequence[StoredLook]) -> Observation:
+    """What the judge may know of a watch: its stored looks, in the words of the core."""
+    return Observation(
+        design=watch.plan.design,
+        step_s=watch.plan.step_s,
+        metrics=tuple(metric.spec for metric in watch.plan.metrics),
+        samples={(name, look.interval): cells for look in looks for name, cells in look.cells.items()},
+        facts={look.interval: look.facts for look in looks},
+        looks=max((look.interval for look in looks), default=-1) + 1,
+        share=watch.share,
+        candidate_expected=len(watch.deploy.instances.get("candidate", ())) or None,
+    )
+
+
+def _alone(watch: Watch, seen: Seen) -> Verdict:
+    """A judge that breaks on a watch cannot tell, and says so."""
+    settings = watch.plan.judge
+    try:
+        if isinstance(seen.arrays, Decoded):
+            return judge_decoded([seen.arrays], [settings])[0]
+        return judge([seen.arrays], [settings])[0]
+    except Exception as error:  # noqa: BLE001 (whatever it was, the watch must be able to end)
+        _log.exception("watch %s cannot be judged", watch.id)
+        return _unjudgeable(seen.looks, settings, f"{type(error).__name__}: {error}")
+
+
+def _unjudgeable(looks: int, settings: JudgeSettings, why: str) -> Verdict:
+    """The verdict where the judge itself broke."""
+    return Verdict(
+        kind=VerdictKind.INCONCLUSIVE,
+        reason=Reason.MISCONFIGURED,
+        metric=None,
+        look=looks - 1,
+        alarm_look=None,
+        log_evidence=0.0,
+        log_threshold=-math.log(settings.budget),
+        sentence=f"the samples cannot be judged ({why}): check the source and the metrics' queries",
+    )

@@ -1,0 +1,158 @@
+"""Running sums over the looks of a watch: the blast radius and the traffic's share, without reading every look again.
+
+What is said from a tally is what `blast_radius` says from the looks themselves, bit for bit: sums are added in the
+same order.
+"""
+
+import math
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from analysis.prepare import Cells
+from analysis.result import Arm, Design, Direction, Kind, Reason, SourceStatus
+from watchdog.blast_radius import (
+    REQUEST_KINDS,
+    BlastRadius,
+    add_old_buckets,
+    as_fields,
+    request_metric,
+    requests,
+    slow_bound,
+)
+from watchdog.model import Metric, Plan, StoredLook, Watch
+
+_ARMS = (Arm.BASELINE, Arm.CANDIDATE)
+
+
+@dataclass(slots=True)
+class _Counted:
+    """One metric that counts requests."""
+
+    exposed: float = 0.0
+    total: float = 0.0
+    bad: float = 0.0  # of a ratio
+    slower: dict[float, float] = field(default_factory=dict)  # of a latency, by bound
+    slower_than_none: float = 0.0  # the same for a bound that no bucket of the new version had so far
+    under: dict[float, float] = field(default_factory=dict)  # the old version's buckets
+
+
+@dataclass(slots=True)
+class _Rate:
+    """One metric that counts events per exposure, by arm."""
+
+    events: dict[Arm, float] = field(default_factory=lambda: dict.fromkeys(_ARMS, 0.0))
+    exposure: dict[Arm, float] = field(default_factory=lambda: dict.fromkeys(_ARMS, 0.0))
+
+
+class Tally:
+    """The sums so far. Looks are added in the order of their intervals, each once."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._counted = {m.spec.name: _Counted() for m in plan.metrics if m.spec.kind in REQUEST_KINDS}
+        self._rates = {m.spec.name: _Rate() for m in plan.metrics if m.spec.kind is Kind.RATE}
+        self._first = request_metric(plan, None)
+        self._intervals, self._old, self._new = array("l"), array("d"), array("d")  # of the first metric
+        self.frozen_from: int | None = None  # the first interval in which the past stands in for the old version
+        self._telling = array("b")  # whether both arms were seen, or the candidate known to live
+
+    @classmethod
+    def of(cls, plan: Plan, looks: Iterable[StoredLook]) -> "Tally":
+        tally = cls(plan)
+        for look in looks:
+            tally.add(look)
+        return tally
+
+    def add(self, look: StoredLook) -> None:
+        """One closed interval more."""
+        if look.facts.frozen and self.frozen_from is None:
+            self.frozen_from = look.interval
+        for metric in self._plan.metrics:
+            cells = look.cells.get(metric.spec.name)
+            if cells is None:
+                continue
+            if metric.spec.kind in REQUEST_KINDS:
+                self._count(self._counted[metric.spec.name], metric, cells, look)
+            elif metric.spec.kind is Kind.RATE and look.interval >= 0:
+                rate = self._rates[metric.spec.name]
+                for arm in _ARMS:
+                    for own, value in zip(cells.arm, cells.value, strict=True):
+                        rate.events[arm] += value if own == arm.value else 0.0
+                    rate.exposure[arm] += requests(cells, (arm,))
+        cells = look.cells.get(self._first.spec.name) if self._first is not None else None
+        if cells is not None and look.interval >= 0:
+            self._intervals.append(look.interval)
+            self._old.append(requests(cells, (Arm.BASELINE,)))
+            self._new.append(requests(cells, (Arm.CANDIDATE,)))
+            alone = bool(look.facts.candidate_down) or look.facts.frozen
+            self._telling.append(look.facts.status is SourceStatus.OK and not alone)
+
+    def served(self) -> Iterator[tuple[int, float, float]]:
+        """The intervals that can tell how the traffic is shared, with the requests of candidate and baseline."""
+        for interval, old, new, tells in zip(self._intervals, self._old, self._new, self._telling, strict=True):
+            if tells:
+                yield interval, new, old
+
+    def radius_fields(self, watch: Watch) -> dict[str, float]:
+        """The blast radius of a watch whose candidate still serves, as columns."""
+        if watch.reason == Reason.CANDIDATE_ABSENT.value and watch.share is not None:
+            return as_fields(self._sent_to_the_absent(watch.share))
+        return as_fields(self._radius(watch.metric))
+
+    def _radius(self, deciding: str | None) -> BlastRadius:
+        metric = request_metric(self._plan, deciding)
+        if metric is None:
+            return BlastRadius(exposed=0.0, affected=0.0, total=0.0)
+        sums = self._counted[metric.spec.name]
+        affected = sums.bad
+        if metric.spec.kind is Kind.LATENCY:
+            bound = slow_bound(sums.under)
+            affected = sums.slower.get(bound, sums.slower_than_none) if math.isfinite(bound) else 0.0
+        missing = self._missing(deciding)
+        return BlastRadius(exposed=sums.exposed, affected=affected if missing is None else missing, total=sums.total)
+
+    def _missing(self, deciding: str | None) -> float | None:
+        """As `blast_radius` has it, of a rate that should not fall and decided."""
+        metric = next((m for m in self._plan.metrics if m.spec.name == deciding), None)
+        if metric is None or metric.spec.kind is not Kind.RATE or metric.spec.direction is Direction.UP_IS_BAD:
+            return None
+        if self._plan.design is not Design.CONCURRENT:
+            return None
+        sums = self._rates[metric.spec.name]
+        levels = [sums.events[arm] / sums.exposure[arm] if sums.exposure[arm] > 0 else math.nan for arm in _ARMS]
+        if not all(map(math.isfinite, levels)):
+            return 0.0
+        return max(levels[0] - levels[1], 0.0) * sums.exposure[Arm.CANDIDATE]
+
+    def _sent_to_the_absent(self, share: float) -> BlastRadius:
+        if share >= 1:
+            return BlastRadius(exposed=0.0, affected=0.0, total=0.0)
+        sent = served = 0.0
+        for old in self._old:
+            served += old
+            sent += old * share / (1 - share)
+        return BlastRadius(exposed=sent, affected=sent, total=served + sent)
+
+    @staticmethod
+    def _count(sums: _Counted, metric: Metric, cells: Cells, look: StoredLook) -> None:
+        is_latency = metric.spec.kind is Kind.LATENCY
+        if is_latency:
+            add_old_buckets(sums.under, cells)
+        if look.interval < 0:
+            return
+        new = requests(cells, (Arm.CANDIDATE,))
+        sums.exposed += new
+        sums.total += new if look.facts.frozen else requests(cells, _ARMS)
+        if not is_latency:
+            sums.bad += sum(v for arm, v in zip(cells.arm, cells.value, strict=True) if arm == Arm.CANDIDATE.value)
+            return
+        under: dict[float, float] = {}
+        for arm, le, value in zip(cells.arm, cells.le, cells.value, strict=True):
+            if arm == Arm.CANDIDATE.value:
+                under[le] = under.get(le, 0) + value
+        for le in under.keys() - sums.slower.keys():
+            sums.slower[le] = sums.slower_than_none
+        for le in sums.slower:
+            sums.slower[le] += max(0.0, new - under.get(le, 0))
+        sums.slower_than_none += max(0.0, new)
