@@ -20,6 +20,7 @@ from watchdog.hooks.weights import split
 from watchdog.ports import Clock, HookCall, HookOutcome, ProbeAnswer
 from watchdog.signed_http import NoReplyError, NotSentError, check_url, exchange
 
+OVERLAP_S = 0.5  # nginx starts new workers and 0.1 s later has the old ones stop; the rest is for a busy machine
 MOST = 10_000  # nginx has no bound of its own; enough for 0.01 %
 EVERY_OTHER = "*"
 TEMPLATE = 'upstream {name} {\n{servers}}\nmap "" ${name}_state {\n    default {digest};\n}\n'
@@ -215,7 +216,16 @@ class NginxHook(WantedStateHook):
             if ended.outcome is HookOutcome.FAILED:
                 file_swap.replace(self._file, former)
             raise
-        while not self._is_loaded(content, span):
+        self._outlast_old_workers(content, span)
+
+    def _outlast_old_workers(self, content: bytes, span: Span) -> None:
+        """Wait until nobody has answered with the former file for as long as old and new workers overlap."""
+        if not self._options.state_url:
+            return
+        last_old = self._clock.monotonic()
+        while self._clock.monotonic() - last_old < OVERLAP_S:
+            if not self._is_loaded(content, span):
+                last_old = self._clock.monotonic()
             span.wait()
 
     def _start(self, argv: tuple[str, ...], what: str, span: Span, lock: int) -> None:

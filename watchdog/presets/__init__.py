@@ -2,8 +2,9 @@
 
 A file has `description`, `follows` (what names its series), `fingerprint` (series that must exist for it to match, with
 the labels it tells them by), `service_labels` (labels that may name a service, the likeliest first), perhaps
-`version_label` and `if_missing` (the usual reason why part of it is absent), `note`, and `[[metrics]]` tables in the
-words of `[[services.X.metrics]]`. One with `[parameters]` is a template: its tables are copied and filled in.
+`page = "exporter"` (who prints it is not the service), `resources = true` (no service by itself), `version_label`,
+`if_missing` (the usual reason why part of it is absent) and `note`, and `[[metrics]]` tables in the words of
+`[[services.X.metrics]]`. One with `[parameters]` is a template: its tables are copied and filled in.
 """
 
 import re
@@ -40,6 +41,8 @@ class Preset:
     version_label: str = ""
     if_missing: str = ""
     note: str = ""
+    is_exporter: bool = False
+    is_resources: bool = False
     parameters: Mapping[str, str]
     text: str
 
@@ -85,6 +88,8 @@ def preset(name: str) -> Preset:
         service_labels=tuple(told["service_labels"]),
         version_label=told.get("version_label", ""),
         if_missing=told.get("if_missing", ""),
+        is_exporter=told.get("page") == "exporter",
+        is_resources=told.get("resources", False),
         note=" ".join(told.get("note", "").split()),
         parameters=told.get("parameters", {}),
         text=text,

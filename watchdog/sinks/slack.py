@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, ClassVar, Self
+from urllib.error import HTTPError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from slack_sdk import WebClient, WebhookClient
-from slack_sdk.errors import SlackApiError
+from slack_sdk.errors import SlackApiError, SlackRequestError
 from slack_sdk.http_retry import RateLimitErrorRetryHandler, RetryHandler
 from slack_sdk.http_retry.builtin_handlers import ConnectionErrorRetryHandler, ServerErrorRetryHandler
 from slack_sdk.http_retry.response import HttpResponse
@@ -18,12 +19,18 @@ from watchdog.config import read_secret
 from watchdog.errors import ConfigError, Problem, SinkError
 from watchdog.model import MessageKind, Severity
 from watchdog.ports import Clock, Delivery
+from watchdog.showing import Picture
 from watchdog.signed_http import check_url, retry_after_s
-from watchdog.sinks.slack_message import render, render_reply
+from watchdog.sinks.slack_message import remembered, render, render_reply
 
+TITLE_CHARS, ALT_CHARS = 200, 900  # Slack takes 1000 of the latter
 SHORT_WAIT_S = 2  # longer waits belong to the outbox, which holds no thread meanwhile
-# No retry mends these: the token, the app's rights, the channel, or the message itself.
+# The message itself: no retry mends it.
 NEVER = frozenset(
+    {"invalid_arguments", "invalid_blocks", "invalid_blocks_format", "invalid_payload", "msg_too_long", "no_text"}
+)
+# The token, the app's rights or the channel: somebody has to mend them, and until then the messages wait.
+ACCESS = frozenset(
     {
         "access_denied",
         "account_inactive",
@@ -32,21 +39,15 @@ NEVER = frozenset(
         "channel_not_found",
         "ekm_access_denied",
         "enterprise_is_restricted",
-        "invalid_arguments",
         "invalid_auth",
-        "invalid_blocks",
-        "invalid_blocks_format",
-        "invalid_payload",
         "invalid_token",
         "is_archived",
         "missing_scope",
-        "msg_too_long",
         "no_active_hooks",
         "no_permission",
         "no_service",
         "no_service_id",
         "no_team",
-        "no_text",
         "not_allowed_token_type",
         "not_authed",
         "not_in_channel",
@@ -59,6 +60,8 @@ NEVER = frozenset(
         "token_revoked",
     }
 )
+_KNOWN = NEVER | ACCESS
+_REMEDY = "mend the token, the app's rights or the channel, then reload (SIGHUP) or restart; until then messages wait"
 _WORD = re.compile(r"[a-z0-9_]{1,80}")
 PARENT_GONE = frozenset({"message_not_found", "thread_not_found"})
 PARENT_FIXED = frozenset({"cant_update_message", "edit_window_closed"})
@@ -79,11 +82,12 @@ class SlackOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    token_env: str = Field("", description="Variable with the bot token (xoxb-…, scope chat:write).")
+    token_env: str = Field("", description="Variable with the bot token (xoxb-…, scopes chat:write and files:write).")
     token_file: str = Field("", description="File with the bot token.")
     channel: str = Field("", description="Channel id (C…) or name for the bot; it must be a member of it.")
     webhook_url_env: str = Field("", description="Instead of a token: variable with an incoming webhook's address.")
     webhook_url_file: str = Field("", description="File with that address.")
+    charts: bool = Field(True, description="A picture in the thread for each verdict; needs the extra charts.")
     base_url: str = Field("https://slack.com/api/", description="Slack's API; another one only for tests.")
     timeout_s: int = Field(5, ge=1, le=30, description="Seconds to wait for Slack per request.")
 
@@ -113,6 +117,7 @@ class SlackSink:
         self.name = name
         self._options = options
         self._clock = clock
+        self._may_not_upload = False  # learnt from the first try
         self._client = _client(name, options, env)
         # urllib reads the proxy variables itself and honours no_proxy, which the SDK's own reading does not
         self._client.proxy = None
@@ -121,11 +126,37 @@ class SlackSink:
         """Post, or edit and thread. Editing comes first because a retry may safely repeat it."""
         if isinstance(self._client, WebhookClient):
             return self._post_one_way(self._client, delivery)
-        parent = delivery.thread
+        parent, kept = delivery.thread, remembered(delivery)
         if not (parent.get("channel") and parent.get("ts")) or not self._update(self._client, delivery):
-            return self._post_parent(self._client, delivery)
+            return {**self._post_parent(self._client, delivery), **kept}
         self._post_reply(self._client, delivery)
-        return dict(parent)
+        return {**parent, **kept}
+
+    @property
+    def wants_pictures(self) -> bool:
+        """Only a bot can upload."""
+        return self._options.charts and isinstance(self._client, WebClient) and not self._may_not_upload
+
+    def show(self, delivery: Delivery, picture: Picture) -> None:
+        """Upload a picture into the thread. Once: no retry can tell whether Slack has shown it already."""
+        parent = delivery.thread
+        if not isinstance(self._client, WebClient) or not (parent.get("channel") and parent.get("ts")):
+            return
+        try:
+            self._call(
+                self._client.files_upload_v2,
+                file=picture.png,
+                filename="verdict.png",
+                title=picture.title[:TITLE_CHARS],
+                alt_txt=picture.says[:ALT_CHARS],
+                channel=parent["channel"],
+                thread_ts=parent["ts"],
+            )
+        except SlackRequestError:  # the address that Slack gave us would not take it; its text holds that address
+            raise SinkError(f"slack {self.name}: the upload was refused") from None
+        except SinkError as error:
+            self._may_not_upload = "missing_scope" in error.message
+            raise
 
     def _post_parent(self, bot: WebClient, delivery: Delivery) -> Mapping[str, str]:
         shown = render(delivery)
@@ -176,7 +207,10 @@ class SlackSink:
             if word in accept:
                 return answer
             known = _WORD.fullmatch(word) is not None and status == 200  # else it is a page of some proxy
-            raise self._failure(word if known or word in NEVER else f"HTTP {status}", headers) from None
+            raise self._failure(word if known or word in _KNOWN else f"HTTP {status}", headers) from None
+        except HTTPError as error:  # an upload that was refused
+            error.close()
+            raise self._failure(f"HTTP {error.code}", {}) from None
         except (OSError, ValueError, HTTPException) as error:  # no answer at all
             raise self._failure(f"{type(error).__name__}: {error}", {}) from None
 
@@ -188,13 +222,13 @@ class SlackSink:
             raise self._failure(type(error).__name__, {}) from None  # its text may hold the address, a secret
         if answer.status_code != 200:
             word = answer.body.strip()[:80]
-            raise self._failure(word if word in NEVER else f"HTTP {answer.status_code}", answer.headers)
+            raise self._failure(word if word in _KNOWN else f"HTTP {answer.status_code}", answer.headers)
         return {}
 
     def _failure(self, what: str, headers: Mapping[str, Any]) -> SinkError:
         plain = {name.lower(): value[0] if isinstance(value, list) else str(value) for name, value in headers.items()}
         return SinkError(
-            f"slack {self.name}: {what}",
+            f"slack {self.name}: {what}{f'; {_REMEDY}' if what in ACCESS else ''}",
             permanent=what in NEVER,
             retry_after_s=retry_after_s(plain, now=self._clock.now()),
         )

@@ -1,6 +1,6 @@
 """A delivery as a Slack message. Pure: the same blocks are sent, tested, and printed by the demo."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,7 +9,13 @@ from watchdog.model import Message, MessageKind, Severity, State
 from watchdog.ports import Delivery
 from watchdog.sinks.payload import message_id
 
-HEADER_CHARS, SENTENCE_CHARS, FACT_CHARS = 140, 600, 120  # escaping may make five of one; Slack takes 150, 3000, 2000
+HEADER_CHARS, SENTENCE_CHARS, FACT_CHARS = 140, 590, 120  # escaping may make five of one; Slack takes 150, 3000, 2000
+SECTION_CHARS = 3000
+
+STEPS_SHOWN = 12
+NOTES_SHOWN = 3
+METRICS_SHOWN, METRIC_CHARS = 8, 200
+CHOICES: Mapping[str, str] = {"approve": "Approve the rollback", "deny": "Deny it, keep the new version"}
 
 EMOJI: Mapping[State, str] = {
     State.SMOKE: "🧪",
@@ -65,10 +71,18 @@ def render(delivery: Delivery) -> SlackMessage:
         {"type": "header", "text": {"type": "plain_text", "text": _cap(headline(delivery), HEADER_CHARS)}},
         _section(_sentence(delivery.message)),
     ]
+    if why := _why(delivery):
+        blocks.append(_section(f"*Why*\n{why}"))
+    if others := _others(delivery.message):
+        blocks.append(_listed("•", others, METRIC_CHARS))
+    if seen := _seen(delivery.message):
+        blocks.append(_listed("•", seen, FACT_CHARS))
+    if notes := _worth_knowing(delivery.message):
+        blocks.append(_listed("ℹ️", notes, FACT_CHARS))
     if facts := [f"*{name}*\n{escape(_cap(value, FACT_CHARS))}" for name, value in told_facts(delivery.message.facts)]:
         blocks.append({"type": "section", "fields": [_mrkdwn(fact) for fact in facts]})
-    if url := link(delivery.message.facts):
-        blocks.append(_section(f"<{url}|Open this deploy>"))
+    if links := _links(delivery):
+        blocks.append(_section("  ·  ".join(f"<{url}|{words}>" for url, words in links)))
     blocks.append(_footer(delivery))
     return SlackMessage(text=escape(headline(delivery)) + ": " + _sentence(delivery.message), blocks=blocks)
 
@@ -90,9 +104,16 @@ def told_facts(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Blast radius, time to detect, time to recover: those that are known."""
     told = []
     exposed, affected, total = (_number(facts, f"{word}_requests") for word in ("exposed", "affected", "total"))
-    if exposed is not None and total is not None:
+    is_well = facts.get("state") == State.PASSED.value
+    if exposed is not None and total is not None and is_well:
+        wrong = "" if affected is None else f"; {_count(affected)} of them went wrong"
+        told.append(("Traffic", f"{_count(exposed)} of {_count(total)} requests reached it{wrong}"))
+    elif exposed is not None and total is not None:
         hit = "" if affected is None else f", {_count(affected)} affected"
         told.append(("Blast radius", f"{_count(exposed)} requests exposed{hit}, of {_count(total)} in total"))
+    looks, watched_s = _number(facts, "looks"), _number(facts, "watched_s")
+    if is_well and looks and watched_s:
+        told.append(("Watched", f"{_duration(watched_s)}, {_count(looks)} looks"))
     for name, key in (("Time to detect", "time_to_detect_s"), ("Time to recover", "time_to_recover_s")):
         if (seconds := _number(facts, key)) is not None:
             told.append((name, _duration(seconds)))
@@ -122,8 +143,58 @@ def short_id(message: Message) -> str:
     return message_id(message)[-6:]
 
 
+def _links(delivery: Delivery) -> list[tuple[str, str]]:
+    """Ways on. Links, not buttons: a button would also call Slack back, which needs a public address of ours. A
+    decision leads to the page that says what will happen and asks who is asking."""
+    url = link(delivery.message.facts)
+    if not url:
+        return []
+    choices = delivery.message.facts.get("choices") if delivery.state is State.HELD and "?" not in url else None
+    asked = [word for word in choices if word in CHOICES] if isinstance(choices, list | tuple) else []
+    return [*((f"{url}/{word}", CHOICES[word]) for word in asked), (url, "Open this deploy")]
+
+
+def _seen(message: Message) -> list[str]:
+    """Of a deploy that went step by step: which regression would have been seen at each."""
+    seen = message.facts.get("seen")
+    return [visible(str(line)) for line in seen[:STEPS_SHOWN]] if isinstance(seen, list | tuple) else []
+
+
+def remembered(delivery: Delivery) -> Mapping[str, str]:
+    """What the parent goes on saying while later messages change its sentence: why the deploy was called worse, or is
+    held."""
+    message = delivery.message
+    if message.kind not in (MessageKind.DEGRADED, MessageKind.HELD) or not message.facts.get("because"):
+        return {}
+    return {"why": _cap(visible(str(message.facts["because"])), SENTENCE_CHARS)}
+
+
+def _why(delivery: Delivery) -> str:
+    """The reason out of an earlier message, where this one does not give it and it still matters; escaped."""
+    is_over = delivery.state in (State.WATCHING, State.PASSED) or bool(delivery.message.facts.get("because"))
+    return "" if is_over else escape(delivery.thread.get("why", ""))
+
+
+def _others(message: Message) -> list[str]:
+    """Of a deploy that passed: the metrics that its sentence does not speak of."""
+    lines = message.facts.get("metrics")
+    if message.facts.get("state") != State.PASSED.value or not isinstance(lines, list | tuple):
+        return []
+    told = [visible(str(line)) for line in lines]
+    return [line for line in told if line not in visible(message.sentence)][:METRICS_SHOWN]
+
+
+def _worth_knowing(message: Message) -> list[str]:
+    """Changes that are no reason to act, beside the good news."""
+    notes = message.facts.get("worth_knowing")
+    return [visible(str(note)) for note in notes[:NOTES_SHOWN]] if isinstance(notes, list | tuple) else []
+
+
 def _sentence(message: Message) -> str:
-    return escape(_cap(visible(message.sentence), SENTENCE_CHARS))
+    said = visible(message.sentence)
+    if seen := _seen(message):
+        said = said.removesuffix("; " + "; ".join(seen))  # they stand below it, one a line
+    return escape(_cap(said, SENTENCE_CHARS))
 
 
 def _mark(message: Message) -> str:
@@ -136,6 +207,17 @@ def _footer(delivery: Delivery) -> dict[str, Any]:
     deploy = delivery.deploy
     told = f"deploy {deploy.id} · {deploy.strategy.value.replace('_', '-')} · message {short_id(delivery.message)}"
     return {"type": "context", "elements": [{"type": "plain_text", "text": _cap(visible(told), 300), "emoji": False}]}
+
+
+def _listed(mark: str, lines: Sequence[str], chars: int) -> dict[str, Any]:
+    """One section with a line for each, as many as Slack takes."""
+    shown = ""
+    for line in lines:
+        longer = f"{shown}{mark} {escape(_cap(line, chars))}\n"
+        if len(longer) > SECTION_CHARS:
+            break
+        shown = longer
+    return _section(shown.rstrip("\n"))
 
 
 def _section(text: str) -> dict[str, Any]:

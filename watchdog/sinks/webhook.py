@@ -9,22 +9,11 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from watchdog.config import read_secret
-from watchdog.errors import ConfigError, Problem, SinkError
+from watchdog.errors import ConfigError, Problem
 from watchdog.ports import Clock, Delivery
-from watchdog.signed_http import (
-    NoReplyError,
-    NotSentError,
-    Reply,
-    check_url,
-    exchange,
-    retry_after_s,
-    signature,
-    signer,
-)
+from watchdog.signed_http import check_url, signature, signer
+from watchdog.sinks.json_http import ask
 from watchdog.sinks.payload import message_id, payload
-
-# Gone for good, or a body they will never take. 401, 403 and 404 may be mended while we retry.
-NEVER = frozenset({400, 410, 413, 422})
 
 
 class WebhookOptions(BaseModel):
@@ -64,14 +53,10 @@ class WebhookSink:
         body = self._body(delivery, now)
         headers = {
             "Content-Type": "application/json",
-            "User-Agent": "deploy-watchdog",
             **signature(self._key, message_id=message_id(delivery.message), at=now, body=body),
         }
-        try:
-            reply = exchange("POST", self._options.url, headers=headers, body=body, deadline_s=self._options.timeout_s)
-        except (NotSentError, NoReplyError) as error:
-            raise SinkError(f"webhook {self.name}: {error}") from None
-        self._check(reply, now)
+        ask(f"webhook {self.name}", self._clock, "POST", self._options.url, headers=headers, body=body,
+            deadline_s=self._options.timeout_s)  # fmt: skip
         return {}
 
     def _body(self, delivery: Delivery, now: float) -> bytes:
@@ -81,12 +66,3 @@ class WebhookSink:
             "data": payload(delivery),
         }
         return json.dumps(event, separators=(",", ":")).encode()
-
-    def _check(self, reply: Reply, now: float) -> None:
-        if 200 <= reply.status < 300:
-            return
-        raise SinkError(
-            f"webhook {self.name}: HTTP {reply.status}",
-            permanent=reply.status in NEVER,
-            retry_after_s=retry_after_s(reply.headers, now=now),
-        )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from watchdog.ports import Clock
 from watchdog.sources.inquiry import MOST_MOMENTS, Inquiry, Run, Width, runs
@@ -28,6 +28,7 @@ class Outcome:
     trouble: str = ""
     lack: str = ""
     refused: bool = False
+    summed: bool = False  # over the instances, by Prometheus
 
     @property
     def whole(self) -> bool:
@@ -70,17 +71,20 @@ class Asker:
         inquiry = run.inquiry
         text = inquiry.sums if inquiry.width in self._wide and inquiry.sums else inquiry.text
         try:
-            return self._ask(text, run.moments, deadline, headers)
+            outcomes = self._ask(text, run.moments, deadline, headers, inquiry.askers)
+            return [replace(outcome, summed=text == inquiry.sums) for outcome in outcomes]
         except TooManySeriesError as error:
             if text == inquiry.sums or not inquiry.sums:
-                return [Outcome(text=text, trouble=str(error))] * run.moments.count
+                return [Outcome(text=text, trouble=str(error), summed=text == inquiry.sums)] * run.moments.count
         self._wide.add(inquiry.width)
         return self._ask_run(run, deadline=deadline, headers=headers)
 
-    def _ask(self, text: str, moments: Moments, deadline: float, headers: Mapping[str, str]) -> list[Outcome]:
+    def _ask(
+        self, text: str, moments: Moments, deadline: float, headers: Mapping[str, str], askers: int
+    ) -> list[Outcome]:
         """Ask for all moments at once, or for fewer at a time where the server cannot give or we cannot take that."""
         try:
-            answers = self._api.ask(text, moments, deadline=deadline, headers=headers)
+            answers = self._api.ask(text, moments, deadline=deadline, headers=headers, askers=askers)
         except TooManySeriesError:
             raise
         except QueryError as error:
@@ -88,7 +92,7 @@ class Asker:
                 self._most_moments = 1
             fewer = _fewer(moments, error)
             if fewer:
-                pieces = [self._ask(text, piece, deadline, headers) for piece in moments.pieces(fewer)]
+                pieces = [self._ask(text, piece, deadline, headers, askers) for piece in moments.pieces(fewer)]
                 return [outcome for piece in pieces for outcome in piece]
             refused = isinstance(error, QueryRefusedError)
             return [Outcome(text=text, trouble=str(error), refused=refused)] * moments.count

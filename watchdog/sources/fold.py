@@ -20,10 +20,12 @@ EXPOSURE = {Kind.RATIO: ("bad", "total"), Kind.RATE: ("events", "exposure")}
 
 def fold(metric: Metric, answers: Sequence[Answered], *, max_replicas: int) -> Cells:
     """Build one metric's cells of one interval; empty where nothing is known."""
-    placed = list(_placed(answers, max_replicas))
+    placed = list(_known(list(_placed(answers, max_replicas))))
     kind = metric.spec.kind
     if kind is Kind.LATENCY:
         rows = _buckets(placed)
+    elif kind is Kind.LABELS:
+        rows = _by_label(placed)
     elif kind in EXPOSURE:
         rows = _counts(placed, *EXPOSURE[kind], bounded=kind is Kind.RATIO)
     else:
@@ -39,6 +41,12 @@ def _placed(answers: Sequence[Answered], max_replicas: int) -> Iterable[tuple[Pl
             replica = names[question.arm][_instance(question, one)]
             stratum = ",".join(one.labels.get(label, "") for label in question.by)
             yield (question.arm, replica, stratum), question, one
+
+
+def _known(placed: Sequence[tuple[Place, Question, Series]]) -> Iterable[tuple[Place, Question, Series]]:
+    """Leave out a place of which any part is NaN or infinite: a counter that nobody can read is not one at zero."""
+    unknown = {place for place, _, one in placed if not math.isfinite(one.value)}
+    return (found for found in placed if found[0] not in unknown)
 
 
 def _instance(question: Question, series: Series) -> str:
@@ -77,6 +85,20 @@ def _counts(placed: Iterable[tuple[Place, Question, Series]], part: str, whole: 
             # a page is not read at one instant: the last event may be counted as bad and not yet as a request
             rows.append((*place, math.nan, min(events, total) if bounded else events, total))
     return rows
+
+
+def _by_label(placed: Iterable[tuple[Place, Question, Series]]) -> list[Row]:
+    """Events by label value; all requests of a replica stand once, in the row without a label."""
+    events: dict[Place, float] = defaultdict(float)
+    totals: dict[tuple[str, str], float] = defaultdict(float)
+    for (arm, replica, label), question, series in placed:
+        if question.role == "total":
+            totals[arm, replica] += series.value
+        else:
+            events[arm, replica, label] += series.value
+    rows = [(arm, replica, "", math.nan, 0.0, total) for (arm, replica), total in sorted(totals.items())]
+    seen = ((place, n) for place, n in sorted(events.items()) if n > 0 and place[2] and place[:2] in totals)
+    return rows + [(*place, math.nan, n, 0.0) for place, n in seen]
 
 
 def _buckets(placed: Iterable[tuple[Place, Question, Series]]) -> list[Row]:

@@ -22,6 +22,7 @@ class Inquiry:
     sums: str = ""
     width: Width = ()  # what decides how many series there are
     alone: bool = False  # it would mean something else beside others
+    askers: int = 1  # looks that the answer is for: so many times the series of one may be in it
 
     @property
     def kin(self) -> tuple[object, ...]:
@@ -49,12 +50,13 @@ def about_group(group: Group, dialect: Dialect) -> Inquiry:
         sums=group.query(dialect, per_instance=False) if summable else "",
         width=_width(template),
         alone=group.names_its_range,
+        askers=group.askers,
     )
 
 
-def about_roll(roll: Roll, text: str) -> Inquiry:
+def about_roll(roll: Roll, text: str, askers: int) -> Inquiry:
     """Ask who is alive."""
-    return Inquiry(text=text, start_ms=roll.start_ms, end_ms=roll.end_ms)
+    return Inquiry(text=text, start_ms=roll.start_ms, end_ms=roll.end_ms, askers=askers)
 
 
 def runs(inquiries: Sequence[Inquiry], *, most_moments: int = MOST_MOMENTS) -> list[Run]:
@@ -78,4 +80,4 @@ def _run(inquiries: Sequence[Inquiry], positions: Iterable[int]) -> Run:
 
 
 def _width(template: Template) -> Width:
-    return (template.ask, template.selector, template.by, template.names)
+    return (template.ask, template.selector, template.by, template.native, template.names)

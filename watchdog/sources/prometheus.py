@@ -1,6 +1,7 @@
 """Source `prometheus`: exact counts from any server that speaks Prometheus' query API."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import ClassVar
 
 from pydantic import BaseModel
@@ -12,8 +13,9 @@ from watchdog.ports import Clock, LookAnswer, LookRequest
 from watchdog.sources.asker import Asker, Outcome
 from watchdog.sources.fold import fold
 from watchdog.sources.inquiry import Inquiry, about_group, about_roll
-from watchdog.sources.presence import UP, Roll, present, query, rolls
+from watchdog.sources.presence import UP, Roll, Roster, present, query, rolls, roster
 from watchdog.sources.prometheus_api import Limits, PrometheusApi
+from watchdog.sources.prometheus_catalogue import PrometheusCatalogue
 from watchdog.sources.prometheus_options import PrometheusOptions
 from watchdog.sources.promql import Dialect, grouped
 from watchdog.sources.questions import Question, Series, questions
@@ -39,8 +41,12 @@ class PrometheusSource:
         self._dialect = Dialect(options.instance_label, options.births_per_s)
         self._api = PrometheusApi(
             options.url,
-            monotonic=clock.monotonic,
-            limits=Limits(max_bytes=options.max_bytes, max_series=options.max_series),
+            clock=clock,
+            limits=Limits(
+                max_bytes=options.max_bytes,
+                max_series=options.max_series,
+                max_skew_s=options.max_clock_skew_s,
+            ),
             ca_file=options.ca_file or None,
             compress=options.compress,
             pool=options.max_in_flight,
@@ -59,6 +65,12 @@ class PrometheusSource:
                 thread_name=f"source-{self.name}",
             )
 
+    @property
+    def catalogue(self) -> PrometheusCatalogue:
+        """Asks for names, for commands that help at the start."""
+        headers = partial(self._options.authorization, self._env)
+        return PrometheusCatalogue(self._api, self._clock, headers, told=self._sentence("").removesuffix(": "))
+
     def close(self) -> None:
         """Let go of threads and connections."""
         if self._asker is not None:
@@ -72,13 +84,16 @@ class PrometheusSource:
         groups = grouped([question for looks in asked for question in looks], self._dialect)
         wanted = rolls(requests)
         inquiries = [about_group(group, self._dialect) for group in groups]
-        inquiries += [about_roll(roll, query(roll, arms, self._dialect)) for roll, arms in wanted.items()]
+        inquiries += [about_roll(roll, query(roll, arms, self._dialect), len(arms)) for roll, arms in wanted.items()]
         outcomes = self._ask(inquiries, deadline_s)
         told: dict[int, tuple[Outcome, Sequence[Series]]] = {}
         for group, outcome in zip(groups, outcomes, strict=False):
             shares = group.share_out(outcome.answer.series, self._dialect)
-            told |= {id(q): (outcome, shares[at]) for at, q in enumerate(group.questions)}
-        alive = {roll: outcome.answer.series for roll, outcome in zip(wanted, outcomes[len(groups) :], strict=True)}
+            told.update((id(q), (outcome, shares[at])) for at, q in enumerate(group.questions))
+        alive = {
+            roll: roster(roll, outcome.answer.series, self._dialect.instance_label)
+            for roll, outcome in zip(wanted, outcomes[len(groups) :], strict=True)
+        }
         return [self._look(request, mine, told, alive) for request, mine in zip(requests, asked, strict=True)]
 
     def _ask(self, inquiries: Sequence[Inquiry], deadline_s: float) -> list[Outcome]:
@@ -97,7 +112,7 @@ class PrometheusSource:
         request: LookRequest,
         mine: Sequence[Question],
         told: _Told,
-        alive: Mapping[Roll, Sequence[Series]],
+        alive: Mapping[Roll, Roster],
     ) -> LookAnswer:
         """One watch's answer. A metric that lacks any part of its answer has no cells."""
         whole = {q.metric: all(told[id(p)][0].whole for p in mine if p.metric == q.metric) for q in mine}
@@ -109,11 +124,11 @@ class PrometheusSource:
         return LookAnswer(
             facts=self._facts(request, mine, told, alive),
             cells={name: found for name, found in cells.items() if found.value},
-            queries={name: _queries([(q, told[id(q)][0]) for q in mine if q.metric == name]) for name in whole},
+            queries={name: self._queries([q for q in mine if q.metric == name], told) for name in whole},
         )
 
     def _facts(
-        self, request: LookRequest, mine: Sequence[Question], told: _Told, alive: Mapping[Roll, Sequence[Series]]
+        self, request: LookRequest, mine: Sequence[Question], told: _Told, alive: Mapping[Roll, Roster]
     ) -> LookFacts:
         outcomes = [(question.metric, told[id(question)][0]) for question in mine]
         status = _status([outcome for _, outcome in outcomes])
@@ -130,6 +145,15 @@ class PrometheusSource:
             detail=self._sentence("; ".join(troubles)) if troubles else "",
         )
 
+    def _queries(self, asked: Sequence[Question], told: _Told) -> str:
+        """The queries behind one metric of one watch, one a line: what was sent, without the conditions of others."""
+        lines: dict[str, None] = {}
+        for group in grouped(asked, self._dialect):
+            outcome = told[id(group.questions[0])][0]
+            own = group.query(self._dialect, per_instance=not outcome.summed) if outcome.text else ""
+            lines.update(dict.fromkeys(f"{question.role} = {own}" for question in group.questions))
+        return "\n".join(lines)
+
     def _sentence(self, what: str) -> str:
         return f"Prometheus {self.name!r} at {self._options.url}: {what}"
 
@@ -140,8 +164,3 @@ def _status(outcomes: Sequence[Outcome]) -> SourceStatus:
         return SourceStatus.OK
     unanswered = all(outcome.trouble and not outcome.refused for outcome in outcomes)
     return SourceStatus.DOWN if unanswered else SourceStatus.PARTIAL
-
-
-def _queries(asked: Sequence[tuple[Question, Outcome]]) -> str:
-    """The queries behind one metric, one a line."""
-    return "\n".join(dict.fromkeys(f"{question.role} = {outcome.text}" for question, outcome in asked))

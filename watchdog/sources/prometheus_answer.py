@@ -1,11 +1,11 @@
-"""What a Prometheus said, read and checked: readable, not too much, finite, and of the moments that were asked for."""
+"""What a Prometheus said, read and checked: readable, not too much, and of the moments that were asked for."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from watchdog.sources.native import NativeHistogram, read_native
 from watchdog.sources.questions import Series
 
 
@@ -63,7 +63,7 @@ class Moments:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The finite values of a query at one moment, and what the server says is wrong with them."""
+    """The values of a query at one moment, and what the server says is wrong with them."""
 
     series: tuple[Series, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -79,8 +79,8 @@ def read(body: bytes, moments: Moments, max_series: int) -> list[Answer]:
         _check_series(points, max_series)
         warnings = tuple(str(warning) for warning in answer.get("warnings") or ())
         partial = bool(answer.get("isPartial") or data.get("isPartial"))
-        return [Answer(_finite(there), warnings, partial) for there in points]
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return [Answer(_plain(there), warnings, partial) for there in points]
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         raise QueryError(f"its answer is not what a Prometheus says ({excerpt(body)})") from None
 
 
@@ -92,20 +92,31 @@ def excerpt(body: bytes) -> str:
     return repr(text) if text else "empty"
 
 
-def _points(kind: str, result: Any, moments: Moments) -> list[list[Series]]:
+_Point = Series | NativeHistogram
+
+
+def _points(kind: str, result: Any, moments: Moments) -> list[list[_Point]]:
     """All values by moment; a series without a value at a moment was not there then."""
     if moments.count > 1 and kind == "matrix":
-        points: list[list[Series]] = [[] for _ in range(moments.count)]
+        points: list[list[_Point]] = [[] for _ in range(moments.count)]
         for item in result:
             labels = _labels(item)
-            for at_s, value in item["values"]:
+            for at_s, value in item.get("values", ()):
                 points[moments.place(at_s)].append(Series(labels, float(value)))
+            for at_s, histogram in item.get("histograms", ()):
+                points[moments.place(at_s)].append(read_native(labels, histogram))
         return points
     if moments.count == 1 and kind == "vector":
-        return [[Series(_labels(item), float(item["value"][1])) for item in result]]
+        return [[_point(item) for item in result]]
     if moments.count == 1 and kind == "scalar":
         return [[Series({}, float(result[1]))]]
-    raise QueryRefusedError(f"the expression gives a {kind}; expected a number per series")
+    raise QueryRefusedError(f"the expression gives a {str(kind)[:40]}; expected a number per series")
+
+
+def _point(item: Mapping[str, Any]) -> _Point:
+    if "histogram" in item:
+        return read_native(_labels(item), item["histogram"][1])
+    return Series(_labels(item), float(item["value"][1]))
 
 
 def _labels(item: Mapping[str, Any]) -> Mapping[str, str]:
@@ -115,11 +126,12 @@ def _labels(item: Mapping[str, Any]) -> Mapping[str, str]:
     return labels
 
 
-def _check_series(points: Sequence[Sequence[Series]], max_series: int) -> None:
+def _check_series(points: Sequence[Sequence[_Point]], max_series: int) -> None:
     most = max(map(len, points))
     if most > max_series:
         raise TooManySeriesError(f"its answer has {most:,} series, more than {max_series:,}")
 
 
-def _finite(points: Sequence[Series]) -> tuple[Series, ...]:
-    return tuple(one for one in points if math.isfinite(one.value))
+def _plain(points: Sequence[_Point]) -> tuple[Series, ...]:
+    """The values as they were told; a native histogram as the buckets of a classic one."""
+    return tuple(found for one in points for found in ((one,) if isinstance(one, Series) else one.buckets()))

@@ -5,8 +5,10 @@ seconds, and drops `warnings` and `isPartial`, so that half an answer looks like
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
@@ -16,6 +18,7 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Retry
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
+from watchdog.ports import Clock
 from watchdog.sources.deadline import keeping_deadlines, tls_context
 from watchdog.sources.prometheus_answer import (
     Answer,
@@ -49,7 +52,8 @@ class Limits:
     """How much one answer may be."""
 
     max_bytes: int = 5_000_000
-    max_series: int = 5_000
+    max_series: int = 5_000  # for each look that the answer is for
+    max_skew_s: float = 10.0
 
 
 class PrometheusApi(PrometheusConnect):
@@ -59,7 +63,7 @@ class PrometheusApi(PrometheusConnect):
         self,
         url: str,
         *,
-        monotonic: Callable[[], float],
+        clock: Clock,
         limits: Limits,
         ca_file: str | None,
         compress: bool,
@@ -70,41 +74,63 @@ class PrometheusApi(PrometheusConnect):
         if ca_file:
             session.verify = ca_file
         super().__init__(url.rstrip("/"), headers={}, session=session, method="POST")
-        session.mount(self.url, _DeadlineAdapter(monotonic, ca_file, pool))
+        session.mount(self.url, _DeadlineAdapter(clock.monotonic, ca_file, pool))
         self._encoding = "gzip" if compress else "identity"
-        self._monotonic = monotonic
+        self._clock = clock
         self._limits = limits
 
-    def ask(self, query: str, moments: Moments, *, deadline: float, headers: Mapping[str, str]) -> list[Answer]:
-        """Evaluate a query at one or several moments, by one request.
+    def ask(
+        self, query: str, moments: Moments, *, deadline: float, headers: Mapping[str, str], askers: int = 1
+    ) -> list[Answer]:
+        """Evaluate a query at one or several moments, by one request, for so many looks at once.
 
         Raises
         ------
         QueryError
             In every other case than whole, readable answers before the deadline.
         """
-        left = deadline - self._monotonic()
+        left = deadline - self._clock.monotonic()
         if left <= 0:
             raise QueryError("no time was left to ask")
         form = {"query": query, **_when(moments), "timeout": f"{max(1, round(left * 1000))}ms", **_AS_IT_IS}
-        try:
-            status, body = self._post("query" if moments.count == 1 else "query_range", form, left, headers)
-        except (requests.Timeout, TimeoutError):
-            raise QueryError(f"it did not answer within {left:.1f} s") from None
-        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-            raise QueryError(_told(error, left)) from None
+        what = "query" if moments.count == 1 else "query_range"
+        asked_at = self._clock.now()
+        with _told_as_one_sentence(left):
+            status, body, date = self._exchange("POST", what, left, headers, data=form)
         if status != 200:
             raise _refusal(status, body)
-        return read(body, moments, self._limits.max_series)
+        skew_s = skew(date, asked_at, self._clock.now())
+        if 0 < self._limits.max_skew_s < abs(skew_s):
+            raise QueryError(_apart(skew_s, self._limits.max_skew_s))
+        return read(body, moments, self._limits.max_series * askers)
 
-    def _post(self, what: str, form: Mapping[str, str], left: float, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        response = self._session.post(
+    def tell(
+        self, what: str, form: Sequence[tuple[str, str]], *, deadline: float, headers: Mapping[str, str]
+    ) -> tuple[Any, str]:
+        """The `data` of any other part of the API, and the server's own time as it writes it (QueryError)."""
+        left = deadline - self._clock.monotonic()
+        if left <= 0:
+            raise QueryError("no time was left to ask")
+        with _told_as_one_sentence(left):
+            status, body, date = self._exchange("GET", what, left, headers, params=list(form))
+        if status != 200:
+            raise _refusal(status, body)
+        try:
+            return json.loads(body)["data"], date
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise QueryError(f"its answer is not what a Prometheus says ({excerpt(body)})") from None
+
+    def _exchange(
+        self, method: str, what: str, left: float, headers: Mapping[str, str], **sent: Any
+    ) -> tuple[int, bytes, str]:
+        response = self._session.request(
+            method,
             f"{self.url}/api/v1/{what}",
-            data=form,
             headers={"Accept": "application/json", "Accept-Encoding": self._encoding, **headers},
             timeout=(min(left, CONNECT_S), left),
             stream=True,
             allow_redirects=False,
+            **sent,
         )
         whole = False
         try:
@@ -114,12 +140,43 @@ class PrometheusApi(PrometheusConnect):
                 if len(body) > self._limits.max_bytes:
                     raise TooLargeError(f"its answer is larger than {self._limits.max_bytes:,} bytes")
             whole = True
-            return response.status_code, bytes(body)
+            return response.status_code, bytes(body), response.headers.get("Date", "")
         finally:
             if whole:
                 response.raw.release_conn()
             else:
                 response.close()  # the rest of the body must not be mistaken for the next answer
+
+
+def skew(date: str, asked_at: float, answered_at: float) -> float:
+    """How far a server's clock is ahead of ours by the Date of its answer; 0 where it has none that can be read.
+
+    What the answer's own time on the way explains is not counted, nor the second to which a Date is rounded.
+    """
+    try:
+        theirs = parsedate_to_datetime(date).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+    return max(0.0, theirs - answered_at) or min(0.0, theirs + 1.0 - asked_at)
+
+
+def _apart(skew_s: float, most_s: float) -> str:
+    side = "ahead of" if skew_s > 0 else "behind"
+    return (
+        f"its clock is {abs(skew_s):.0f} s {side} this daemon's, so its counts are not of the time that is asked for; "
+        f"set the clocks right (more than {most_s:g} s apart is not believed)"
+    )
+
+
+@contextmanager
+def _told_as_one_sentence(left: float) -> Iterator[None]:
+    """Whatever goes wrong on the way is a QueryError."""
+    try:
+        yield
+    except (requests.Timeout, TimeoutError):
+        raise QueryError(f"it did not answer within {left:.1f} s") from None
+    except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+        raise QueryError(_told(error, left)) from None
 
 
 def _when(moments: Moments) -> dict[str, str]:

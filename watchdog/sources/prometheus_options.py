@@ -31,13 +31,18 @@ class PrometheusOptions(BaseModel):
     )
     max_in_flight: int = Field(8, ge=1, le=64, description="queries that may run at the same time")
     max_bytes: int = Field(5_000_000, ge=10_000, le=200_000_000, description="largest answer that is read")
-    max_series: int = Field(5_000, ge=10, le=100_000, description="most series in an answer; sums are asked beyond")
+    max_series: int = Field(
+        5_000, ge=10, le=100_000, description="most series in an answer, for each look in it; sums are asked beyond"
+    )
     births_per_s: float = Field(
         1000.0,
         gt=0,
         allow_inf_nan=False,
         description="events per second up to which a new series counts whole; one that starts higher has merely come"
         " into sight and counts only what is seen to be added",
+    )
+    max_clock_skew_s: float = Field(
+        10.0, ge=0, allow_inf_nan=False, description="furthest its clock may be from ours; 0 never compares them"
     )
     allow_partial: bool = Field(False, description="judge answers that say themselves that something is missing")
 

@@ -5,11 +5,11 @@ quoted first, so that it stands for itself.
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from watchdog.selector import Matcher, Selector
+from watchdog.selector import Matcher, Selector, label_name
 from watchdog.sources.questions import INSTANCE, LE, Ask, Question, Series
 
 LOOK_BACK = "1h"  # how old the last value before an interval may be
@@ -26,6 +26,7 @@ class Template:
     selector: Selector  # without the conditions that are plain equalities
     expression: str
     by: tuple[str, ...]
+    native: bool
     names: tuple[str, ...]  # labels with a condition, by which the answer is told apart
     start_ms: int
     end_ms: int
@@ -52,13 +53,23 @@ class Group:
         if template.ask is Ask.EXPRESSION:
             return template.expression
         selector = template.selector.with_matchers(*_conditions(self.questions)).render()
-        labels = dict.fromkeys([*template.names, *template.by, *([LE] if template.ask is Ask.BUCKETS else [])])
+        bounded = template.ask is Ask.BUCKETS and not template.native
+        labels = dict.fromkeys([*template.names, *template.by, *([LE] if bounded else [])])
         if per_instance:
             labels[dialect.instance_label] = None
         span_ms = template.end_ms - template.start_ms
+        by = ", ".join(map(label_name, labels))
         if template.ask is Ask.LEVEL:
-            return f"avg by ({', '.join(labels)}) (avg_over_time({selector}[{duration(span_ms)}]))"
-        return f"sum by ({', '.join(labels)}) ({_counted(selector, span_ms, dialect.births_per_s)})"
+            return f"avg by ({by}) (avg_over_time({selector}[{duration(span_ms)}]))"
+        if template.native:
+            counted = _observed(selector, span_ms, dialect.births_per_s, whole=template.ask is Ask.BUCKETS)
+            return f"sum by ({by}) ({counted})"
+        return f"sum by ({by}) ({_counted(selector, span_ms, dialect.births_per_s)})"
+
+    @property
+    def askers(self) -> int:
+        """How many looks the answer is for, at least: each asks once per arm."""
+        return max(Counter(question.arm for question in self.questions).values())
 
     @property
     def names_its_range(self) -> bool:
@@ -122,9 +133,17 @@ def duration(milliseconds: int) -> str:
     return f"{milliseconds // 1000}s" if milliseconds % 1000 == 0 else f"{milliseconds}ms"
 
 
-def milliseconds(seconds: float) -> int:
-    """Prometheus' own resolution; rounding here keeps neighbouring intervals free of gaps and overlaps."""
-    return round(seconds * 1000)
+def bounds_ms(start: float, end: float) -> tuple[int, int]:
+    """An interval's start and end in Prometheus' own resolution, free of gaps and overlaps with its neighbours.
+
+    Intervals of whole seconds end with one, the next (as `strategies.window.closes_at` waits for it): watches that
+    began in the same second then share their queries, and a scrape is no finer than that anyway.
+    """
+    start_ms, end_ms = round(start * 1000), round(end * 1000)
+    span_ms = end_ms - start_ms
+    if span_ms % 1000 == 0:
+        end_ms += -end_ms % 1000
+    return end_ms - span_ms, end_ms
 
 
 def _counted(series: str, span_ms: int, births_per_s: float) -> str:
@@ -142,16 +161,33 @@ def _counted(series: str, span_ms: int, births_per_s: float) -> str:
     return f"({last} - {before}) >= 0 or ({last} <= {most}) or ({last} - min_over_time({series}[{span}]))"
 
 
+def _observed(series: str, span_ms: int, births_per_s: float, *, whole: bool) -> str:
+    """The same of native histograms: whole ones, or the numbers of their observations.
+
+    Histograms cannot be compared, their numbers of observations can. Of a series that comes back with more than could
+    have happened since nothing counts in that interval.
+    """
+    span = duration(span_ms)
+    last, before = f"last_over_time({series}[{span}])", f"last_over_time({series}[{LOOK_BACK}] offset {span})"
+    n, n_before = f"histogram_count({last})", f"histogram_count({before})"
+    most = f"{births_per_s * span_ms / 1000:.15g}"
+    if not whole:
+        return f"({n} - {n_before}) >= 0 or ({n} <= {most})"
+    return f"(({last} - {before}) and ({n} >= {n_before})) or ({last} and ({n} <= {most}))"
+
+
 def _template(question: Question, dialect: Dialect) -> Template:
     matchers = tuple(m for m in question.selector.matchers if not _is_condition(m, question))
+    start_ms, end_ms = bounds_ms(question.start, question.end)
     return Template(
         ask=question.ask,
         selector=Selector(question.selector.name, matchers),
         expression=_expression(question, dialect) if question.ask is Ask.EXPRESSION else "",
         by=question.by,
+        native=question.native,
         names=tuple(sorted(conditions(question))),
-        start_ms=milliseconds(question.start),
-        end_ms=milliseconds(question.end),
+        start_ms=start_ms,
+        end_ms=end_ms,
     )
 
 

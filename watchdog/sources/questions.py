@@ -24,7 +24,7 @@ class Ask(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One series' share in the answer to a question; `value` is finite."""
+    """One series' share in the answer to a question. A `value` that is not finite is not known, which is not zero."""
 
     labels: Mapping[str, str]
     value: float
@@ -43,6 +43,7 @@ class Question:
     selector: Selector
     expression: str = ""
     by: tuple[str, ...] = ()
+    native: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     instances: tuple[str, ...] = ()
 
@@ -75,7 +76,8 @@ def _questions(metrics: Iterable[Metric], arms: Iterable[ArmWindow]) -> Iterator
                     end=window.end,
                     selector=selector,
                     expression=metric.promql or "",
-                    by=metric.by,
+                    by=() if metric.spec.kind is Kind.LABELS and role == "total" else metric.by,
+                    native=metric.native,
                     labels=window.labels,
                     instances=window.instances,
                 )
@@ -87,4 +89,5 @@ def _roles(metric: Metric) -> Iterator[tuple[str, Ask, Selector]]:
         return
     ask = {Kind.LATENCY: Ask.BUCKETS, Kind.GAUGE: Ask.LEVEL, Kind.TREND: Ask.LEVEL}.get(metric.spec.kind, Ask.COUNT)
     for role, selector in metric.series.items():
-        yield role, ask, selector.with_suffix("_bucket") if ask is Ask.BUCKETS else selector
+        bounded = ask is Ask.BUCKETS and not metric.native
+        yield role, ask, selector.with_suffix("_bucket") if bounded else selector

@@ -6,13 +6,11 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from analysis.cases import BadCasesError, Case, read_cases
 from analysis.prepare import Cells, LookFacts
 from analysis.result import SourceStatus
 from watchdog.errors import SourceError
 from watchdog.ports import Clock, LookAnswer, LookRequest
-from watchdog.sources.recorded_cases import Case, read_cases
-
-__all__ = ["Case", "RecordedOptions", "RecordedSource", "read_cases"]
 
 
 class RecordedOptions(BaseModel):
@@ -44,8 +42,11 @@ class RecordedSource:
     def start(self) -> None:
         """Find the case (SourceError)."""
         if self._case is None:
-            cases = read_cases(Path(self._options.folder))
-            self._case = next((case for case in cases if case.id == self._options.case), None)
+            try:
+                cases = read_cases(Path(self._options.folder))
+                self._case = next((case for case in cases if case.id == self._options.case), None)
+            except BadCasesError as error:
+                raise SourceError(str(error), permanent=True) from None
         if self._case is None:
             raise SourceError(f"{self._options.folder} has no case {self._options.case!r}", permanent=True)
 
