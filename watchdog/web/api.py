@@ -1,6 +1,6 @@
 """The API put together: who may come in, what there is, and one shape for every refusal."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from fastapi import FastAPI
 
@@ -9,6 +9,8 @@ from watchdog.intake import DeployRequest, Intake
 from watchdog.label_desk import LabelDesk
 from watchdog.operator_desk import OperatorDesk
 from watchdog.ports import Clock, Ledger
+from watchdog.reception import Reception
+from watchdog.sending import Sender
 from watchdog.telemetry import Telemetry
 from watchdog.web import documented, errors
 from watchdog.web.auth import Authenticator
@@ -23,6 +25,7 @@ from watchdog.web.pages import page_routes
 from watchdog.web.probe_routes import Vitals, probe_routes
 from watchdog.web.rate_limit import Limits, TokenBuckets
 from watchdog.web.reading import Reading
+from watchdog.web.sender_routes import sender_routes
 
 
 def create_api(
@@ -34,6 +37,8 @@ def create_api(
     clock: Clock,
     health: Callable[[], Health],
     telemetry: Telemetry,
+    senders: Mapping[str, Sender] | None = None,
+    environments: Mapping[str, str] | None = None,
     max_tick_age_s: float = 30.0,
     limits: Limits | None = None,
     is_https: bool = False,
@@ -57,6 +62,10 @@ def create_api(
     )
     labels = LabelDesk(ledger=ledger, clock=clock)
     app.include_router(label_routes(ledger=ledger, desk=labels, door=door, reading=reading))
+    reception = Reception(intake=intake, desk=desk, ledger=ledger, clock=clock, environments=environments or {})
+    app.include_router(
+        sender_routes(senders=senders or {}, reception=reception, door=door, clock=clock, telemetry=telemetry)
+    )
     app.include_router(probe_routes(ledger=ledger, vitals=vitals, telemetry=telemetry))
     app.include_router(
         page_routes(ledger=ledger, door=door, reading=reading, desk=desk, labels=labels, clock=clock, is_https=is_https)

@@ -14,6 +14,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import NoReturn
 
 from fastapi import Request
 from pydantic import SecretStr
@@ -21,11 +22,11 @@ from pydantic import SecretStr
 from watchdog.config import Scope
 from watchdog.errors import ConfigError, Problem
 from watchdog.ports import Clock
+from watchdog.standard_webhooks import TOLERANCE_S, Check, check, read_key, signed_headers
 from watchdog.web.basic import basic_password
 from watchdog.web.errors import ApiError
 from watchdog.web.loopback import is_ours_alone
 from watchdog.web.sessions import COOKIE, name_in, new_session, read_session, seal
-from watchdog.web.standard_webhooks import TOLERANCE_S, Check, check, read_key, signed_headers
 
 MIN_TOKEN_LENGTH = 16
 _EVERYTHING = frozenset(Scope)
@@ -128,6 +129,10 @@ class Authenticator:
         session = self.by_session(request)
         if session is not None:
             return session.caller
+        return self.by_token_or_basic(request)
+
+    def by_token_or_basic(self, request: Request) -> Caller:
+        """Identify another system: by a token as bearer, or as the password of HTTP Basic where it can send no more."""
         scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "basic":
             return self.by_token(request)
@@ -169,6 +174,16 @@ def intake_key(caller: Caller, idempotency_key: str | None) -> str | None:
     """The deploy id of a request that names none: the same message, however often it is sent, is one deploy."""
     key = caller.webhook_id or idempotency_key
     return None if key is None else f"key-{_digest(f'{caller.actor} {key}').hex()[:24]}"
+
+
+def as_sender(name: str) -> Caller:
+    """A sender that its own scheme has proved genuine."""
+    return Caller(actor=f"sender:{name}", scopes=frozenset({Scope.TRIGGER}))
+
+
+def refuse() -> NoReturn:
+    """Refuse whoever cannot show who they are."""
+    raise _unknown("Bearer")
 
 
 def _caller(credential: Credential) -> Caller:

@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
+from watchdog.clean_text import clean
 from watchdog.model import LabelKind
-from watchdog.web.clean_text import clean
 
 _EXAMPLE_WATCH: dict[str, JsonValue] = {
     "id": "shop-v42",
@@ -34,6 +34,7 @@ _EXAMPLE_WATCH: dict[str, JsonValue] = {
     "next_look_at": 1767225620.0,
     "looks": 1,
     "share": 0.1,
+    "train": None,
     "steps": None,
 }
 
@@ -50,6 +51,26 @@ class ErrorDetail(Body):
 
 class ErrorBody(Body):
     error: ErrorDetail
+
+
+class IntakeBody(BaseModel):
+    """What came of what another system sent; which keys there are depends on what it was."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str | None = Field(None, description="The deploy it was about.")
+    sentence: str | None = Field(None, description="Where that deploy stands.")
+    ignored: str | None = Field(None, description="Why nothing was done.")
+
+
+class GateBody(Body):
+    """What may be done with a deploy now."""
+
+    id: str | None
+    gate: str = Field(description="go, wait, ask (a human must look) or back.")
+    verdict: str | None
+    outcome: str | None = Field(description="Where the watch stands, as a word.")
+    sentence: str
 
 
 class WhyBody(Body):
@@ -89,6 +110,7 @@ class SummaryBody(Body):
     next_look_at: float
     looks: int
     share: float | None = Field(description="The new version's share of the traffic as asked for, 0 to 1.")
+    train: str | None = Field(description="The release train it belongs to.")
     steps: list[float] | None = Field(description="The shares it goes through, where it grows by itself.")
 
 
@@ -119,6 +141,7 @@ class WatchBody(SummaryBody):
             | {
                 "hook_started_at": None,
                 "label": None,
+                "recovery_steps": [],
                 "timeline": [{"at": 1767225600.0, "event": "deployed", "text": "shop v42 went live, before it v41"}],
             }
         }
@@ -126,6 +149,7 @@ class WatchBody(SummaryBody):
 
     hook_started_at: float | None = Field(description="When the rollback hook was started first.")
     label: Labelled | None = Field(description="What an analyst said of the verdict.")
+    recovery_steps: list[str] = Field(description="What is left to do for a human, in order.")
     timeline: list[TimelineEntry]
 
 

@@ -11,12 +11,12 @@ from html import escape
 
 from markupsafe import Markup
 
-from watchdog.web.scales import Axis, Format, clock, evidence, number, spanning, ticks, time_ticks
+from watchdog.web.scales import LARGEST, Axis, Format, clock, evidence, number, spanning, ticks, time_ticks
 
-WIDTH, HEIGHT = 400, 228
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 52, 30
+WIDTH, HEIGHT = 400, 236
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 52, 42
 _SAME_PLACE = 34.0  # marks nearer than this would write over each other
-_LETTER = 6.0  # about the width of a letter
+_LETTER = 7.6  # about the width of a digit in a wide typeface
 
 Point = tuple[float, float]
 
@@ -117,14 +117,15 @@ def interval_strip(*, says: str, effect: float, low: float, high: float, limit: 
     place = _log2 if ratio else float
     ends = [place(v) for v in (effect, low, high, limit, none) if math.isfinite(v)]
     bound = max([abs(v - place(none)) for v in ends] + [1.0 if ratio else 1e-9])
-    bound = min(bound, 6.0) if ratio else bound
+    bound = min(bound, 6.0 if ratio else LARGEST)
     axis = Axis(place(none) - bound * 1.1, place(none) + bound * 1.1, 16, WIDTH - 16)
     parts = [_line(16, middle, WIDTH - 16, middle, "grid")]
     for value, name, look in ((none, "no change", "none"), (limit, "tolerated", "threshold")):
         if name == "no change" or limit != none:
             at = axis.at(place(value))
             parts.append(_line(at, middle - 12, at, middle + 12, look))
-    parts += _strip_words(axis.at(place(none)), axis.at(place(limit)), same=limit == none, height=height)
+    tolerated = f"tolerated ×{limit:.3g}" if ratio else "tolerated"
+    parts += _strip_words(axis.at(place(none)), axis.at(place(limit)), tolerated if limit != none else "", height)
     if math.isfinite(effect):
         left, right = (axis.at(place(v)) if math.isfinite(v) else axis.end for v in (low, high))
         parts.append(_line(left, middle, right, middle, "interval"))
@@ -136,7 +137,7 @@ def bars(*, title: str, says: str, columns: Sequence[tuple[str, Sequence[tuple[f
     """Draw stacked bars: for each column its label and its parts as (height, class)."""
     tallest = max([sum(_positive(h) for h, _ in parts) for _, parts in columns], default=0.0)
     if tallest <= 0:
-        return _svg(title, says, [_text(WIDTH / 2, HEIGHT / 2, "no deploys yet", "label", "middle")])
+        return _svg(title, says, [_text(WIDTH / 2, HEIGHT / 2, "none is over yet", "label", "middle")])
     y = Axis(0.0, tallest * 1.05, HEIGHT - _BOTTOM, 12)
     drawn = [
         part
@@ -157,15 +158,18 @@ def bars(*, title: str, says: str, columns: Sequence[tuple[str, Sequence[tuple[f
             )
             base = top
         if i % every == 0:
-            drawn.append(_text(left + min(room * 0.35, 20), HEIGHT - 12, name, "label", "middle"))
+            drawn.append(_text(left + min(room * 0.35, 20), HEIGHT - _BOTTOM + 18, name, "label", "middle"))
     return _svg(title, says, drawn)
 
 
-def _strip_words(none: float, limit: float, *, same: bool, height: int) -> Iterator[str]:
-    near = abs(limit - none) < 70
-    yield _text(none, height - 6, "no change", "label", "end" if near and not same and limit > none else "middle")
-    if not same:
-        yield _text(limit, height - 6, "tolerated", "label threshold-word", "start" if near else "middle")
+def _strip_words(none: float, limit: float, tolerated: str, height: int) -> Iterator[str]:
+    """The names of both lines, away from each other where the lines are near."""
+    near = abs(limit - none) < 110
+    outward = ("end", "start") if limit > none else ("start", "end")
+    sides = outward if near and tolerated else ("middle", "middle")
+    yield _text(none, height - 6, "no change", "label", sides[0])
+    if tolerated:
+        yield _text(limit, height - 6, tolerated, "label threshold-word", sides[1])
 
 
 def _tight(values: Sequence[float], start: float, end: float) -> Axis:
@@ -183,6 +187,7 @@ def _grid(x: Axis, y: Axis, y_ticks: Sequence[float], write_y: Format) -> Iterat
         yield _line(x.at(tick), HEIGHT - _BOTTOM, x.at(tick), HEIGHT - _BOTTOM + 4, "axis")
         yield _text(x.at(tick), HEIGHT - _BOTTOM + 17, clock(tick), "label", anchor)
     yield _line(_LEFT, HEIGHT - _BOTTOM, WIDTH - _RIGHT, HEIGHT - _BOTTOM, "axis")
+    yield _text((_LEFT + WIDTH - _RIGHT) / 2, HEIGHT - 6, "minutes and seconds since the deploy", "label", "middle")
 
 
 def _tick_y(at: float, written: str) -> str:
@@ -263,4 +268,4 @@ def _log2(value: float) -> float:
 
 
 def _positive(value: float) -> float:
-    return value if math.isfinite(value) and value > 0 else 0.0
+    return min(value, LARGEST) if math.isfinite(value) and value > 0 else 0.0

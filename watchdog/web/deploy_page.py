@@ -4,15 +4,17 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from analysis.result import Design, Direction
-from watchdog.model import FINAL, Action, ActionKind, ActionState, AuditEntry, Metric, State, Watch
-from watchdog.ports import EvidencePoint, Ledger, OutboxRow, StoredVerdict
+from analysis.result import Design, Direction, Kind
+from watchdog.model import FINAL, Action, Metric, State, Watch
+from watchdog.moments import Moment, arm_names, asked_shares, moments, onset
+from watchdog.ports import EvidencePoint, Ledger, StoredVerdict
+from watchdog.series import Arms, Drawer, highest
 from watchdog.web import scales
 from watchdog.web.auth import Caller
 from watchdog.web.charts import Line, Mark, Plot, chart, evidence_chart, interval_strip
-from watchdog.web.deciding import buttons, waits_for_approval
-from watchdog.web.series import Arms, Drawer, highest
-from watchdog.web.views import recorded_json, timeline
+from watchdog.web.deciding import buttons
+from watchdog.web.events import events
+from watchdog.web.views import recorded_json
 
 _LN10 = math.log(10.0)
 _AUDIT_SHOWN = 500
@@ -34,31 +36,30 @@ def deploy_model(ledger: Ledger, drawer: Drawer, watch: Watch, caller: Caller, p
     verdicts = ledger.verdicts(watch.id, last=1)
     verdict = verdicts[-1] if verdicts else None
     actions, audit = ledger.actions(watch_id=watch.id), ledger.audit(watch.id, limit=_AUDIT_SHOWN)
-    marks = _marks(watch, actions)
+    marks = _marks(moments(watch, actions))
     return {
         "deploy": recorded_json(ledger, watch),
         "paused": paused,
+        "every_s": watch.plan.step_s,
+        "watch_s": watch.plan.watch_s,
+        "migration": watch.deploy.migration,
+        "hold_until": watch.hold_until if watch.state is State.HELD else None,
         "is_open": watch.state not in FINAL,
-        "buttons": buttons(watch, caller, waits=waits_for_approval(actions)),
+        "buttons": buttons(watch, caller, actions),
         "verdict": verdict,
         "notes": [str(note) for note in verdict.payload.get("notes", ())] if verdict is not None else [],
         "together": _together(watch, ledger.evidence_path(watch.id), marks),
         "metrics": _metrics(ledger, drawer, watch, verdict, marks),
         "steps": _steps(watch),
+        "shares": _shares_chart(watch, actions, drawer.shares(watch), marks),
         "observed_share": _observed_share(watch),
         "actions": actions,
-        "events": _events(watch, audit, ledger.messages(watch.id)),
+        "events": events(watch, audit, ledger.messages(watch.id)),
     }
 
 
-def _marks(watch: Watch, actions: Iterable[Action]) -> list[Mark]:
-    """The moments of this watch on every time axis."""
-    found = [Mark(x=0.0, name="deploy", look="deploy")]
-    if watch.degraded_at is not None:
-        found.append(Mark(x=watch.degraded_at - watch.live_at, name="verdict", look="verdict"))
-    back = [a.finished_at for a in actions if a.kind is ActionKind.ROLLBACK and a.state is ActionState.APPLIED]
-    found += [Mark(x=at - watch.live_at, name="back", look="back") for at in back if at is not None]
-    return found
+def _marks(found: Iterable[Moment]) -> list[Mark]:
+    return [Mark(x=moment.at_s, name=moment.name, look=moment.look) for moment in found]
 
 
 def _together(watch: Watch, path: Sequence[EvidencePoint], marks: Sequence[Mark]) -> Any:
@@ -81,23 +82,38 @@ def _metrics(
     """One entry a metric of the plan, the deciding one first."""
     said = verdict.payload.get("evidence", []) if verdict is not None else []
     by_name = {str(e.get("metric")): e for e in said}
-    arms = drawer.arms(watch, said)
+    arms, paths = drawer.arms(watch, said), drawer.evidence(watch)
     look = ledger.last_look(watch.id)
     queries = look.queries if look is not None else {}
     ordered = sorted(watch.plan.metrics, key=lambda m: m.spec.name != watch.metric)
     return [
-        _metric(watch, metric, by_name.get(metric.spec.name), arms[metric.spec.name], marks)
-        | {"query": queries.get(metric.spec.name, ""), "decides": metric.spec.name == watch.metric}
+        _metric(
+            watch,
+            metric,
+            by_name.get(metric.spec.name),
+            arms[metric.spec.name],
+            marks,
+            paths.get(metric.spec.name, []),
+        )
+        | {
+            "query": queries.get(metric.spec.name, ""),
+            "decides": metric.spec.name == watch.metric and watch.degraded_at is not None,
+        }
         for metric in ordered
     ]
 
 
 def _metric(
-    watch: Watch, metric: Metric, said: Mapping[str, Any] | None, arms: Arms, marks: Sequence[Mark]
+    watch: Watch,
+    metric: Metric,
+    said: Mapping[str, Any] | None,
+    arms: Arms,
+    marks: Sequence[Mark],
+    path: Sequence[float],
 ) -> dict[str, Any]:
     spec = metric.spec
     write = _writer(arms)
-    own = [*marks, *_onset(watch, said)]
+    own = [*marks, *_marks(onset(watch, said))]
     told: dict[str, Any] = {
         "name": spec.name,
         "kind": spec.kind.value,
@@ -110,11 +126,11 @@ def _metric(
         "said": None,
     }
     span = [at for at, _ in (*arms.old, *arms.new)]
-    return told if said is None else told | _evidence(watch, metric, said, own, write, span)
+    return told if said is None else told | _evidence(watch, metric, said, own, write, span, path)
 
 
 def _arms_chart(watch: Watch, name: str, arms: Arms, marks: Sequence[Mark], write: scales.Format) -> Any:
-    old, new = _names(watch)
+    old, new = arm_names(watch)
     says = "; ".join(
         f"{arm} from {write(min(levels))} to {write(max(levels))}" if levels else f"{arm} without data"
         for arm, levels in ((old, _finite(arms.old)), (new, _finite(arms.new)))
@@ -130,15 +146,18 @@ def _evidence(
     marks: Sequence[Mark],
     write: scales.Format,
     span: Sequence[float],
+    path: Sequence[float],
 ) -> dict[str, Any]:
     real = {key: _real(said.get(key)) for key in _NUMBERS}
     threshold, now = real["log_threshold"] / _LN10, real["log_evidence"] / _LN10
-    path = highest([_real(v) / _LN10 for v in said.get("path", ())], step_s=watch.plan.step_s)
+    points = highest([v / _LN10 for v in path], step_s=watch.plan.step_s)
     says = f"{scales.evidence(now)} now; this metric alone would decide at {scales.evidence(threshold)}."
     is_ratio = said.get("effect_kind") == "ratio"
     interval = f"{_effect(real['effect_low'], is_ratio)} to {_effect(real['effect_high'], is_ratio)}"
     return {
-        "path": evidence_chart(f"Evidence of {metric.spec.name}", says, path, threshold, marks, span=span),
+        "path": evidence_chart(f"Evidence of {metric.spec.name}", says, points, threshold, marks, span=span)
+        if points
+        else None,
         "strip": interval_strip(
             says=f"{_effect(real['effect'], is_ratio)}, 95 % interval {interval}",
             effect=real["effect"],
@@ -151,7 +170,7 @@ def _evidence(
             "sentence": str(said.get("sentence") or ""),
             "note": str(said.get("note") or ""),
             "method": str(said.get("method") or ""),
-            "effect": _effect(real["effect"], is_ratio),
+            "effect": _effect(real["effect"], is_ratio) if math.isfinite(real["effect"]) else "",
             "interval": interval,
             "old_level": write(real["baseline_level"]),
             "new_level": write(real["candidate_level"]),
@@ -159,25 +178,24 @@ def _evidence(
             "n_new": real["n_candidate"],
             "evidence": scales.evidence(now),
             "threshold": scales.evidence(threshold),
-            "detectable": _effect(real["detectable"], True) if math.isfinite(real["detectable"]) else "",
+            "detectable": _detectable(said, real["detectable"]),
             "dispersion": scales.number(real["dispersion"]),
             "dispersion_from": str(said.get("dispersion_from") or ""),
         },
     }  # fmt: skip
 
 
+def _detectable(said: Mapping[str, Any], effect: float) -> str:
+    """The effect that would have been seen, as what its test measures."""
+    kind = said.get("effect_kind")
+    per = " an hour" if kind == "slope" else ""
+    return _effect(effect, kind == "ratio") + per if math.isfinite(effect) else ""
+
+
 _NUMBERS = (
     "log_evidence", "log_threshold", "effect", "effect_low", "effect_high", "baseline_level", "candidate_level",
     "n_baseline", "n_candidate", "detectable", "dispersion",
 )  # fmt: skip
-
-
-def _onset(watch: Watch, said: Mapping[str, Any] | None) -> list[Mark]:
-    """When the metric most likely began to be worse; only where there is a sign that it did."""
-    since = said.get("since_look") if said is not None else None
-    if said is None or not isinstance(since, int) or _real(said.get("log_evidence")) <= 0:
-        return []
-    return [Mark(x=since * watch.plan.step_s, name="onset", look="onset")]
 
 
 def _tolerated(watch: Watch, metric: Metric, *, is_ratio: bool) -> float:
@@ -188,21 +206,12 @@ def _tolerated(watch: Watch, metric: Metric, *, is_ratio: bool) -> float:
     return 1.0 - margin if metric.spec.direction is Direction.DOWN_IS_BAD else 1.0 + margin
 
 
-def _names(watch: Watch) -> tuple[str, str]:
-    if watch.plan.design is Design.BEFORE_AFTER:
-        return "before", f"after ({_short(watch.deploy.version)})"
-    old = watch.deploy.previous_version
-    return f"old ({_short(old)})" if old else "old", f"new ({_short(watch.deploy.version)})"
-
-
-def _short(version: str) -> str:
-    return version if len(version) <= 14 else version[:13] + "…"
-
-
 def _unit(metric: Metric, arms: Arms) -> str:
     if arms.share:
         return "share of events that are bad"
-    return metric.spec.unit or {"rate": "per unit of exposure"}.get(metric.spec.kind.value, "level")
+    if metric.spec.kind is Kind.RATE:
+        return "events per unit of exposure"
+    return f"level, {metric.spec.unit}" if metric.spec.unit else "level"
 
 
 def _writer(arms: Arms) -> scales.Format:
@@ -226,31 +235,23 @@ def _steps(watch: Watch) -> list[dict[str, Any]]:
     ]
 
 
+def _shares_chart(
+    watch: Watch, actions: Sequence[Action], seen: Sequence[tuple[float, float]], marks: Sequence[Mark]
+) -> Any:
+    """The new version's share of the traffic, asked for and seen; None where none was asked for."""
+    asked = asked_shares(watch, actions, seen[-1][0] if seen else 0.0)
+    if watch.plan.design is Design.BEFORE_AFTER or not asked or not seen:
+        return None
+    says = f"asked for at last {scales.percent(asked[-1][1])}, seen at last {scales.percent(seen[-1][1])}"
+    lines = [Line(name="asked for", look="asked", points=asked), Line(name="seen", look="candidate", points=seen)]
+    return chart(Plot(title="Traffic share", says=says, lines=lines, marks=marks, write_y=scales.percent))
+
+
 def _observed_share(watch: Watch) -> float | None:
     """Of all requests since the deploy, those that the new version served; only while both serve."""
     if watch.plan.design is Design.BEFORE_AFTER or watch.total_requests <= 0 or watch.state is not State.WATCHING:
         return None
     return watch.exposed_requests / watch.total_requests
-
-
-def _events(
-    watch: Watch, audit: Iterable[AuditEntry], messages: Iterable[tuple[OutboxRow, str]]
-) -> list[dict[str, Any]]:
-    """Transitions, actions, people's words and notices in one order; a notice to several places is one event."""
-    found = [event | {"kind": _event_kind(event["event"]), "places": []} for event in timeline(watch, audit)]
-    notices: dict[str, dict[str, Any]] = {}
-    for row, state in messages:
-        said = row.message
-        notice = notices.setdefault(
-            said.key, {"at": row.created_at, "event": "told", "text": said.sentence, "kind": "notice", "places": []}
-        )
-        notice["places"].append({"sink": row.sink, "state": state})
-    return sorted([*found, *notices.values()], key=lambda event: float(event["at"]))
-
-
-def _event_kind(event: str) -> str:
-    kinds: Sequence[tuple[str, str]] = (("operator.", "person"), ("action.", "action"))
-    return next((kind for start, kind in kinds if event.startswith(start)), "turn")
 
 
 def _finite(points: Iterable[tuple[float, float]]) -> list[float]:

@@ -1,9 +1,10 @@
 """The routes for those who deploy: send an event, follow it, read why."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from pydantic import BeforeValidator
 from starlette.concurrency import run_in_threadpool
 
@@ -15,11 +16,11 @@ from watchdog.ports import Ledger, Recorded
 from watchdog.web.auth import Caller, intake_key
 from watchdog.web.bodies import AuditBody, DeploysBody, EvidenceBody, WatchBody
 from watchdog.web.body import read_body, read_model
-from watchdog.web.documented import answer, guarded, reads, refusals
+from watchdog.web.documented import answer, answer_or_lines, guarded, reads, refusals
 from watchdog.web.door import Door
 from watchdog.web.errors import ApiError
 from watchdog.web.reading import IDENTIFIER, MAX_WAIT_S, Reading, Sought
-from watchdog.web.views import audit_json, evidence_json, recorded_json, watch_summary
+from watchdog.web.views import audit_json, evidence_json, recorded_json, watch_lines, watch_summary
 
 _EXAMPLE = {"id": "shop-v42", "service": "shop", "version": "v42", "previous_version": "v41", "strategy": "canary"}
 _MAX_KEY = 256
@@ -30,21 +31,25 @@ def deploy_routes(*, ledger: Ledger, intake: Intake, door: Door, reading: Readin
     """Build the router of /api/v1/deploys."""
     router = APIRouter(prefix="/api/v1/deploys", tags=["deploys"])
 
-    def full(watch: Watch) -> dict[str, object]:
-        return recorded_json(ledger, watch)
+    async def answered(
+        request: Request, watch: Watch, *, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> Response:
+        if request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip().lower() == "text/plain":
+            return PlainTextResponse(watch_lines(watch), status_code=status, headers=headers)
+        return JSONResponse(await run_in_threadpool(recorded_json, ledger, watch), status_code=status, headers=headers)
 
     @router.post(
         "",
         status_code=201,
         summary="Tell that a version is live",
         responses={
-            201: answer(WatchBody, "Recorded on disk, and watched from now on; Location names it."),
-            200: answer(WatchBody, "The same deploy was recorded before; nothing happened now."),
+            201: answer_or_lines(WatchBody, "Recorded on disk, and watched from now on; Location names it."),
+            200: answer_or_lines(WatchBody, "The same deploy was recorded before; nothing happened now."),
             **refusals(401, 403, 404, 408, 409, 413, 415, 422, 429, 503),
         },
         openapi_extra=reads(DeployRequest, _EXAMPLE, required=True, signed=True),
     )
-    async def receive(request: Request) -> JSONResponse:
+    async def receive(request: Request) -> Response:
         """Idempotent by `id`; without one by webhook-id or Idempotency-Key."""
         body = await read_body(request)
         caller = door.admit_sender(request, body)
@@ -56,7 +61,7 @@ def deploy_routes(*, ledger: Ledger, intake: Intake, door: Door, reading: Readin
             raise ApiError(409, f"The deploy {watch.id!r} is on record with another body.", remedy=remedy)
         where = {"Location": f"/api/v1/deploys/{watch.id.replace('/', '%2F')}"}
         created = 201 if recorded is Recorded.CREATED else 200
-        return JSONResponse(await run_in_threadpool(full, watch), status_code=created, headers=where)
+        return await answered(request, watch, status=created, headers=where)
 
     @router.get(
         "",
@@ -83,18 +88,18 @@ def deploy_routes(*, ledger: Ledger, intake: Intake, door: Door, reading: Readin
     @router.get(
         "/{deploy_id}",
         summary="One deploy as it stands, or once it rests",
-        responses={200: answer(WatchBody, "The watch."), **refusals(401, 403, 404, 422, 429, 503)},
+        responses={200: answer_or_lines(WatchBody, "The watch."), **refusals(401, 403, 404, 422, 429, 503)},
         openapi_extra=guarded(),
     )
     async def deploy(
         request: Request,
         deploy_id: str,
         wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S, allow_inf_nan=False, description="seconds, at most")] = 0.0,
-    ) -> JSONResponse:
+    ) -> Response:
         """With `wait`, answers as soon as the watch reaches an outcome, and at the latest after that time."""
         caller = door.admit(request, Scope.READ)
         watch = await reading.resting(deploy_id, caller, wait_s=wait, is_gone=request.is_disconnected)
-        return JSONResponse(await run_in_threadpool(full, watch))
+        return await answered(request, watch)
 
     @router.get(
         "/{deploy_id}/audit",

@@ -13,7 +13,8 @@ _MEANS = {
     403: "The caller lacks the scope, or may not speak for the service.",
     404: "No such deploy or service, or not one this caller may see.",
     408: "The body came too slowly.",
-    409: "What is on record contradicts this: another body under the same id, or a state that does not allow it.",
+    409: "What is on record contradicts this: another body under the same id, or a state that does not allow it. "
+    "Also how a question is answered with no.",
     413: "More than 64 KB.",
     415: "Compressed, or not declared as JSON.",
     422: "Understood, and wrong.",
@@ -29,6 +30,12 @@ _SCHEMES = {
         "description": "Standard Webhooks 1.0: `v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`, with the "
         "headers webhook-id and webhook-timestamp (within 300 s). Several signatures are separated by spaces.",
     },
+    "senderSignature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Hub-Signature-256",
+        "description": "What the sender itself signs with: GitHub this, GitLab X-Gitlab-Token or webhook-signature.",
+    },
 }
 
 
@@ -42,11 +49,24 @@ def answer(model: type[BaseModel], description: str) -> dict[str, Any]:
     return {"model": model, "description": description}
 
 
+def answer_or_lines(model: type[BaseModel], description: str) -> dict[str, Any]:
+    """Document a good answer that shells may have as lines: `Accept: text/plain` gives id, outcome and sentence."""
+    lines = {"text/plain": {"schema": {"type": "string"}, "example": "shop-v42\npassed\nshop v42 passed: ..."}}
+    return {**answer(model, f"{description} As text/plain three lines: id, outcome or `undecided`, sentence."),
+            "content": lines}  # fmt: skip
+
+
 def reads(model: type[BaseModel], example: dict[str, Any], *, required: bool, signed: bool = False) -> dict[str, Any]:
     """Document a body that we read raw, and who may send it."""
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}, "example": example}}
     ways = ["token", "webhookSignature"] if signed else ["token"]
     return {"requestBody": {"required": required, "content": content}, "security": [{way: []} for way in ways]}
+
+
+def takes_any() -> dict[str, Any]:
+    """Document a body in the words of another system, and that it may have a scheme of its own to show who it is."""
+    content = {"application/json": {"schema": {"type": "object"}}}
+    return {"requestBody": {"required": True, "content": content}, "security": [{"token": []}, {"senderSignature": []}]}
 
 
 def guarded() -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from watchdog.config import Scope
-from watchdog.web.auth import Authenticator, Caller
+from watchdog.web.auth import Authenticator, Caller, as_sender, refuse
 from watchdog.web.errors import ApiError
 from watchdog.web.rate_limit import TokenBuckets
 
@@ -24,6 +24,12 @@ class Door:
     def admit_sender(self, request: Request, body: bytes) -> Caller:
         """Let in whoever may send this deploy event, by token or signature."""
         return self._counted(self.auth.by_token_or_signature(request, body), Scope.TRIGGER)
+
+    def admit_system(self, request: Request, name: str, *, genuine: bool | None) -> Caller:
+        """Let in another system: by its own scheme, or where it has none (None) by one of our tokens."""
+        if genuine is None:
+            return self._counted(self.auth.by_token_or_basic(request), Scope.TRIGGER)
+        return self._counted(as_sender(name) if genuine else refuse(), Scope.TRIGGER)
 
     def admit_reader(self, request: Request) -> Caller:
         """Let in the reader of a page."""

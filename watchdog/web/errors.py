@@ -22,7 +22,7 @@ REMEDIES: Mapping[int, tuple[str, str]] = {
     405: ("method_not_allowed", "Use a method named in the Allow header."),
     408: ("too_slow", "Send the whole body within 10 s."),
     409: ("conflict", "Look at the deploy as it stands: GET /api/v1/deploys/{id}."),
-    413: ("too_large", "Send at most 64 KB; a deploy event needs less than one."),
+    413: ("too_large", "Send at most 64 KB (256 KB to /api/v1/intake); a deploy event needs less than one."),
     415: ("unsupported_media_type", "Send plain JSON with `Content-Type: application/json`, not compressed."),
     422: ("invalid", "Correct what the message names and send it again; /openapi.json has an example."),
     429: ("too_many_requests", "Wait as long as Retry-After says."),
@@ -32,10 +32,19 @@ REMEDIES: Mapping[int, tuple[str, str]] = {
 
 
 class ApiError(Exception):
-    """A refusal, as its caller will read it; without a remedy of its own it has that of its status."""
+    """A refusal, as its caller will read it; without a remedy of its own it has that of its status.
+
+    onward: the page where its reader goes on, if there is one.
+    """
 
     def __init__(
-        self, status: int, message: str, *, remedy: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        remedy: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        onward: str = "",
     ) -> None:
         super().__init__(message)
         # A status without a row of its own is told as the nearest that has one.
@@ -44,12 +53,17 @@ class ApiError(Exception):
         self.message = message
         self.remedy = remedy or usual
         self.headers = dict(headers or {})
+        self.onward = onward
+
+
+def error_body(error: ApiError) -> dict[str, dict[str, str]]:
+    """A refusal as JSON values."""
+    return {"error": {"code": error.code, "message": error.message, "remedy": error.remedy}}
 
 
 def error_response(error: ApiError) -> JSONResponse:
     """Write a refusal."""
-    body = {"error": {"code": error.code, "message": error.message, "remedy": error.remedy}}
-    return JSONResponse(body, status_code=error.status, headers=error.headers)
+    return JSONResponse(error_body(error), status_code=error.status, headers=error.headers)
 
 
 def problems_of(error: ValidationError | RequestValidationError) -> str:

@@ -36,6 +36,7 @@ def list_model(
     rest = [watch for watch in found if watch.id not in above]
     labels = ledger.labels([watch.id for watch in rest])
     return {
+        "here": "deploys",
         "needs": [_row(w) for w in now if w.state in (State.HELD, State.UNKNOWN)],
         "watched": [_row(w) for w in now if w.state not in (State.HELD, State.UNKNOWN)],
         "rest": [_row(w) | {"label": said.kind.value if (said := labels.get(w.id)) else None} for w in rest],

@@ -91,8 +91,15 @@ def operator_routes(
             openapi_extra=_WHY,
         )
 
-    about_one("approve", Scope.APPROVE, desk.approve, "Let a held rollback go ahead")
-    about_one("deny", Scope.APPROVE, desk.deny, "Refuse a held rollback; the new version stays")
+    about_one(
+        "approve",
+        Scope.APPROVE,
+        desk.approve,
+        "Let a held rollback go ahead, or the next step of a deploy that waits for it",
+    )
+    about_one(
+        "deny", Scope.APPROVE, desk.deny, "Refuse a held rollback, or the next step; the new version stays as it is"
+    )
     about_one("cancel", Scope.APPROVE, desk.cancel, "Stop watching a deploy")
     about_one("migrate-down", Scope.APPROVE, desk.migrate_down, "Take the migration of a held deploy back")
     about_one("rollback", Scope.ROLLBACK, desk.rollback, "Roll back now, whatever the metrics say")

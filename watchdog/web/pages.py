@@ -9,6 +9,7 @@ from fastapi.responses import Response
 from watchdog.label_desk import LabelDesk
 from watchdog.operator_desk import OperatorDesk
 from watchdog.ports import Clock, Ledger
+from watchdog.series import Drawer
 from watchdog.web.auth import Caller
 from watchdog.web.deciding import deciding_routes
 from watchdog.web.deploy_page import deploy_model, stamp
@@ -17,8 +18,8 @@ from watchdog.web.errors import ApiError
 from watchdog.web.list_page import list_model
 from watchdog.web.reading import Reading
 from watchdog.web.rendering import Pages, assets
-from watchdog.web.series import Drawer
 from watchdog.web.service_page import service_model
+from watchdog.web.services_page import services_model
 from watchdog.web.sign_in import sign_in_routes
 
 
@@ -47,6 +48,13 @@ def page_routes(
             return stamp(ledger, reading.watch(deploy_id, caller), desk.paused())
 
         return pages.show(request, "deploy.html", model, stamp=unchanged)
+
+    @router.get("/services")
+    def services(request: Request) -> Response:
+        def model(caller: Caller) -> Mapping[str, Any]:
+            return services_model(caller, ledger, clock)
+
+        return pages.show(request, "services.html", model)
 
     @router.get("/services/{name}")
     def service(request: Request, name: str) -> Response:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +13,7 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from watchdog.errors import ConflictError, LedgerError, NotFoundError, RefusedError
+from watchdog.telling import lasting
 from watchdog.web.auth import Caller
 from watchdog.web.door import Door
 from watchdog.web.errors import ApiError
@@ -32,9 +34,7 @@ class Pages:
 
     def __init__(self, door: Door) -> None:
         self.door = door
-        self._templates = _templates()
-        for name in self._templates.list_templates():
-            self._templates.get_template(name)  # compiled now, not while the first reader waits
+        self._templates = templates()
 
     def show(
         self,
@@ -64,7 +64,7 @@ class Pages:
     def written(self, request: Request, name: str, model: Model, caller: Caller | None) -> str:
         """The text of a page."""
         seal = self.door.seal_for(request) if caller is not None else None
-        frame = {"actor": caller.actor if caller is not None else None, "seal": seal}
+        frame = {"here": "", "actor": caller.actor if caller is not None else None, "seal": seal}
         return self._templates.get_template(name).render({**frame, **model})
 
     def refused(self, request: Request, error: Exception) -> Response:
@@ -72,7 +72,9 @@ class Pages:
         told = _told(error)
         if told.status == 401:
             return self.ask_to_sign_in(request, wrong=False)
-        body = self.written(request, "refused.html", {"message": told.message, "remedy": told.remedy}, None)
+        session = self.door.auth.by_session(request)
+        model = {"message": told.message, "remedy": told.remedy, "onward": told.onward}
+        body = self.written(request, "refused.html", model, session.caller if session is not None else None)
         return HTMLResponse(body, status_code=told.status, headers={**told.headers, **HEADERS})
 
     def ask_to_sign_in(
@@ -119,11 +121,7 @@ def moment(at: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    if seconds >= 7200:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+    return "–" if seconds is None else lasting(seconds)
 
 
 def thousands(value: float) -> str:
@@ -134,6 +132,33 @@ def thousands(value: float) -> str:
 def words(text: str) -> str:
     """ROLLED_BACK as `rolled back`."""
     return text.replace("_", " ").lower()
+
+
+_HOLDS = {
+    "MODE_OBSERVE": "mode observe only watches",
+    "MODE_NOTIFY": "mode notify only tells",
+    "APPROVAL": "mode approve asks first",
+    "KILL_SWITCH": "the kill switch is on",
+    "COOL_DOWN": "rolled back not long ago",
+    "NO_HOOK": "there is no rollback hook",
+    "NO_TARGET": "no version to go back to",
+    "MIGRATION": "it carries a migration",
+    "SHARED_CAUSE": "both versions got worse",
+    "UNCALIBRATED": "compared with the past, not calibrated",
+    "TRAIN": "another deploy of its train did not go back",
+    "TWO_DEPLOYS": "two deploys went live at the same time",
+    "SHARE_MISMATCH": "another traffic share than asked for",
+    "PROMOTE_FAILED": "a promotion failed",
+    "SWITCH_FAILED": "the switch failed",
+    "BREAKER": "too many rollbacks at once",
+    "BAD_TARGET": "the version to go back to is bad too",
+    "TARGET_GONE": "the version to go back to is gone",
+}
+
+
+def hold_words(reason: str) -> str:
+    """Why a human has to decide, in some words."""
+    return _HOLDS.get(reason, words(reason))
 
 
 def _iso(at: float) -> str:
@@ -158,15 +183,20 @@ def _told(error: Exception) -> ApiError:
     return ApiError(status, f"{str(error)[:1].upper()}{str(error)[1:]}.", remedy=remedy)
 
 
-def _templates() -> Environment:
-    templates = Environment(
+@cache
+def templates() -> Environment:
+    """All templates of the pages, compiled now, not while the first reader waits; once in a process."""
+    found = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {
-        "duration": duration, "iso": _iso, "moment": moment, "segment": segment, "thousands": thousands, "words": words,
+    found.filters |= {
+        "duration": duration, "hold_words": hold_words, "iso": _iso, "moment": moment, "segment": segment,
+        "thousands": thousands, "words": words,
     }  # fmt: skip
-    return templates
+    for name in found.list_templates():
+        found.get_template(name)
+    return found

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 Format = Callable[[float], str]
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+LARGEST = 1e100  # differences of larger numbers overflow; nobody measures any
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ def spanning(values: Sequence[float], start: float, end: float, *, zero: bool = 
     >>> spanning([], 0, 10)
     Axis(low=0.0, high=1.0, start=0, end=10)
     """
-    finite = [v for v in values if math.isfinite(v)] + ([0.0] if zero else [])
+    finite = [min(max(v, -LARGEST), LARGEST) for v in values if math.isfinite(v)] + ([0.0] if zero else [])
     if not finite or (zero and not any(finite)):
         return Axis(0.0, 1.0, start, end)
     low, high = min(finite), max(finite)
@@ -113,13 +115,13 @@ def evidence(log10: float) -> str:
     """An e-value on a logarithmic axis, as a plain number as long as that is short.
 
     >>> [evidence(v) for v in (-2.0, 0.0, 2.0, 4.0, 9.0)]
-    ['0.01', '1', '100', '10 k', '10^9']
+    ['0.01', '1', '100', '10 k', '10⁹']
     """
     if not math.isfinite(log10):
         return number(log10)
     if -3 <= log10 < 6:
         return number(10.0**log10)
-    return f"10^{log10:.0f}".replace("-", "−")
+    return "10" + f"{log10:.0f}".translate(_RAISED)
 
 
 def _digits(value: float) -> str:

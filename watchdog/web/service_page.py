@@ -8,7 +8,7 @@ from typing import Any
 
 from watchdog.model import FINAL, LabelKind, Mode, State
 from watchdog.ports import Clock, Ledger, Tally
-from watchdog.quality import Share, period_start, quality
+from watchdog.quality import Quality, Share, over_time, period_start, quality
 from watchdog.web.auth import Caller
 from watchdog.web.charts import bars
 from watchdog.web.errors import ApiError
@@ -17,6 +17,7 @@ from watchdog.web.views import watch_summary
 
 LAST_DAYS = 180
 _DEPLOYS_SHOWN = 20
+_MONTHS_SHOWN = 6
 _WEEK_S = 7 * 86400
 _FAILED = frozenset({State.ROLLED_BACK, State.NOT_RECOVERED, State.FAILED, State.UNKNOWN})
 _UNCOUNTED = frozenset({State.SUPERSEDED, State.CANCELLED, State.SMOKE_FAILED})  # never had the whole of their watch
@@ -45,9 +46,16 @@ def service_model(name: str, caller: Caller, reading: Reading, ledger: Ledger, c
         "restore_median": median(restored) if restored else None,
         "restores": len(restored),
         "quality": verdicts,
+        "periods": _months(tallies),
         "graduation": graduation(recent[0].mode, tallies),
         "chart": _chart(tallies),
     }
+
+
+def _months(tallies: Sequence[Tally]) -> list[tuple[str, Quality]]:
+    """The last months in which anything was judged, newest first."""
+    judged = [(start[:7], found) for start, found in over_time(tallies).items() if found.judged]
+    return judged[: -_MONTHS_SHOWN - 1 : -1]
 
 
 def failures(tallies: Sequence[Tally]) -> Share:
@@ -72,6 +80,7 @@ def graduation(mode: Mode, tallies: Sequence[Tally]) -> dict[str, Any]:
 
     With no false alarm among n healthy deploys the rate is below the budget, with 95 % confidence two-sided, from
     n = ln(0.025) / ln(1 - budget) on (exact binomial): 368 deploys for 1 %. Each false alarm makes it more.
+    What was kept is a reason to go on to the next mode, what was broken is one to go back.
     """
     order = list(Mode)
     place = order.index(mode)
@@ -80,6 +89,7 @@ def graduation(mode: Mode, tallies: Sequence[Tally]) -> dict[str, Any]:
     needed = math.ceil(math.log(0.025) / math.log1p(-budget)) if budget is not None and 0 < budget < 1 else None
     return {
         "next": order[place + 1].value if place + 1 < len(order) else None,
+        "previous": order[place - 1].value if place > 0 else None,
         "needed": needed,
         "standing": seen.standing,
         "unlabelled": seen.unlabelled_alarms,

@@ -12,11 +12,11 @@ class JsonError(ValueError):
     """The text is refused; the message says why, in words for its sender."""
 
 
-def parse_object(raw: bytes) -> dict[str, Any]:
+def parse_object(raw: bytes, *, depth: int = MAX_DEPTH) -> dict[str, Any]:
     """Read one JSON object from UTF-8.
 
     Refuses what the standard library lets pass: NaN and infinities, numbers too large for a float, keys given twice,
-    lone surrogates and nesting deeper than MAX_DEPTH.
+    lone surrogates and nesting deeper than `depth`.
 
     >>> parse_object(b'{"version": "v2"}')
     {'version': 'v2'}
@@ -36,12 +36,12 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise JsonError("the body is not UTF-8") from None
     except RecursionError:
-        raise JsonError(f"the body nests deeper than {MAX_DEPTH} levels") from None
+        raise JsonError(f"the body nests deeper than {depth} levels") from None
     except json.JSONDecodeError as error:
         raise JsonError(f"the body is not JSON: {error.msg} at line {error.lineno} column {error.colno}") from None
     if not isinstance(value, dict):
         raise JsonError("the body is not a JSON object")
-    _check(value, MAX_DEPTH)
+    _check(value, depth, depth)
     return value
 
 
@@ -51,7 +51,7 @@ def printable(text: str, limit: int = 60) -> str:
     return shown.encode("ascii", "backslashreplace").decode("ascii")
 
 
-def _check(value: object, levels: int) -> None:
+def _check(value: object, levels: int, depth: int) -> None:
     if isinstance(value, str):
         if any("\ud800" <= character <= "\udfff" for character in value):
             raise JsonError("the body holds half of a surrogate pair")
@@ -59,9 +59,9 @@ def _check(value: object, levels: int) -> None:
     if not isinstance(value, dict | list):
         return
     if levels == 0:
-        raise JsonError(f"the body nests deeper than {MAX_DEPTH} levels")
+        raise JsonError(f"the body nests deeper than {depth} levels")
     for item in [*value.keys(), *value.values()] if isinstance(value, dict) else value:
-        _check(item, levels - 1)
+        _check(item, levels - 1, depth)
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -4,8 +4,10 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from watchdog.clean_text import clean
 from watchdog.model import RESTING, Action, ActionKind, AuditEntry, Label, Watch
 from watchdog.ports import Ledger, StoredVerdict
+from watchdog.recovery_steps import recovery_steps
 
 
 def recorded_json(ledger: Ledger, watch: Watch) -> dict[str, Any]:
@@ -18,10 +20,12 @@ def watch_json(
     watch: Watch, actions: Iterable[Action] = (), audit: Iterable[AuditEntry] = (), label: Label | None = None
 ) -> dict[str, Any]:
     """Everything a reader wants to know about one watch."""
-    starts = [a.started_at for a in actions if a.kind is ActionKind.ROLLBACK and a.started_at is not None]
+    done = list(actions)
+    starts = [a.started_at for a in done if a.kind is ActionKind.ROLLBACK and a.started_at is not None]
     told = {
         "hook_started_at": min(starts, default=None),
         "label": label_json(label),
+        "recovery_steps": recovery_steps(watch, done),
         "timeline": timeline(watch, audit),
     }
     return watch_summary(watch) | _object(told)
@@ -65,9 +69,16 @@ def watch_summary(watch: Watch) -> dict[str, Any]:
             "next_look_at": watch.next_look_at,
             "looks": watch.looks,
             "share": watch.share,
+            "train": deploy.train,
             "steps": list(watch.plan.steps.shares) if watch.plan.steps is not None else None,
         }
     )
+
+
+def watch_lines(watch: Watch) -> str:
+    """What a shell needs, a line each: the id, the outcome or `undecided`, the sentence."""
+    outcome = watch.state.outcome if watch.state in RESTING else "undecided"
+    return "".join(f"{clean(line)}\n" for line in (watch.id, outcome, watch.sentence))
 
 
 def timeline(watch: Watch, audit: Iterable[AuditEntry]) -> list[dict[str, Any]]:

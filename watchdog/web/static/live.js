@@ -32,7 +32,8 @@
     for (const time of document.querySelectorAll("time[data-at]")) {
       const ahead = Number(time.dataset.at) - now;
       if (!time.title) time.title = time.textContent;
-      const words = ahead > 0.5 ? `in ${span(ahead)}` : ahead > -2 ? "now" : `${span(ahead)} ago`;
+      const past = time.closest("[data-due]") ? "is due" : `${span(ahead)} ago`;
+      const words = ahead > 0.5 ? `in ${span(ahead)}` : ahead > -2 ? "now" : past;
       if (time.textContent !== words) time.textContent = words;
     }
   }
@@ -77,6 +78,7 @@
       shown.set(name, fresh.outerHTML);
       put(old, document.adoptNode(fresh));
     }
+    document.title = page.title;
     const now = announcement(document);
     if (now !== announced) say(now);
     announced = now;
