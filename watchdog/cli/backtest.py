@@ -1,4 +1,4 @@
-"""`backtest`: recorded deploys judged as the daemon would have judged them."""
+"""`backtest`: past deploys judged as the daemon would have judged them."""
 
 import json as json_text
 from collections import Counter
@@ -9,16 +9,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from analysis.result import JudgeSettings
+from watchdog.cli.backtest_live import backtest_live
+from watchdog.cli.live_past import (
+    SHIPPED,
+    Budget,
+    CasesDir,
+    DeploysFile,
+    LiveConfig,
+    Margin,
+    Service,
+    Since,
+    one_of_two,
+)
 from watchdog.cli.output import tell
 from watchdog.cli.progress import progress
+from watchdog.cli.whole_file import check_writable, write_whole
 from watchdog.errors import WatchdogError
 
 if TYPE_CHECKING:
     from analysis.evaluate import Score
     from watchdog.backtest import Judged
 
-SHIPPED = JudgeSettings()
 _COLUMNS = ("cases", "AA", "false", "95 %", "acted", "faults", "found", "95 %", "early", "delay")
 
 
@@ -29,23 +40,17 @@ def register(app: typer.Typer) -> None:
 
 def backtest(
     *,
-    cases: Annotated[Path, typer.Option("--cases", metavar="DIR", help="Folder with cases.json and Parquet files.")],
-    json: Annotated[Path, typer.Option("--json", metavar="OUT", help="Where to write one JSON line per case.")],
-    budget: Annotated[
-        float | None,
-        typer.Option(
-            min=1e-9,
-            max=0.5,
-            metavar="SHARE",
-            help=f"Healthy deploys that may be called bad. {SHIPPED.budget} unless given.",
-        ),
+    cases: CasesDir = None,
+    config: LiveConfig = None,
+    service: Service = None,
+    since: Since = "30d",
+    deploys: DeploysFile = None,
+    json: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="OUT", help="Where to write one JSON line per case; - is stdout."),
     ] = None,
-    margin: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0, metavar="SHARE", help=f"Relative worsening that is tolerated. {SHIPPED.margin} unless given."
-        ),
-    ] = None,
+    budget: Budget = None,
+    margin: Margin = None,
     watch_looks: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help=f"Planned looks of a watch. {SHIPPED.planned_looks} unless given."),
@@ -63,18 +68,28 @@ def backtest(
     ] = False,
     workers: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Processes that judge.")] = 2,
 ) -> None:
-    """Judge recorded deploys.
+    """Judge past deploys.
 
-    Every case is judged after every look as the daemon would have, to its first alarm or its end. Where cases.json
-    knows the truth, a table follows on stderr: AA are the deploys in which nothing was broken, false the alarms of
-    these, acted those that would have rolled back, delay the median steps from a fault's onset to its alarm.
+    With --config, the real deploys of a service since then, out of the past that its own Prometheus keeps: those on
+    record in the ledger, else those of --deploys, else every version that began to serve while another one did. They
+    are judged by the service's own settings, and the other options are for --cases.
+
+    With --cases, every recorded case is judged after every look as the daemon would have, to its first alarm or its
+    end. Where cases.json knows the truth, a table follows on stderr: AA are the deploys in which nothing was broken,
+    false the alarms of these, acted those that would have rolled back, delay the median steps from a fault's onset to
+    its alarm.
     """
     from analysis.evaluate import score
     from watchdog.backtest import backtest as judge_all
     from watchdog.backtest import trials
 
-    if json.is_dir() or not json.absolute().parent.is_dir():
-        raise WatchdogError(f"{json} cannot be written: it must be a file in a folder that exists")
+    one_of_two(config, cases)
+    check_writable(json)
+    if config is not None:
+        backtest_live(config, service, since=since, deploys=deploys, out=json)
+        return
+    if json is None or cases is None:
+        raise WatchdogError("--json OUT is missing: where to write one JSON line per case")
     wished = {"budget": budget, "margin": margin, "planned_looks": watch_looks, "placebo_rate": placebo_rate}
     given = {name: value for name, value in wished.items() if value is not None}
     if act_uncalibrated:
@@ -89,14 +104,7 @@ def backtest(
 
 
 def _write(out: Path, judged: Sequence["Judged"]) -> None:
-    """Write all lines, or leave what was there: an interrupted run is no result."""
-    text = "".join(f"{json_text.dumps(asdict(one), ensure_ascii=False)}\n" for one in judged)
-    if out.exists() and not out.is_file():  # a pipe, a terminal
-        out.write_text(text, encoding="utf-8")
-        return
-    part = out.with_name(f"{out.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(out)
+    write_whole(out, "".join(f"{json_text.dumps(asdict(one), ensure_ascii=False)}\n" for one in judged))
 
 
 def _summary(judged: Sequence["Judged"]) -> str:

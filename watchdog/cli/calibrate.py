@@ -1,19 +1,32 @@
 """`calibrate`: how often the judge would have rolled back services on which nothing was deployed."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from analysis.result import Design, JudgeSettings
+from analysis.result import Design
+from watchdog.cli.live_past import (
+    SHIPPED,
+    Budget,
+    CasesDir,
+    DeploysFile,
+    LiveConfig,
+    Margin,
+    Since,
+    deploys_of,
+    one_of_two,
+    seconds,
+    service_of,
+)
 from watchdog.cli.options import Json
-from watchdog.cli.output import print_json, print_lines, print_table, tell
+from watchdog.cli.output import print_json, print_lines, print_table, tell, when
 from watchdog.cli.progress import progress
 
 if TYPE_CHECKING:
     from analysis.calibrate import Calibration, Rate
 
-SHIPPED = JudgeSettings()
 _COLUMNS = ("service", "compared", "metric", "placebos", "rolled back", "apart", "of these", "95 %", "at most")
 _COMPARED = {Design.BEFORE_AFTER: "before/after", Design.CONCURRENT: "replicas"}
 
@@ -25,34 +38,35 @@ def register(app: typer.Typer) -> None:
 
 def calibrate(
     *,
-    cases: Annotated[Path, typer.Option("--cases", metavar="DIR", help="Folder with cases.json and Parquet files.")],
+    cases: CasesDir = None,
+    config: LiveConfig = None,
+    service: Annotated[
+        list[str] | None, typer.Option("--service", metavar="NAME", help="With --config: only this one; repeatable.")
+    ] = None,
+    since: Since = "3d",
+    deploys: DeploysFile = None,
     watch_looks: Annotated[
         int, typer.Option(min=1, metavar="N", help="Looks of a placebo's watch.")
     ] = SHIPPED.planned_looks,
     baseline_looks: Annotated[int, typer.Option(min=1, metavar="N", help="Looks before it that are its past.")] = 90,
-    every: Annotated[int, typer.Option(min=1, metavar="N", help="Let only every N-th look play the deploy.")] = 1,
+    every: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Let only every N-th look play the deploy; 1, with --config one a watch."
+        ),
+    ] = None,
     look_s: Annotated[
         float, typer.Option(min=0.0, metavar="SECONDS", help="Shortest look: finer steps are put together.")
     ] = 0.0,
-    budget: Annotated[
-        float | None,
-        typer.Option(
-            min=1e-9,
-            max=0.5,
-            metavar="SHARE",
-            help=f"Healthy deploys that may be called bad. {SHIPPED.budget} unless given.",
-        ),
-    ] = None,
-    margin: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0, metavar="SHARE", help=f"Relative worsening that is tolerated. {SHIPPED.margin} unless given."
-        ),
-    ] = None,
+    budget: Budget = None,
+    margin: Margin = None,
     workers: Annotated[int, typer.Option(min=1, max=64, metavar="N", help="Processes that judge.")] = 2,
     json: Json = False,
 ) -> None:
-    """Replay placebo deploys on the recorded past.
+    """Replay placebo deploys on the past.
+
+    With --config, on the last days of every service, out of the past that its own Prometheus keeps: between its real
+    deploys, by its own settings, of which only --every is another here. With --cases, on recorded pasts.
 
     Every look of the past before a recorded deploy that leaves enough before and after plays a deploy on which nothing
     was deployed; every rollback is a false one. Where the old version has several replicas, each also plays the
@@ -62,22 +76,52 @@ def calibrate(
     """
     from watchdog.calibration import Cut, by_service, calibrate_cases
 
+    one_of_two(config, cases)
+    if config is not None:
+        live = calibrate_live(config, service or [], since=since, deploys=deploys, every=every)
+        _show(live, {"since": since}, json=json)
+        return
+    assert cases is not None  # noqa: S101 - one of the two
     given: dict[str, Any] = {"planned_looks": watch_looks}
     given |= {name: value for name, value in {"budget": budget, "margin": margin}.items() if value is not None}
-    cut = Cut(baseline_looks=baseline_looks, every=every, look_s=look_s)
+    cut = Cut(baseline_looks=baseline_looks, every=every or 1, look_s=look_s)
     with progress("judging") as told:
         pasts = calibrate_cases(cases, given, cut, workers=workers, progress=told)
-    found = by_service(pasts)
+    told_by = {"watch_looks": watch_looks, "baseline_looks": baseline_looks, "every": cut.every}
+    _show(by_service(pasts), told_by, json=json)
+
+
+def calibrate_live(
+    config: Path, services: Sequence[str], *, since: str, deploys: Path | None, every: int | None
+) -> "list[tuple[str, Calibration]]":
+    """Placebo deploys of every service on its own live past."""
+    from watchdog.past import calibrate_past, service_names
+    from watchdog.past.placebos import stretches
+
+    found = []
+    for name in services or service_names(config):
+        with service_of(config, name) as past:
+            until = past.clock.now()
+            begin = until - seconds(since)
+            known, versions = deploys_of(past, deploys, since=begin, until=until)
+            between = stretches(past, known, versions, since=begin, until=until)
+            tell(f"{name}: {len(known)} deploys since {when(begin)}; placebos between them")
+            with progress("judging") as told:
+                one = calibrate_past(past, between, every=every, progress=told)
+            if one is not None:
+                found.append((name, one))
+    return found
+
+
+def _show(found: "list[tuple[str, Calibration]]", told_by: dict[str, Any], *, json: bool) -> None:
     if json:
-        print_json(
-            {"watch_looks": watch_looks, "baseline_looks": baseline_looks, "every": every, "found": _document(found)}
-        )
+        print_json({**told_by, "found": _document(found)})
         return
     print_table(_COLUMNS, [row for name, one in found for row in _rows(name, one)])
     whole = [one for name, one in found if name == "all"] or [one for _, one in found]
     print_lines(f"{_COMPARED[one.design]}: {one.sentence}" for one in whole)
     if not whole:
-        tell("the folder has no case")
+        tell("there is no past to judge")
 
 
 def _document(found: "list[tuple[str, Calibration]]") -> list[dict[str, Any]]:

@@ -25,20 +25,24 @@ def run(
     config: ConfigFile = DEFAULT_CONFIG,
     json: Annotated[bool, typer.Option("--json", help="Log JSON to stderr, one object a line.")] = False,
 ) -> None:
-    """Run the daemon, until SIGTERM or Ctrl-C."""
-    from watchdog import app
+    """Run the daemon, until SIGTERM or Ctrl-C.
+
+    SIGHUP reads the configuration again: one with a mistake is told in the log and in /metrics, and changes nothing.
+    """
+    from watchdog import app, running
     from watchdog.cli.logs import log_to_stderr
 
     settings = app.load_config(config)
     log_to_stderr(as_json=json)
-    app.run(settings)
+    running.run(settings, lambda: app.load_config(config))
 
 
 def check(*, config: ConfigFile = DEFAULT_CONFIG, json: Json = False) -> int:
     """Name every mistake of a configuration.
 
-    Then ask every source once and look for the programs of the hooks. No hook is run, nobody is told, nothing is
-    changed. Exit code: 0 ready; 4 something must be corrected.
+    Then ask every source once: what it brings of each version, how often, and by which clock; ask the probes of the
+    rollback hooks, look for the hooks' programs, and knock at the sinks; and say which mode the evidence supports. No
+    hook is run, nobody is told, nothing is changed. Exit code: 0 ready; 4 something must be corrected.
     """
     from watchdog.cli.checking import check_file
 
@@ -62,6 +66,7 @@ def demo(
         Path | None,
         typer.Option(metavar="FOLDER", help="A new or empty folder to leave ledger, configuration and logs in."),
     ] = None,
+    stay: Annotated[bool, typer.Option("--stay", help="Leave shop, daemon and pages up until Ctrl-C.")] = False,
     json: Json = False,
 ) -> int:
     """Watch a bad version being rolled back.
@@ -81,4 +86,4 @@ def demo(
         raise WatchdogError(f"there is no scenario {scenario!r}; expected one of {', '.join(SCENARIOS)}")
     from watchdog.demo.runner import run as run_demo
 
-    return run_demo(scenario, json_output=json, keep=keep)
+    return run_demo(scenario, json_output=json, keep=keep, stay=stay)

@@ -59,6 +59,12 @@ def trigger(
     migration: Annotated[
         str | None, typer.Option(help="What it does to the database: none, expand, contract, irreversible, unknown.")
     ] = None,
+    safe_to_rollback_until: Annotated[
+        float | None, typer.Option(help="Unix seconds after which going back may do harm.")
+    ] = None,
+    train: Annotated[
+        str | None, typer.Option(help="Release train: deploys that name the same one end and go back together.")
+    ] = None,
     url: Url = DEFAULT_URL,
     token_file: TokenFile = None,
     json: Json = False,
@@ -78,6 +84,8 @@ def trigger(
         "deployed_at": deployed_at,
         "instances": _instances(instance or []),
         "migration": migration,
+        "safe_to_rollback_until": safe_to_rollback_until,
+        "train": train,
     }
     body = {key: value for key, value in asked.items() if value not in (None, {})}
     watch = ApiClient.connect(url, token_file).post("/api/v1/deploys", body)
@@ -222,6 +230,8 @@ def _told(watch: dict[str, Any]) -> list[str]:
     }
     lines = [sentence_of(watch), ""]
     lines += [f"  {name:<13}{value}" for name, value in pairs.items() if value]
+    steps = watch.get("recovery_steps") or []
+    lines += ["", "  What to do", *(f"  {number}. {step}" for number, step in enumerate(steps, 1))] if steps else []
     events = watch.get("timeline") or []
     lines += ["", *(f"  {when(event.get('at'))}  {event.get('text')}" for event in events)] if events else []
     return lines

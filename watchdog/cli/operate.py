@@ -23,14 +23,14 @@ def rollback(
 def approve(
     deploy_id: DeployId, *, why: Why = "", url: Url = DEFAULT_URL, token_file: TokenFile = None, json: Json = False
 ) -> None:
-    """Let a held rollback go ahead."""
+    """Let a held rollback go ahead, or the next step that waits for you."""
     _decide("approve", deploy_id, why, url, token_file, json=json)
 
 
 def deny(
     deploy_id: DeployId, *, why: Why = "", url: Url = DEFAULT_URL, token_file: TokenFile = None, json: Json = False
 ) -> None:
-    """Refuse a held rollback; the new version stays."""
+    """Refuse a held rollback, or the next step; things stay as they are."""
     _decide("deny", deploy_id, why, url, token_file, json=json)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from analysis.result import Design, Direction, JudgeSettings, Kind, MetricSpec
+from watchdog.cli.live_past import LiveConfig, Service, Since, one_of_two, seconds, service_of
 from watchdog.cli.options import Json
 from watchdog.cli.output import print_json, print_lines, print_table, tell
 from watchdog.errors import WatchdogError
@@ -78,6 +79,9 @@ def sensitivity(
     budget: _Budget = SHIPPED.budget,
     cases: _Cases = None,
     case: _Case = None,
+    config: LiveConfig = None,
+    service: Service = None,
+    since: Since = "1d",
     json: Json = False,
 ) -> None:
     """Say which regression would be seen.
@@ -85,12 +89,18 @@ def sensitivity(
     Watches are drawn at this traffic and judged as shipped: the answers are the smallest regressions, there from the
     first look on, that raise the alarm in half and in nine of ten of them. With --cases, the traffic, share, level and
     noise before a recorded deploy are taken, and of the other options only --minutes, --margin, --budget and
-    --budget-share are heeded.
+    --budget-share are heeded. With --config, those of the service as its Prometheus shows them today, and its own
+    settings: of the other options only --minutes and --share are heeded.
     """
     from watchdog.recorded_traffic import traffic_of_case
 
     times = _minutes(minutes)
-    if cases is not None:
+    settings = replace(SHIPPED, margin=margin, budget=budget)
+    budget_shares: dict[str, float] = {}
+    if config is not None:
+        one_of_two(config, cases)
+        found, settings, budget_shares = _live(config, service, since=since, share=share)
+    elif cases is not None:
         found = traffic_of_case(cases, case)
     else:
         direction = Direction.DOWN_IS_BAD if fewer else Direction.UP_IS_BAD
@@ -109,13 +119,34 @@ def sensitivity(
                 design=Design.BEFORE_AFTER if before_after else Design.CONCURRENT,
             )
         ]
-    settings = replace(SHIPPED, margin=margin, budget=budget)
-    asked = [(traffic, _seen(traffic, times, settings, budget_share)) for traffic in found]
+    shares = [budget_shares.get(traffic.spec.name, budget_share) for traffic in found]
+    asked = [(one, _seen(one, times, settings, part)) for one, part in zip(found, shares, strict=True)]
+    _show(asked, json=json)
+
+
+def _show(asked: "Sequence[tuple[Traffic, list[Seen]]]", *, json: bool) -> None:
     if json:
         print_json([_document(traffic, seen) for traffic, seen in asked])
         return
     print_table(_COLUMNS, [row for traffic, seen in asked for row in _rows(traffic, seen)])
     print_lines(seen[-1].sentence for _, seen in asked)
+
+
+def _live(
+    config: Path, service: str | None, *, since: str, share: float
+) -> "tuple[list[Traffic], JudgeSettings, dict[str, float]]":
+    """Today's traffic of a service, its settings, and every metric's part of the budget."""
+    from analysis.combine import budget_shares
+    from watchdog.past import traffic_of_past
+
+    with service_of(config, service) as past:
+        until = past.clock.now()
+        steps = past.plan.steps
+        part = steps.shares[0] if steps is not None else share
+        found = traffic_of_past(past, since=until - seconds(since), until=until, share=part)
+        specs = [metric.spec for metric in past.plan.metrics]
+        parts = dict(zip((spec.name for spec in specs), budget_shares(specs), strict=True))
+        return found, past.plan.judge, parts
 
 
 def _minutes(text: str) -> list[float]:

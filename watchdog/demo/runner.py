@@ -13,7 +13,7 @@ from typing import Any
 
 from watchdog.demo.live import View, open_view
 from watchdog.demo.report import Ending, as_json, as_text
-from watchdog.demo.scenario import NEW, OLD, Scenario
+from watchdog.demo.scenario import NEW, OLD
 from watchdog.demo.scenarios import scenario_named
 from watchdog.demo.scene import Rates, RollingRates, Scene
 from watchdog.demo.tape import Tape, counted
@@ -28,8 +28,11 @@ class DemoFailed(Exception):  # noqa: N818 - an outcome, told in one sentence
     """The demo could not be brought to an end."""
 
 
-def run(scenario: str, *, json_output: bool = False, keep: Path | None = None) -> int:
-    """Show one scenario. 0: it ended as it must; 1: it did not; 4: it could not be run at all."""
+def run(scenario: str, *, json_output: bool = False, keep: Path | None = None, stay: bool = False) -> int:
+    """Show one scenario. 0: it ended as it must; 1: it did not; 4: it could not be run at all.
+
+    With `stay`, shop, daemon and pages go on after the report until Ctrl-C.
+    """
     try:
         asked = scenario_named(scenario)
         folder = _folder(keep)
@@ -37,8 +40,12 @@ def run(scenario: str, *, json_output: bool = False, keep: Path | None = None) -
         sys.stderr.write(f"{error}\n")
         return 4
     try:
-        with _stoppable(), _shown(json_output) as view:
-            ending = play(asked, folder, view, keep=keep is not None)
+        with _stoppable(), World(asked, folder, keep=keep is not None) as world:
+            with _shown(json_output) as view:
+                ending = play(world, view, folder if keep is not None else None)
+            sys.stdout.write((json.dumps(as_json(ending)) if json_output else as_text(ending)) + "\n")
+            if stay:
+                _stay(world)
     except KeyboardInterrupt:
         sys.stderr.write("stopped; everything was cleaned up\n")
         return 1
@@ -48,34 +55,40 @@ def run(scenario: str, *, json_output: bool = False, keep: Path | None = None) -
     finally:
         if keep is None:
             shutil.rmtree(folder, ignore_errors=True)
-    sys.stdout.write((json.dumps(as_json(ending)) if json_output else as_text(ending)) + "\n")
     return 0 if ending.as_expected else 1
 
 
-def play(scenario: Scenario, folder: Path, view: View, *, keep: bool) -> Ending:
-    """Bring up the world, deploy, follow the watch to its end, and count."""
-    with World(scenario, folder, keep=keep) as world:
-        show = Camera(world, view)
-        show.scene("opening the shop")
-        world.open_shop()
-        world.start_daemon()
-        _warm_up(world, show)
-        world.deploy()
-        show.scene("v2 is live; the watchdog looks on")
-        watch = follow(world, show)
-        show.scene(f"ended: {watch['outcome']}")
-        after_end = _after_end(world)
-        watch = world.watch() or watch
-        front = counted(
-            show.tape,
-            world.counts_before,
-            watch,
-            world.front_weights()["changes"],
-            scenario=scenario,
-            after_end=after_end,
-        )
-        posts = world.slack_desk.posts() if world.slack_desk is not None else None
-    return Ending(scenario=scenario, watch=watch, front=front, posts=posts, kept=folder if keep else None)
+def play(world: World, view: View, kept: Path | None) -> Ending:
+    """Open the shop, deploy, follow the watch to its end, and count."""
+    show = Camera(world, view)
+    show.scene("opening the shop")
+    world.open_shop()
+    world.start_daemon()
+    _warm_up(world, show)
+    world.deploy()
+    show.scene("v2 is live; the watchdog looks on")
+    watch = follow(world, show)
+    show.scene(f"ended: {watch['outcome']}")
+    after_end = _after_end(world)
+    watch = world.watch() or watch
+    front = counted(
+        show.tape,
+        world.counts_before,
+        watch,
+        world.front_weights()["changes"],
+        scenario=world.scenario,
+        after_end=after_end,
+    )
+    posts = world.slack_desk.posts() if world.slack_desk is not None else None
+    return Ending(scenario=world.scenario, watch=watch, front=front, posts=posts, kept=kept)
+
+
+def _stay(world: World) -> None:
+    """Leave everything up to be looked at until Ctrl-C, which is the wanted end here."""
+    sys.stderr.write(f"\nThe pages stay up: {world.page}\nSign in with {world.token}\nCtrl-C ends it.\n")
+    with contextlib.suppress(KeyboardInterrupt):
+        while world.processes.alive("daemon"):
+            time.sleep(GLANCE_S)
 
 
 def follow(world: World, show: "Camera") -> Mapping[str, Any]:

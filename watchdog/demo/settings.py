@@ -88,6 +88,7 @@ kind = "log"
 kind = "slack"
 token_env = "{SLACK_TOKEN_ENV}"
 channel = {json.dumps(slack.channel)}
+charts = false # drawing would take the processor that the shop and its visitors share
 base_url = {json.dumps(slack.base_url)}
 
 {_service(scenario)}"""

@@ -1,9 +1,15 @@
 """Every way to ship: what goes forward by itself, what is stopped, and what is put back."""
 
 from watchdog.demo.faults import Fault
-from watchdog.demo.scenario import STEPS, Actor, Scenario, Turn
+from watchdog.demo.scenario import NEW, STEPS, Actor, Scenario, Turn
 
 _UPDATE_S = 30.0  # between two servers of a roll-out
+
+
+def _server(name: str, *, after_s: float) -> Turn:
+    """The next server of a roll-out."""
+    return Turn(after_s=after_s, says=f"server {name} gets v2", actor=Actor.ROLL_OUT, changes={"server": name})
+
 
 STRATEGY_SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
@@ -54,22 +60,19 @@ STRATEGY_SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         name="rolling",
-        story="four servers get v2 one after another; on the second one it fails 6 % of its requests instead of 1 %",
+        story="four servers get v2 one after another; as soon as two have it they fail 6 % of their requests, not 1 %",
         outcome="rolled_back",
         verdict="DEGRADED",
         reason="METRICS",
         strategy="rolling",
         share=0.25,
-        server_faults={"v2-b": Fault(errors=0.06)},
+        server_faults={f"v2-{server}": Fault(errors=0.06) for server in "bcd"},
         rate=200.0,
-        turns=tuple(
-            Turn(
-                after_s=_UPDATE_S * number,
-                says=f"server {server} gets v2",
-                actor=Actor.ROLL_OUT,
-                changes={"server": server},
-            )
-            for number, server in enumerate("bcd", start=1)
+        turns=(
+            _server("b", after_s=_UPDATE_S),
+            Turn(after_s=_UPDATE_S + 1.0, says="v2's errors begin", versions=(NEW,), changes={"errors": 0.06}),
+            _server("c", after_s=2 * _UPDATE_S),
+            _server("d", after_s=3 * _UPDATE_S),
         ),
         look_s=2.5,
     ),

@@ -101,7 +101,10 @@ class Street:
             return turn.says if done else "the roll-out was stopped: no further server gets v2"
         admins = {
             Actor.SHOP: [
-                (self.metrics_ports[name], "/-/fault") for v in turn.versions for name in self._scenario.of_version(v)
+                (self.metrics_ports[name], "/-/fault")
+                for version in turn.versions
+                for name in self._scenario.of_version(version)
+                if self._processes.alive(name)  # a server that is not updated yet has no new version
             ],
             Actor.VISITORS: [(self._visitors_port, "/-/visits")],
             Actor.FRONT: [(self.front_admin_port, "/skew")],

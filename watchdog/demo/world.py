@@ -30,7 +30,7 @@ class World:
         self.deploy_id = f"demo-{scenario.name}"
         self.deployed_at: float | None = None
         self.counts_before: dict[str, dict[str, Any]] = {}  # the front's, when the new version got its first traffic
-        self._token = secrets.token_hex(16)
+        self.token = secrets.token_hex(16)
         self.slack_desk = SlackDesk() if not os.environ.get(settings.SLACK_TOKEN_ENV) else None
         self.processes = Processes(folder, remove=not keep)
         self.daemon_port = free_ports(1)[0]
@@ -47,6 +47,11 @@ class World:
         self.processes.close()
         if self.slack_desk is not None:
             self.slack_desk.close()
+
+    @property
+    def page(self) -> str:
+        """Where the deploy's page is while the daemon runs."""
+        return f"http://{HOST}:{self.daemon_port}/deploys/{self.deploy_id}"
 
     @property
     def since_deploy_s(self) -> float:
@@ -71,7 +76,7 @@ class World:
         config = self.folder / "config.toml"
         if not config.exists():
             config.write_text(self._config())
-        told = {settings.TOKEN_ENV: self._token, **(env or {})}
+        told = {settings.TOKEN_ENV: self.token, **(env or {})}
         if self.slack_desk is not None:
             told[settings.SLACK_TOKEN_ENV] = "xoxb-nobody-reads-this"
         self.processes.start("daemon", ["-m", "watchdog", "run", "--config", str(config)], env=told)
@@ -91,7 +96,7 @@ class World:
 
     def ask_daemon(self, method: str, path: str, body: object = None, *, timeout_s: float = 20.0) -> tuple[int, Any]:
         """One request to the daemon's API, with the token that CI has."""
-        headers = {"Authorization": f"Bearer {self._token}"}
+        headers = {"Authorization": f"Bearer {self.token}"}
         return call(method, self.daemon_port, path, body, headers=headers, timeout_s=timeout_s)
 
     def watch(self) -> dict[str, Any] | None:
