@@ -1,8 +1,9 @@
-"""For all tests: nobody talks to another machine."""
+"""For all tests: nobody talks to another machine; and a ledger of simulated deploys, made once."""
 
 import errno
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,3 +32,29 @@ def only_this_machine() -> Iterator[None]:
 
 def _is_elsewhere(sock: socket.socket, address: Any) -> bool:
     return sock.family in (socket.AF_INET, socket.AF_INET6) and not str(address[0]).startswith(_HERE)
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every service of the simulation deployed twice, through the daemon's own road; its users share one worker.
+
+    The seed is one of the first in which all three words are said.
+    """
+    from notebooks.simulated_ledger import simulate
+
+    path = tmp_path_factory.mktemp("simulated") / "simulated.db"
+    simulate(path, rounds=2, seed=5)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def every_verdict_replays(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Afterwards every verdict in every ledger that any test left behind is judged again, and must be the same."""
+    folder: Path | None = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    yield
+    if folder is None or request.node.get_closest_marker("spoils_its_ledger"):
+        return
+    if any(folder.rglob("*.db")):
+        from tests.reviewed import replayed_otherwise
+
+        assert replayed_otherwise(folder) == []

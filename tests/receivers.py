@@ -62,7 +62,7 @@ def receiver() -> Iterator[Receiver]:
             query = {name: values[0] for name, values in parse_qs(parts.query).items()}
             self._reply(state.answer(Received(self.command, parts.path, query, headers, body)))
 
-        do_GET = do_POST
+        do_GET = do_PATCH = do_POST
 
         def _reply(self, answer: Answer) -> None:
             self.close_connection = True
@@ -99,12 +99,15 @@ def receiver() -> Iterator[Receiver]:
 
 @dataclass
 class FakeSlack:
-    """chat.postMessage and chat.update as Slack answers them; `messages` is what the channel shows, by ts."""
+    """chat.postMessage, chat.update and file uploads as Slack answers them; `messages` is what the channel shows, by
+    ts; `files` are the uploads that were completed, with where they were shared."""
 
     web: Receiver
     token: str = "xoxb-right"
     channel: str = "C0123456789"
     messages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    files: list[dict[str, Any]] = field(default_factory=list)
+    uploads: dict[str, dict[str, Any]] = field(default_factory=dict)
     archived: bool = False
 
     @property
@@ -122,14 +125,19 @@ class FakeSlack:
         return [message for message in self.messages.values() if "thread_ts" in message]
 
     def respond(self, request: Received) -> Answer:
+        if request.path.startswith("/upload/"):
+            self.uploads[request.path.rsplit("/", 1)[-1]]["bytes"] = request.body
+            return Answer(body=b"OK")
         return Answer(
             body=json.dumps(self._result(request)).encode(), headers={"Content-Type": "application/json; charset=utf-8"}
         )
 
     def _result(self, request: Received) -> dict[str, Any]:
-        told = request.json()
         if request.headers.get("authorization") != f"Bearer {self.token}":
             return {"ok": False, "error": "invalid_auth"}
+        if "/files." in request.path:
+            return self._upload(request)
+        told = request.json()
         if told.get("channel") not in (self.channel, "#deploys"):
             return {"ok": False, "error": "channel_not_found"}
         if self.archived:
@@ -143,6 +151,23 @@ class FakeSlack:
             ts = f"1700000000.{len(self.messages) + 1:06d}"
             self.messages[ts] = told
         return {"ok": True, "channel": self.channel, "ts": ts}
+
+    def _upload(self, request: Received) -> dict[str, Any]:
+        """https://docs.slack.dev/reference/methods/files.getUploadURLExternal and files.completeUploadExternal."""
+        told = request.query | {k: v[0] for k, v in parse_qs(request.body.decode()).items()}
+        if request.path.endswith("getUploadURLExternal"):
+            if int(told["length"]) <= 0 or not told["filename"]:
+                return {"ok": False, "error": "invalid_arguments"}
+            file_id = f"F{len(self.uploads) + 1}"
+            self.uploads[file_id] = told
+            return {"ok": True, "upload_url": f"{self.web.url}/upload/v1/{file_id}", "file_id": file_id}
+        if told.get("channel_id") != self.channel:  # a name will not do
+            return {"ok": False, "error": "channel_not_found"}
+        done = [{**self.uploads[item["id"]], **item} for item in json.loads(told["files"])]
+        if any(len(item.get("bytes", b"")) != int(item["length"]) for item in done):
+            return {"ok": False, "error": "file_not_found"}
+        self.files += [item | {"thread_ts": told.get("thread_ts")} for item in done]
+        return {"ok": True, "files": [{"id": item["id"], "title": item["title"]} for item in done]}
 
 
 @contextmanager

@@ -19,18 +19,24 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
 PACKAGES = {
     "prometheus": "prometheus",
     "promtool": "prometheus",
+    "prometheus-alertmanager": "prometheus-alertmanager",
+    "amtool": "prometheus-alertmanager",
+    "etcd": "etcd-server",
     "haproxy": "haproxy",
     "nginx": "nginx",
     "initdb": "postgresql",
     "postgres": "postgresql",
+    "victoria-metrics": "victoria-metrics",
+    "prometheus-node-exporter": "prometheus-node-exporter",
 }
+Target = tuple[Sequence[str], Mapping[str, str]]  # addresses with labels of their own
 _DOWNLOAD_S = 180.0
 _READY_S = 20.0
 
@@ -165,7 +171,7 @@ def _run(argv: Sequence[str], *, cwd: str | None = None, env: Mapping[str, str] 
 
 @dataclass(frozen=True)
 class PrometheusServer:
-    """A running Prometheus."""
+    """A running Prometheus, or what speaks like one."""
 
     url: str
     stop: Callable[[], None]
@@ -218,11 +224,11 @@ class PostgresServer:
         deletes = "".join(f"DELETE FROM {name}.{table};" for table in tables)
         self.query(f"SET session_replication_role = replica; {deletes}")
 
-    def query(self, statement: str) -> list[tuple[object, ...]]:
+    def query(self, statement: str, *, schema: str = "") -> list[tuple[object, ...]]:
         """Run one statement by itself."""
         import psycopg
 
-        with psycopg.connect(self.url(), autocommit=True) as connection:
+        with psycopg.connect(self.url(schema), autocommit=True) as connection:
             answer = connection.execute(statement.encode())
             return answer.fetchall() if answer.description else []
 
@@ -241,35 +247,127 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def prometheus(
-    targets: Sequence[tuple[Sequence[str], Mapping[str, str]]] = (),
+    targets: Sequence[Target] = (),
     *,
     scrape_interval_s: float = 1.0,
     blocks: Path | None = None,
+    itself: bool = False,
+    port: int | None = None,
 ) -> Iterator[PrometheusServer]:
     """Run a Prometheus that scrapes groups of `host:port` addresses, each group with labels of its own.
 
-    blocks: a storage folder that already holds samples, as `backfill` makes it.
+    blocks: a storage folder that already holds samples, as `backfill` makes it. itself: it scrapes itself too.
+    port: one that is free now.
     """
+    port = free_port() if port is None else port
+    own: Sequence[Target] = [([f"127.0.0.1:{port}"], {"job": "prometheus"})] if itself else []
+    with tempfile.TemporaryDirectory() as folder:
+        argv = [
+            program("prometheus"),
+            f"--config.file={_scrape_file(folder, [*targets, *own], scrape_interval_s)}",
+            f"--storage.tsdb.path={blocks or Path(folder) / 'data'}",
+            "--storage.tsdb.retention.time=100y",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ]
+        url = f"http://127.0.0.1:{port}"
+        with running(argv, folder, lambda: answers(f"{url}/-/ready")) as stop:
+            yield PrometheusServer(url, stop)
+
+
+@contextlib.contextmanager
+def victoria_metrics(
+    targets: Sequence[Target] = (), *, scrape_interval_s: float = 1.0, openmetrics: str = "", itself: bool = False
+) -> Iterator[PrometheusServer]:
+    """Run a VictoriaMetrics that scrapes as `prometheus` does; openmetrics: samples with timestamps to begin with."""
     port = free_port()
+    own: Sequence[Target] = [([f"127.0.0.1:{port}"], {"job": "victoria-metrics"})] if itself else []
+    with tempfile.TemporaryDirectory() as folder:
+        argv = [
+            program("victoria-metrics"),
+            f"-promscrape.config={_scrape_file(folder, [*targets, *own], scrape_interval_s)}",
+            "-promscrape.config.strictParse=false",
+            f"-storageDataPath={folder}/data",
+            "-retentionPeriod=100y",
+            "-search.latencyOffset=0s",
+            f"-httpListenAddr=127.0.0.1:{port}",
+        ]
+        url = f"http://127.0.0.1:{port}"
+        with running(argv, folder, lambda: answers(f"{url}/health")) as stop:
+            if openmetrics:
+                _import(url, openmetrics)
+            yield PrometheusServer(url, stop)
+
+
+def _scrape_file(folder: str, targets: Sequence[Target], scrape_interval_s: float) -> str:
     interval = f"{round(scrape_interval_s * 1000)}ms"
     jobs: dict[str, list[object]] = {}
     for addresses, labels in targets:
         own = {name: value for name, value in labels.items() if name != "job"}
         jobs.setdefault(labels.get("job", "job"), []).append({"targets": list(addresses), "labels": own})
     scrapes = [{"job_name": name, "static_configs": groups} for name, groups in jobs.items()]
+    config = {"global": {"scrape_interval": interval, "scrape_timeout": interval}, "scrape_configs": scrapes}
+    path = Path(folder) / "prometheus.yml"
+    path.write_text(json.dumps(config))  # JSON is YAML
+    return str(path)
+
+
+def _import(url: str, openmetrics: str) -> None:
+    """OpenMetrics has seconds, and an end; what VictoriaMetrics imports has milliseconds, and none."""
+    lines = [line.rpartition(" ") for line in openmetrics.splitlines() if line and not line.startswith("#")]
+    text = "".join(f"{rest} {round(float(at) * 1000)}\n" for rest, _, at in lines)
+    request = urllib.request.Request(f"{url}/api/v1/import/prometheus", data=text.encode(), method="POST")
+    for asked in (request, f"{url}/internal/force_flush"):
+        with urllib.request.urlopen(asked, timeout=60) as response:
+            response.read()
+
+
+@contextlib.contextmanager
+def node_exporter() -> Iterator[str]:
+    """Run a node_exporter; its address as `host:port`."""
+    address = f"127.0.0.1:{free_port()}"
     with tempfile.TemporaryDirectory() as folder:
-        config = {"global": {"scrape_interval": interval, "scrape_timeout": interval}, "scrape_configs": scrapes}
-        (Path(folder) / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
+        argv = [program("prometheus-node-exporter"), f"--web.listen-address={address}"]
+        with running(argv, folder, lambda: answers(f"http://{address}/metrics")):
+            yield address
+
+
+@contextlib.contextmanager
+def alertmanager(webhook_url: str, *, token: str = "") -> Iterator[str]:
+    """Run an Alertmanager that tells a webhook at once, with a bearer token if there is one; its address."""
+    port = free_port()
+    hook: dict[str, Any] = {"url": webhook_url, "send_resolved": True}
+    if token:
+        hook["http_config"] = {"authorization": {"credentials": token}}
+    config = {
+        "route": {"receiver": "hook", "group_by": ["..."], "group_wait": "0s", "group_interval": "1s"},
+        "receivers": [{"name": "hook", "webhook_configs": [hook]}],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "alertmanager.yml").write_text(json.dumps(config))  # JSON is YAML
         argv = [
-            program("prometheus"),
-            f"--config.file={folder}/prometheus.yml",
-            f"--storage.tsdb.path={blocks or Path(folder) / 'data'}",
-            "--storage.tsdb.retention.time=100y",
+            *_with_its_templates(program("prometheus-alertmanager")),
+            f"--config.file={folder}/alertmanager.yml",
+            f"--storage.path={folder}/data",
             f"--web.listen-address=127.0.0.1:{port}",
+            "--cluster.listen-address=",
         ]
         url = f"http://127.0.0.1:{port}"
-        with _running(argv, folder, lambda: _answers(f"{url}/-/ready")) as stop:
-            yield PrometheusServer(url, stop)
+        with running(argv, folder, lambda: answers(f"{url}/-/ready")):
+            yield url
+
+
+def _with_its_templates(binary: str) -> list[str]:
+    """How to start Debian's Alertmanager: it reads its templates from a fixed place, which is put there in a namespace
+    of its own where only its package was unpacked."""
+    place = "/usr/share/prometheus/alertmanager"
+    unpacked = Path(binary).parent / place.removeprefix("/")
+    if Path(place).exists() or not unpacked.exists():
+        return [binary]
+    alone = ["unshare", "--map-root-user", "--mount"]
+    if shutil.which("unshare") is None or subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        without("prometheus-alertmanager", f"its templates are not in {place}, and there are no namespaces here")
+    script = 'mount -t tmpfs none /usr/share && mkdir -p "$1" && cp -r "$2"/. "$1" && shift 2 && exec "$@"'
+    return [*alone, "sh", "-c", script, "sh", place, str(unpacked), binary]
 
 
 def backfill(openmetrics: str, folder: Path) -> Path:
@@ -277,7 +375,8 @@ def backfill(openmetrics: str, folder: Path) -> Path:
     text = folder / "samples.om"
     text.write_text(openmetrics)
     blocks = folder / "blocks"
-    _run([program("promtool"), "tsdb", "create-blocks-from", "openmetrics", str(text), str(blocks)])
+    large = "--max-block-duration=720h"  # by default the text is read again for every two hours of it
+    _run([program("promtool"), "tsdb", "create-blocks-from", large, "openmetrics", str(text), str(blocks)])
     return blocks
 
 
@@ -288,7 +387,7 @@ def haproxy(config: str, *, port: int) -> Iterator[HaproxyServer]:
         admin = Path(folder) / "admin.sock"
         (Path(folder) / "haproxy.cfg").write_text(config.replace("{socket}", str(admin)))
         argv = [program("haproxy"), "-W", "-db", "-f", f"{folder}/haproxy.cfg"]
-        with _running(argv, folder, lambda: _listens(port)) as stop:
+        with running(argv, folder, lambda: _listens(port)) as stop:
             yield HaproxyServer(f"http://127.0.0.1:{port}", admin, stop)
 
 
@@ -307,7 +406,7 @@ def nginx(config: str, *, port: int) -> Iterator[NginxServer]:
         def reload() -> None:
             _run([*argv, "-s", "reload"])
 
-        with _running(argv, name, lambda: _listens(port)) as stop:
+        with running(argv, name, lambda: _listens(port)) as stop:
             yield NginxServer(f"http://127.0.0.1:{port}", folder, reload, stop)
 
 
@@ -325,25 +424,25 @@ def postgres() -> Iterator[PostgresServer]:
         subprocess.run(made, cwd=name, user=user, capture_output=True, check=True, timeout=_DOWNLOAD_S)
         settings = ["listen_addresses=", f"unix_socket_directories={name}", "max_connections=60", "shared_buffers=16MB"]
         argv = [server, "-D", f"{name}/data", *(part for item in settings for part in ("-c", item))]
-        running: list[contextlib.AbstractContextManager[Callable[[], None]]] = []
+        processes: list[contextlib.AbstractContextManager[Callable[[], None]]] = []
 
         def start() -> None:
-            process = _running(argv, name, lambda: _takes_connections(folder), user=user)
+            process = running(argv, name, lambda: _takes_connections(folder), user=user)
             process.__enter__()
-            running.append(process)
+            processes.append(process)
 
         def pid() -> int:
             return int((folder / "data" / "postmaster.pid").read_text().split()[0])
 
         def stop(number: signal.Signals) -> None:
             os.kill(pid(), number)
-            running.pop().__exit__(None, None, None)
+            processes.pop().__exit__(None, None, None)
 
         start()
         try:
             yield PostgresServer(folder, start, lambda: stop(signal.SIGQUIT), pid)
         finally:
-            if running:
+            if processes:
                 stop(signal.SIGQUIT)
 
 
@@ -369,14 +468,20 @@ def _takes_connections(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _running(
-    argv: Sequence[str], folder: str, ready: Callable[[], bool], *, user: str | None = None
+def running(
+    argv: Sequence[str],
+    folder: str,
+    ready: Callable[[], bool],
+    *,
+    user: str | None = None,
+    env: Mapping[str, str] | None = None,
+    ready_s: float = _READY_S,
 ) -> Iterator[Callable[[], None]]:
     """Start a server in a process group of its own, wait until it is ready, and end the whole group."""
     log = Path(folder) / "server.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            argv, cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, user=user
+            argv, cwd=folder, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, user=user, env=env
         )
 
     def stop() -> None:
@@ -389,7 +494,7 @@ def _running(
             process.wait(5)
 
     try:
-        wait_until(lambda: process.poll() is not None or ready(), within_s=_READY_S, what=f"{argv[0]} is ready")
+        wait_until(lambda: process.poll() is not None or ready(), within_s=ready_s, what=f"{argv[0]} is ready")
         if process.poll() is not None:
             raise RuntimeError(f"{argv[0]} ended at once: {log.read_text(errors='replace')[-2000:]}")
         yield stop
@@ -406,7 +511,8 @@ def wait_until(condition: Callable[[], bool], *, within_s: float, what: str) -> 
         time.sleep(0.02)
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a GET there is a 200 now."""
     try:
         with urllib.request.urlopen(url, timeout=1) as response:
             return bool(response.status == 200)

@@ -1,7 +1,8 @@
 """Two versions behind a load balancer, and clients that keep asking: who answered, who failed, and why.
 
 Everything runs on one event loop in a thread, on loopback. Clients keep their connections, as wrk does; a request that
-meets a connection just closed by the server is sent again on a new one, as RFC 9110 §9.3.1 lets clients do with GET.
+meets a connection just closed by the server is sent again on a new one, as RFC 9110 §9.2.2 lets clients do with GET.
+Each client has a connection of its own: out of a pool, the second try could meet a connection closed in the same moment.
 """
 
 import asyncio
@@ -91,16 +92,20 @@ def load(traffic: Traffic, url: str) -> Iterator[Traffic]:
 
 
 async def _clients(traffic: Traffic, url: str, over: threading.Event) -> None:
+    await asyncio.gather(*(_client(traffic, url, over) for _ in range(CLIENTS)))
+
+
+async def _client(traffic: Traffic, url: str, over: threading.Event) -> None:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-        await asyncio.gather(*(_client(session, traffic, url, over) for _ in range(CLIENTS)))
+        while not over.is_set():
+            await _ask(session, traffic, url)
+            await asyncio.sleep(0.002)
 
 
-async def _client(session: aiohttp.ClientSession, traffic: Traffic, url: str, over: threading.Event) -> None:
-    while not over.is_set():
-        try:
-            async with session.get(url) as answer:
-                await answer.read()
-                traffic.seen[(answer.headers.get("X-Version", ""), answer.status)] += 1
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            traffic.errors.append(f"{type(error).__name__}: {error}")
-        await asyncio.sleep(0.002)
+async def _ask(session: aiohttp.ClientSession, traffic: Traffic, url: str) -> None:
+    try:
+        async with session.get(url) as answer:
+            await answer.read()
+            traffic.seen[(answer.headers.get("X-Version", ""), answer.status)] += 1
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        traffic.errors.append(f"{type(error).__name__}: {error}")

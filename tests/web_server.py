@@ -13,6 +13,7 @@ from typing import Any, cast
 import requests
 from pydantic import SecretStr
 from standardwebhooks import Webhook
+from starlette.types import ASGIApp
 
 from tests.fakes import FakeClock
 from tests.samples import a_deploy, a_watch
@@ -23,6 +24,8 @@ from watchdog.ledger.encode import to_json
 from watchdog.model import Action, ActionState, AuditEntry, Change, Label, State, StoredLook, Watch
 from watchdog.operator_desk import OperatorDesk
 from watchdog.ports import CellKeys, Clock, EvidencePoint, Ledger, OutboxRow, RawSamples, Recorded, StoredVerdict, Tally
+from watchdog.senders import SENDERS
+from watchdog.sending import Sender
 from watchdog.telemetry import Telemetry
 from watchdog.web import Authenticator, Credential, Health, create_api, serve
 from watchdog.web.rate_limit import Limits
@@ -125,6 +128,18 @@ class FakeLedger:
             EvidencePoint(look=v.look, at=v.at, log_evidence=v.log_evidence, log_threshold=v.log_threshold)
             for v in told
         ]
+
+    def metric_evidence(self, watch_id: str, *, after: int | None = None) -> Iterator[tuple[int, Mapping[str, float]]]:
+        for v in self.verdicts(watch_id):
+            if after is None or v.look > after:
+                yield (
+                    v.look,
+                    {
+                        e["metric"]: float(e["log_evidence"])
+                        for e in v.payload.get("evidence", ())
+                        if "log_evidence" in e
+                    },
+                )
 
     def last_look(self, watch_id: str) -> StoredLook | None:
         return self.seen[-1] if self.seen else None
@@ -251,6 +266,12 @@ def signed(body: bytes, *, key: SecretStr = CURRENT, at: float = NOW, message_id
     return {"webhook-id": message_id, "webhook-timestamp": str(int(at)), "webhook-signature": signature}
 
 
+def made(sender: Any) -> Sender:
+    """A sender as its table in config.toml makes it, with nothing set."""
+    built: Sender = sender(name=sender.kind, options=sender.Options(), env={})
+    return built
+
+
 @contextmanager
 def running(
     *,
@@ -273,7 +294,17 @@ def running(
         health=lambda: cast("Health", health.now),
         telemetry=telemetry,
         limits=limits,
+        senders={kind: made(SENDERS[kind]) for kind in ("argocd", "flagger")},
+        environments={"shop": "production"},
     )
+    with on_a_port(app) as port, requests.Session() as session:
+        session.trust_env = False
+        yield World(f"http://127.0.0.1:{port}", port, ledger, intake, clock, telemetry, health, session)
+
+
+@contextmanager
+def on_a_port(app: ASGIApp) -> Iterator[int]:
+    """Serve an application as the daemon does, on a free port, until the block ends."""
     # The protocol by name: asyncio switches off Nagle's delay (40 ms an answer) only on sockets that say TCP.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))
@@ -282,9 +313,9 @@ def running(
     server = serve(app, "127.0.0.1", port)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
-    with requests.Session() as session:
-        session.trust_env = False
-        yield World(f"http://127.0.0.1:{port}", port, ledger, intake, clock, telemetry, health, session)
-    server.should_exit = True
-    thread.join(10)
+    try:
+        yield port
+    finally:
+        server.should_exit = True
+        thread.join(10)
     assert not thread.is_alive(), "the server did not stop"

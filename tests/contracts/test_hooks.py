@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from tests.flag_file import written
 from tests.git_desk import GitDesk
+from tests.kube_server import NAMESPACE, kube_server
 from tests.receivers import Answer, Receiver, receiver
 from tests.runtime_api import runtime_api
+from tests.unleash_server import ENVIRONMENT, TOKEN, small_unleash
 from watchdog.clock import SystemClock
 from watchdog.hooks import HOOKS
 from watchdog.hooks.wanted_state import WantedStateHook
@@ -30,23 +33,35 @@ CALL = HookCall(
     deploy_id="d1",
 )
 # kind → options of a hook that works, and of one that fails; `{url}` is a server that says 200, or 500 at /bad;
+# `{kube}` is a cluster where shop went from v1 to v2 and back;
 # `{haproxy}` has backend "shop" with v1-a in and v2-a out; `{folder}` holds what `places` puts there
 UPSTREAM = {"upstream": "shop", "servers": {"v1": ("127.0.0.1:1",), "v2": ("127.0.0.1:2",)}, "nginx": ("true",)}
+UNLEASH = {"environment": ENVIRONMENT, "off": ("v1",), "token_env": "UNLEASH_TOKEN"}
 WORKS: dict[str, dict[str, Any]] = {
     "command": {"argv": ("sh", "-c", "exit 0"), "probe_argv": ("sh", "-c", "exit 0")},
     "http": {"url": "{url}/good", "probe_url": "{url}/good"},
     "dry_run": {},
+    "gate": {},
     "haproxy": {"addresses": ("{haproxy}",), "backend": "shop"},
     "nginx": {"file": "{folder}/upstream.conf", **UPSTREAM},
     "git_revert": {"remote": "{folder}/remote.git"},
+    "flagd": {"file": "{folder}/flags.json", "flag": "new-checkout"},
+    "unleash": {"url": "{unleash}", "flag": "new-checkout", **UNLEASH},
+    "kubernetes": {"url": "{kube}", "namespace": NAMESPACE, "deployment": "shop"},
+    "argo_rollouts": {"url": "{kube}", "namespace": NAMESPACE, "rollout": "argo-shop"},
 }
 FAILS: dict[str, dict[str, Any] | None] = {
     "command": {"argv": ("sh", "-c", "exit 1"), "probe_argv": ("sh", "-c", "exit 1")},
     "http": {"url": "{url}/bad", "probe_url": "{url}/bad"},
     "dry_run": None,  # it cannot
+    "gate": None,
     "haproxy": {"addresses": ("{haproxy}",), "backend": "none"},
     "nginx": {"file": "{folder}/none.conf", **UPSTREAM},
     "git_revert": {"remote": "{folder}/remote.git", "tag": "none-{version}"},
+    "flagd": {"file": "{folder}/flags.json", "flag": "none"},
+    "unleash": {"url": "{unleash}", "flag": "none", **UNLEASH},
+    "kubernetes": {"url": "{kube}", "namespace": NAMESPACE, "deployment": "none"},
+    "argo_rollouts": {"url": "{kube}", "namespace": NAMESPACE, "rollout": "none"},
 }
 IDEMPOTENT_IF_DECLARED = frozenset({"command", "http"})  # the others are by what they do: they set a wanted state
 Build = Callable[[str, dict[str, Any]], Hook]
@@ -63,8 +78,16 @@ def web() -> Iterator[Receiver]:
 def places(web: Receiver, tmp_path: Path) -> Iterator[dict[str, str]]:
     """What stands for the words in braces."""
     (tmp_path / "upstream.conf").write_text("upstream shop {\n    server 127.0.0.1:1;\n}\n")
-    with runtime_api({"v1-a": 100, "v2-a": 0}) as haproxy:
-        yield {"{url}": web.url, "{haproxy}": haproxy.address, "{folder}": str(tmp_path)}
+    written(tmp_path / "flags.json")
+    with runtime_api({"v1-a": 100, "v2-a": 0}) as haproxy, kube_server() as kube, small_unleash() as unleash:
+        kube.create("deployments", "shop", "v1")
+        kube.create("rollouts", "argo-shop", "v1", strategy={"canary": {}})
+        for version in ("v2", "v1"):
+            kube.deploy("deployments", "shop", version)
+            kube.deploy("rollouts", "argo-shop", version)
+        unleash.new_flag(name="new-checkout", on=False)
+        addresses = {"{haproxy}": haproxy.address, "{kube}": kube.url, "{unleash}": unleash.url}
+        yield {"{url}": web.url, "{folder}": str(tmp_path), **addresses}
 
 
 def filled(value: Any, places: dict[str, str]) -> Any:
@@ -94,7 +117,7 @@ def build(places: dict[str, str], tmp_path: Path) -> Build:
             name="back",
             options=adapter.Options(**told),
             clock=SystemClock(),
-            env={"PATH": os.environ["PATH"]},
+            env={"PATH": os.environ["PATH"], "UNLEASH_TOKEN": TOKEN},
             state_dir=tmp_path / "state",
         )
         return made

@@ -8,9 +8,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from standardwebhooks import Webhook
 
 from watchdog.app import adapter_options, load_config
+from watchdog.senders.flagger import FlaggerSender
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,12 +43,24 @@ def test_the_readme_says_first_what_it_is_not() -> None:
 def test_every_make_target_named_in_a_document_exists() -> None:
     """A document names no target that `make help` does not list."""
     helped = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    targets = set(re.findall(r"^  make ([a-z-]+)", helped, re.M))
+    targets = set(re.findall(r"^  make ([a-z0-9-]+)", helped, re.M))
     named = {
-        name for document in DOCUMENTS for name in re.findall(r"(?:`|^)make ([a-z-]+)", document.read_text(), re.M)
+        name for document in DOCUMENTS for name in re.findall(r"(?:`|^)make ([a-z0-9-]+)", document.read_text(), re.M)
     }
     assert {"demo", "test", "check", "help"} <= named | {"help"}
     assert named - targets == set()
+
+
+def test_every_promise_has_a_command_and_every_test_it_names_exists() -> None:
+    """P1 to P14, each with something to run; a test that was renamed shows."""
+    text = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+    promises = re.split(r"^\*\*(?=P\d+\. )", text, flags=re.M)[1:]
+    numbers = [int(re.match(r"P(\d+)", promise)[1]) for promise in promises]  # type: ignore[index]
+    assert sorted(numbers) == list(range(1, 15))
+    assert [promise[:60] for promise in promises if "- `make " not in promise] == []
+    for path, _, name in re.findall(r"TESTS=(tests/[\w/.]+)(::(\w+))?", text):
+        assert (ROOT / path).is_file(), path
+        assert not name or f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), name
 
 
 def test_the_readmes_signature_is_accepted() -> None:
@@ -100,3 +114,26 @@ def test_versions_agree() -> None:
     from watchdog import __version__
 
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == __version__
+
+
+def test_the_intakes_configuration_is_right(tmp_path: Path) -> None:
+    """The tables of docs/intake.md are without mistakes beside a service."""
+    told = blocks("toml", (ROOT / "docs" / "intake.md").read_text())[0]
+    env = dict.fromkeys(("WATCHDOG_SYSTEMS_TOKEN", "GITHUB_WEBHOOK_SECRET", "GITLAB_WEBHOOK_TOKEN"), "x" * 32)
+    (tmp_path / "config.toml").write_text(told)
+    config = load_config(tmp_path / "config.toml", env)
+    assert set(config.senders) == {"github", "gitlab", "argocd", "cdevents", "flagger", "alertmanager"}
+
+
+def test_the_intakes_manifests_are_yaml() -> None:
+    """What is copied into a cluster can at least be read, and names addresses that there are."""
+    told = [yaml.safe_load(block) for block in blocks("yaml", (ROOT / "docs" / "intake.md").read_text())]
+    assert [document.get("kind", "Alertmanager") for document in told] == [
+        "ConfigMap",
+        "Canary",
+        "AnalysisTemplate",
+        "Alertmanager",
+    ]
+    hooks = told[1]["spec"]["analysis"]["webhooks"]
+    assert all(hook["url"].endswith(f"/api/v1/intake/flagger/{hook['type']}") for hook in hooks)
+    assert {hook["type"] for hook in hooks} <= FlaggerSender.hooks

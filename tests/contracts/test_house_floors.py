@@ -35,6 +35,7 @@ BREACHES = [
     Breach("floors", "watchdog/hooks/dry_run.py", "import watchdog.sinks", "watchdog.hooks.dry_run -> watchdog.sinks"),
     Breach("floors", "watchdog/intake.py", "import watchdog.pipeline", "watchdog.intake -> watchdog.pipeline"),
     Breach("floors", "watchdog/helpers.py", "", "- watchdog.helpers"),
+    Breach("senders_only_read", "watchdog/senders/github.py", "import requests", "watchdog.senders.github -> requests"),
     Breach("wiring", "watchdog/pipeline.py", "import watchdog.hooks.http", "watchdog.pipeline -> watchdog.hooks.http"),
     Breach("wiring", "watchdog/action.py", "import watchdog.clock", "watchdog.action -> watchdog.clock"),
     Breach("wiring", "watchdog/web/breach.py", "import watchdog.ledger", "watchdog.web.breach -> watchdog.ledger"),
@@ -45,6 +46,7 @@ BREACHES = [
     Breach("purity", "analysis/methods/breach.py", "import os", "analysis.methods.breach -> os"),
     Breach("core_order", "analysis/result.py", "import analysis.prepare", "analysis.result -> analysis.prepare"),
     Breach("core_order", "analysis/judge.py", "import analysis.review", "analysis.judge -> analysis.review"),
+    Breach("core_order", "analysis/judge.py", "import analysis.cases", "analysis.judge -> analysis.cases"),
     Breach("core_order", "analysis/helpers.py", "", "- analysis.helpers"),
 ]
 

@@ -3,7 +3,12 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
+
+from tests import servers
+from watchdog.app import load_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,9 +65,35 @@ def test_only_the_ledgers_folder_needs_to_be_written() -> None:
     assert only("VOLUME") == only("WORKDIR") == "/var/lib/deploy-watchdog"
 
 
+def test_the_base_is_one_version() -> None:
+    """Both stages are built on the same base, whose tag names a version down to the patch."""
+    bases = [rest.split()[0] for word, rest in instructions() if word == "FROM"]
+    assert set(bases) == {"${BASE}"}
+    (base,) = [rest for word, rest in instructions() if word == "ARG"]
+    assert re.fullmatch(r"BASE=python:3\.\d+\.\d+-slim-[a-z]+(@sha256:[0-9a-f]{64})?", base)
+
+
+def test_hadolint_has_nothing_to_say() -> None:
+    """Not one rule is switched off."""
+    hadolint = Path(sys.executable).with_name("hadolint")
+    if not hadolint.exists():
+        servers.without("hadolint", "it has a wheel for x86-64 Linux only")
+    linted = subprocess.run([hadolint, "Dockerfile"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (linted.returncode, linted.stdout + linted.stderr) == (0, "")
+    assert "hadolint ignore" not in (ROOT / "Dockerfile").read_text()
+
+
+def test_make_image_starts_a_right_configuration() -> None:
+    """What the built image is tried with."""
+    config = load_config(ROOT / "tests/image.toml", {"WATCHDOG_CI_TOKEN": "x" * 20})
+    assert config.services["shop"].metrics
+
+
 def test_packages_come_from_the_lock() -> None:
     """Nothing is installed that is not pinned by hash."""
-    installs = [part for word, rest in instructions() if word == "RUN" for part in rest.split("&&") if "pip" in part]
+    installs = [
+        part for word, rest in instructions() if word == "RUN" for part in rest.split("&&") if "pip install" in part
+    ]
     assert len(installs) == 2
     assert all("--require-hashes" in part or "--no-deps --no-build-isolation" in part for part in installs)
 

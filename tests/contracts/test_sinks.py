@@ -8,21 +8,28 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from tests.fakes import FakeClock
-from tests.receivers import Answer, FakeSlack, fake_slack
+from tests.receivers import Answer, FakeSlack, Received, fake_slack
 from tests.samples import a_deploy
 from watchdog.errors import SinkError
 from watchdog.model import Message, MessageKind, Severity, State
 from watchdog.ports import Delivery, Sink
 from watchdog.sinks import SINKS
 
-ENV = {"SLACK": "xoxb-right"}
+ENV = {"SLACK": "xoxb-right", "TOKEN": "right"}
 # kind → options of a sink that works; `{url}` is a server that takes everything
 WORKS: dict[str, dict[str, Any]] = {
     "slack": {"token_env": "SLACK", "channel": "#deploys", "base_url": "{url}/api/"},
     "webhook": {"url": "{url}/api/chat.postMessage"},
     "log": {},
+    "alertmanager": {"url": "{url}"},
+    "grafana": {"url": "{url}", "token_env": "TOKEN"},
+    "github": {"url": "{url}", "token_env": "TOKEN", "repository": "example/shop"},
+    "cdevents": {"url": "{url}"},
+    "heartbeat": {"url": "{url}"},
 }
-CANNOT_FAIL = {"log"}
+# kind → where a deploy stands that it has something to say about, where that is not "passed"
+SPEAKS_OF = {"alertmanager": State.FAILED, "cdevents": State.ROLLED_BACK}
+CANNOT_FAIL = {"log", "heartbeat"}  # the latter takes no messages: see test_sink_heartbeat
 Build = Callable[[str], Sink]
 
 
@@ -41,24 +48,33 @@ def build(slack: FakeSlack) -> Build:
     def built(kind: str) -> Sink:
         told = {k: v.replace("{url}", slack.web.url) if isinstance(v, str) else v for k, v in WORKS[kind].items()}
         adapter: Any = SINKS[kind]
-        if kind == "webhook":  # the server above speaks Slack only
-            slack.web.otherwise = lambda _: Answer()
+        if kind != "slack":  # the server above speaks Slack only
+            slack.web.otherwise = answered
         made: Sink = adapter(name="team", options=adapter.Options(**told), clock=FakeClock(), env=ENV)
         return made
 
     return built
 
 
-def a_delivery(sentence: str = "shop v2 passed", **facts: Any) -> Delivery:
+def answered(request: Received) -> Answer:
+    """What GitHub and Grafana would answer, and everybody else's ok."""
+    if "/commits/" in request.path:
+        return Answer(body=b"a" * 40)
+    if request.method == "GET":
+        return Answer(body=b"[]")
+    return Answer(body=b'{"id": 7}')
+
+
+def a_delivery(sentence: str = "shop v2 passed", state: State = State.PASSED, **facts: Any) -> Delivery:
     message = Message(
         key="ended",
         watch_id="d1",
         kind=MessageKind.ENDED,
-        severity=Severity.GOOD,
+        severity=Severity.PAGE if state is State.FAILED else Severity.GOOD,
         sentence=sentence,
-        facts=facts,
+        facts={**facts, "state": state.value},
     )
-    return Delivery(message=message, deploy=a_deploy(), state=State.PASSED)
+    return Delivery(message=message, deploy=a_deploy(), state=state)
 
 
 def test_every_kind_has_its_case() -> None:
@@ -87,9 +103,10 @@ def test_options_are_described_frozen_and_closed(kind: str) -> None:
 def test_a_message_is_taken_and_memory_is_text(kind: str, build: Build) -> None:
     """What a sink wants remembered can be stored by any ledger, and comes back usable."""
     sink = build(kind)
-    remembered = sink.send(a_delivery())
+    delivery = a_delivery(state=SPEAKS_OF.get(kind, State.PASSED))
+    remembered = sink.send(delivery)
     assert {type(text) for pair in remembered.items() for text in pair} <= {str}
-    again = sink.send(replace(a_delivery(), thread=remembered))
+    again = sink.send(replace(delivery, thread=remembered))
     assert dict(again) == dict(remembered)
 
 
@@ -118,5 +135,5 @@ def test_a_receiver_that_is_down_is_a_sink_error_that_may_pass(kind: str, build:
     sink = build(kind)
     slack.web.otherwise = lambda _: Answer(503, b"<html>")
     with pytest.raises(SinkError) as failed:
-        sink.send(a_delivery())
+        sink.send(a_delivery(state=SPEAKS_OF.get(kind, State.PASSED)))
     assert not failed.value.permanent

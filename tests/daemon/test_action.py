@@ -199,6 +199,20 @@ def test_the_kill_switch_holds_a_recorded_intent_aloud(ledger: Ledger, clock: Fa
     assert hook.effects == 1
 
 
+def test_every_approval_is_told(ledger: Ledger, clock: FakeClock) -> None:
+    """Approved under the kill switch it is held again; the second approval is as much news as the first."""
+    action, desk = intend(ledger, clock), OperatorDesk(ledger=ledger, clock=clock)
+    edge = edge_of(ledger, clock, FakeHook())
+    ledger.set_paused(True, actor="op", why="freeze", at=clock.now())
+    for _ in range(2):
+        edge.carry_out(action.id)
+        clock.advance(0.2)
+        desk.approve(action.watch_id, actor="op")
+    told = [row.message.sentence for row, _ in ledger.messages(action.watch_id)]
+    assert sum("approve by op" in sentence for sentence in told) == 2
+    assert sum("paused" in sentence for sentence in told) == 2
+
+
 def test_a_hook_that_left_the_configuration_fails_aloud(ledger: Ledger, clock: FakeClock) -> None:
     """Renamed while its rollback waited: FAILED and a page, never silence."""
     action = intend(ledger, clock)

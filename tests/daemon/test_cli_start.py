@@ -15,7 +15,7 @@ from watchdog.cli import command_line
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = ["run", "check", "demo", "trigger", "wait", "list", "show"]
-COMMANDS += ["rollback", "approve", "deny", "cancel", "pause", "resume", "sensitivity", "calibrate"]
+COMMANDS += ["rollback", "approve", "deny", "cancel", "pause", "resume", "export", "sensitivity", "calibrate"]
 HEAVY = ("numpy", "pandas", "scipy", "sqlalchemy", "fastapi", "requests", "pydantic", "rich", "alembic", "uvicorn")
 
 
@@ -97,6 +97,7 @@ def copy(tmp_path: Path) -> Path:
     """The package alone in a folder, as if installed there."""
     shutil.copytree(ROOT / "watchdog", tmp_path / "watchdog", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "analysis", tmp_path / "analysis", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "deploy_watchdog.py", tmp_path)
     return tmp_path
 
 
@@ -129,6 +130,22 @@ def test_it_refuses_where_the_other_package_was_copied_over_it(copy: Path) -> No
     done = isolated(copy)
     assert (done.returncode, done.stdout) == (4, "")
     assert "leads to another package" in done.stderr
+
+
+def test_it_says_so_where_even_its_start_was_replaced(copy: Path) -> None:
+    """The other package has a `__main__` too; the command lies outside the folder that both want."""
+    (copy / "watchdog" / "__main__.py").write_text("from watchdog.watchmedo import cli\n")
+    code = f"import sys; sys.path.insert(0, {str(copy)!r}); from deploy_watchdog import main; sys.exit(main())"
+    done = python("-P", "-c", code, "--help")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (4, "", 1)
+    assert done.stderr.startswith("deploy-watchdog cannot start: the file-watching package")
+
+
+def test_the_command_starts_where_it_is_alone(copy: Path) -> None:
+    """By the module that the command is made of."""
+    code = f"import sys; sys.path.insert(0, {str(copy)!r}); from deploy_watchdog import main; sys.exit(main())"
+    done = python("-P", "-c", code, "--version")
+    assert (done.returncode, done.stdout.split()[0], done.stderr) == (0, "deploy-watchdog", "")
 
 
 def test_it_starts_where_it_is_alone(copy: Path) -> None:

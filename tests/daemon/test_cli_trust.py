@@ -84,7 +84,11 @@ def test_sensitivity_takes_traffic_and_level_from_a_recorded_deploy(
         ([*QUICK, "--share", "2"], "error: --share is missing or cannot be"),
         (["sensitivity", "--cases", "nowhere"], "error: there is no folder nowhere"),
         (["calibrate", "--cases", "nowhere"], "error: there is no folder nowhere"),
-        (["calibrate"], "error: Missing option '--cases'"),
+        (["calibrate"], "error: name either --config FILE"),
+        (["backtest"], "error: name either --config FILE"),
+        (["sensitivity", "--config", "x", "--cases", "y"], "error: name either --config FILE"),
+        (["backtest", "--cases", "nowhere"], "error: --json OUT is missing"),
+        (["backtest", "--config", "nowhere.toml"], "nowhere.toml: cannot be read"),
     ],
 )
 def test_wrong_questions_are_refused_in_one_sentence(

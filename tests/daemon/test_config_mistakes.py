@@ -231,6 +231,29 @@ BROKEN = [
         ),
     ),
     Broken(
+        "a margin in time is one of slower latency, and takes the place of the other margin",
+        "[sources.pages]\nkind = 'scrape'\n[services.shop]\nsource = 'pages'\n"
+        "[[services.shop.metrics]]\nname = 'a'\nkind = 'ratio'\nbad = 'x'\ntotal = 'y'\nslower_by = 0.2\n"
+        "[[services.shop.metrics]]\nname = 'b'\nkind = 'latency'\nhistogram = 'x'\nslower_by = 0.2\n"
+        "margin = 0.5\ndirection = 'either'\n",
+        (
+            "10: services.shop.metrics.0.slower_by: belongs to kind 'latency'; this metric is 'ratio'",
+            "15: services.shop.metrics.1.slower_by: takes the place of margin; give one of the two",
+            "17: services.shop.metrics.1.direction: expected 'up_is_bad' beside slower_by: only slower can be worse",
+        ),
+    ),
+    Broken(
+        "new labels are those of one label, and bad",
+        "[sources.pages]\nkind = 'scrape'\n[services.shop]\nsource = 'pages'\n"
+        "[[services.shop.metrics]]\nname = 'a'\nkind = 'labels'\nbad = 'x'\ntotal = 'y'\n"
+        "[[services.shop.metrics]]\nname = 'b'\nkind = 'labels'\nbad = 'x'\ntotal = 'y'\nby = ['code']\n"
+        "direction = 'either'\n",
+        (
+            "5: services.shop.metrics.0.by: kind 'labels' needs the one label whose new values count",
+            "16: services.shop.metrics.1.direction: a new label value can only be bad",
+        ),
+    ),
+    Broken(
         "values of the wrong shape",
         "sinks = 3\n[daemon]\nlisten = 5\n[services]\nshop = 'x'\n[sources]\npages = 1\n[auth]\ntokens = [1]\n",
         (

@@ -108,6 +108,7 @@ def test_every_setting_of_a_metric_reaches_the_judge() -> None:
     }
     made = metric(**keys).metric()
     assert made.by == ("route",)
+    assert metric(kind="latency", histogram="a", slower_by=0.2).metric().spec.slower_by == 0.2
     spec = {key: getattr(made.spec, key) for key in keys if key not in ("histogram", "by")}
     assert spec == {key: value for key, value in keys.items() if key not in ("histogram", "by")}
 

@@ -1,5 +1,6 @@
 """The hook `nginx` where a real nginx cannot show it: refusals, crashes, hangs, and what a file may look like."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from tests.fakes import FakeClock
 from tests.hook_calls import promote, rollback
 from watchdog.clock import SystemClock
 from watchdog.hooks.nginx import NginxHook, NginxOptions
@@ -55,6 +57,24 @@ def test_a_reload_that_hangs_is_not_known_to_have_failed(file: Path) -> None:
     assert hook.share(rollback()) is None
     assert hook.run(rollback()).outcome is HookOutcome.OK
     assert hook.probe(rollback()) is ProbeAnswer.APPLIED
+
+
+def test_old_workers_that_still_answer_are_waited_for(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reload leaves both generations of workers answering for a moment: done is when no old one has answered."""
+    clock = FakeClock()
+    until_old_stop = clock.monotonic() + 0.2
+    told = {"file": str(file), "upstream": "shop", "servers": SERVERS, "nginx": ("sh", "-c", "exit 0")}
+    hook = NginxHook(
+        "back",
+        NginxOptions(**told, state_url="http://127.0.0.1:1/"),
+        clock,
+        {"PATH": "/usr/bin:/bin"},
+        file.parent / "state",
+    )
+    answers = itertools.cycle([True, False])
+    monkeypatch.setattr(hook, "_is_loaded", lambda *_: clock.monotonic() > until_old_stop or next(answers))
+    assert hook.run(rollback()).outcome is HookOutcome.OK
+    assert clock.monotonic() > until_old_stop + 0.4
 
 
 def test_a_crash_between_file_and_reload_is_noticed(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

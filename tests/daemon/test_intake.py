@@ -18,6 +18,7 @@ from watchdog.intake import DeployRequest, Intake, Pace, plan_for
 from watchdog.ledger import open_ledger
 from watchdog.model import Mode, Severity, State, Strategy
 from watchdog.ports import Ledger, Recorded
+from watchdog.strategies import STRATEGIES
 
 
 def a_config() -> Config:
@@ -85,6 +86,16 @@ def test_a_newer_deploy_supersedes_the_older_watch(intake: Intake, ledger: Ledge
     assert old is not None
     assert old.state is State.SUPERSEDED
     assert "v3" in old.sentence
+
+
+def test_of_two_deploys_that_reach_two_replicas_only_the_newer_is_watched(intake: Intake, ledger: Ledger) -> None:
+    """Clocks of replicas differ a little: whichever was recorded first, nobody is left to judge the older one."""
+    behind = replace(intake, clock=FakeClock(DEPLOYED_AT - 1.5))
+    intake.receive(event(id="newer", version="v3", previous_version="v2"), actor="ci")
+    _, older = behind.receive(event(id="older"), actor="ci")
+    newer = ledger.watch("newer")
+    assert newer is not None
+    assert (older.state, newer.state) == (State.SUPERSEDED, State.WATCHING)
 
 
 def test_a_retry_after_a_crash_supersedes_what_the_first_try_could_not(intake: Intake, ledger: Ledger) -> None:
@@ -226,3 +237,19 @@ def test_a_migration_that_both_versions_can_live_with_is_not_warned_about(
     intake.receive(event(id="d1", migration=migration), actor="ci")
     assert len(told.messages("d1")) == 1
     told.close()
+
+
+@pytest.mark.parametrize(("strategy", "arms"), [(Strategy.DIRECT, 2), (Strategy.CANARY, 2)])
+def test_a_control_series_is_asked_for_where_there_is_no_old_version_to_compare_with(
+    intake: Intake, strategy: Strategy, arms: int
+) -> None:
+    """Direct: beside the candidate. A canary has its old version, and needs none."""
+    config = intake.config
+    shop = config.services["shop"].model_copy(update={"control": {"job": "checkout"}, "selector": {"job": "shop"}})
+    told = replace(intake, config=config.model_copy(update={"services": {"shop": shop}}))
+    _, watch = told.receive(event(id="d1", strategy=strategy), actor="ci")
+    found = STRATEGIES[strategy].arms(watch, 3)
+    assert len(found) == arms
+    controls = [arm for arm in found if arm.arm == "control"]
+    assert [dict(arm.labels) for arm in controls] == ([{"job": "checkout"}] if strategy is Strategy.DIRECT else [])
+    assert all((arm.start, arm.end) == (found[0].start, found[0].end) for arm in controls)

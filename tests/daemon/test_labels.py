@@ -1,6 +1,7 @@
 """What analysts say of verdicts, and what follows from it: labels, their audit, the quality of the detector."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.evaluate import exact_interval
+from analysis.prepare import Cells, LookFacts
+from analysis.result import Evidence, Reason, Verdict, VerdictKind
 from tests.fakes import FakeClock
 from tests.samples import a_deploy, a_watch
 from tests.web_server import World, running
@@ -18,7 +21,7 @@ from watchdog.cli.quality import LabelWord, share_words
 from watchdog.errors import NotFoundError, RefusedError
 from watchdog.label_desk import LabelDesk
 from watchdog.ledger import SqlLedger, open_ledger, verify_chain
-from watchdog.model import LabelKind, State, Watch
+from watchdog.model import Change, LabelKind, State, StoredLook, Watch
 from watchdog.ports import Tally
 from watchdog.quality import over_time, quality, report
 from watchdog.web.bodies import LabelBody, QualityBody, WatchBody
@@ -34,8 +37,8 @@ def ended(
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[SqlLedger]:
-    opened = open_ledger(tmp_path / "w.db", clock=FakeClock(), owner="me", sinks_for=lambda service: ())
+def ledger(home: str) -> Iterator[SqlLedger]:
+    opened = open_ledger(home, clock=FakeClock(), owner="me", sinks_for=lambda service: ())
     yield opened
     opened.close()
 
@@ -83,6 +86,61 @@ def test_tallies_count_in_the_database_what_is_on_record(ledger: SqlLedger) -> N
     assert sum(t.count for t in ledger.tallies()) == 6
 
 
+def test_a_list_goes_on_after_the_last_one_shown_also_among_equal_times(ledger: SqlLedger) -> None:
+    """Page after page, every deploy once, with and without filters; services and environments are known."""
+    for number in range(7):
+        ledger.record_deploy(ended(number, service="till" if number % 3 == 0 else "shop"), [], [])
+    seen: list[str] = []
+    while page := ledger.watches(
+        limit=2, before=1.7e9 if seen else None, before_id=seen[-1] if seen else None, services=frozenset({"shop"})
+    ):
+        seen += [watch.id for watch in page]
+    assert seen == ["d5", "d4", "d2", "d1"]
+    assert ledger.services() == ["shop", "till"]
+    assert ledger.environments() == ["production"]
+
+
+def test_samples_come_back_as_they_were_stored(ledger: SqlLedger) -> None:
+    """Cut out of the text and not decoded whole, the numbers and whose they are must be the same."""
+    nan = float("nan")
+    cells = Cells(
+        arm=("baseline", "candidate"), replica=('a,"total":[9]', "b"), stratum=("", ""), le=(nan, float("inf")),
+        value=(1.0, 2.5), total=(10.0, nan),
+    )  # fmt: skip
+    ledger.record_deploy(ended(1, state=State.WATCHING), [], [])
+    look = StoredLook(interval=0, facts=LookFacts(), cells={"errors": cells})
+    assert ledger.commit(Change(watch_id="d1", at=1.7e9, expect_state=State.WATCHING, looks=(look,)))
+    (raw,) = ledger.raw_samples("d1")
+    assert (raw.interval, raw.metric, raw.keys.replica) == (0, "errors", ['a,"total":[9]', "b"])
+    assert (raw.keys.le, json.loads(raw.value_json), json.loads(raw.total_json)) == (
+        [None, "inf"],
+        [1.0, 2.5],
+        [10.0, None],
+    )
+    assert list(ledger.raw_samples("d1", after=0)) == []
+
+
+def a_verdict(look: int, **said: float) -> Verdict:
+    evidence = tuple(
+        Evidence(metric=name, method="counts", log_evidence=value, log_threshold=4.6) for name, value in said.items()
+    )
+    return Verdict(
+        kind=VerdictKind.INCONCLUSIVE, reason=Reason.LOW_TRAFFIC, metric=None, look=look, alarm_look=None,
+        log_evidence=0.0, log_threshold=4.6, sentence="no worse so far", evidence=evidence,
+    )  # fmt: skip
+
+
+def test_the_evidence_of_each_metric_comes_back_look_by_look(ledger: SqlLedger) -> None:
+    """What was said then, infinities and NaN included; later looks alone where only they are wanted."""
+    ledger.record_deploy(ended(1, state=State.WATCHING), [], [])
+    for verdict in (a_verdict(0, errors=0.5, latency=math.nan), a_verdict(1, errors=math.inf, latency=-math.inf)):
+        ledger.commit(Change(watch_id="d1", at=1.7e9, expect_state=State.WATCHING, verdict=verdict))
+    first, second = ledger.metric_evidence("d1")
+    assert (first[0], first[1]["errors"], math.isnan(first[1]["latency"])) == (0, 0.5, True)
+    assert second == (1, {"errors": math.inf, "latency": -math.inf})
+    assert list(ledger.metric_evidence("d1", after=0)) == [second]
+
+
 def a_tally(
     count: int, *, verdict: str = "HEALTHY", state: State = State.PASSED, label: LabelKind | None = None, day: int = 0
 ) -> Tally:
@@ -119,6 +177,13 @@ def test_quality_counts_what_labels_say() -> None:
 def test_a_budget_is_kept_or_broken_only_beyond_doubt(false: int, healthy: int, standing: str) -> None:
     """While the interval holds the budget, nobody can tell, and the word says so."""
     assert quality([a_tally(healthy), alarms(false, LabelKind.FALSE_ALARM)]).standing == standing
+
+
+def test_alarms_without_a_label_may_be_false_and_keep_a_promise_open() -> None:
+    """Kept means kept whatever they were; broken needs no more than what is known."""
+    assert quality([a_tally(500), alarms(6)]).standing == "open"
+    assert quality([a_tally(5000), alarms(6)]).standing == "kept"
+    assert quality([a_tally(480), alarms(20, LabelKind.FALSE_ALARM), alarms(6)]).standing == "broken"
 
 
 def test_what_is_not_over_or_was_never_judged_does_not_count() -> None:
@@ -210,10 +275,13 @@ def test_label_and_quality_as_commands(
     assert command_line(["label", "d1", "wrong"]) == 4
 
 
-def test_quality_reads_a_ledger_itself(ledger: SqlLedger, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_quality_reads_a_ledger_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Beside a running daemon, without asking it."""
+    path = tmp_path / "w.db"
+    ledger = open_ledger(path, clock=FakeClock(), owner="me", sinks_for=lambda service: ())
     ledger.record_deploy(ended(1), [], [])
-    assert command_line(["quality", "--ledger", str(tmp_path / "w.db"), "--json"]) == 0
+    assert command_line(["quality", "--ledger", str(path), "--json"]) == 0
+    ledger.close()
     assert QualityBody.model_validate_json(capsys.readouterr().out).all.healthy == 1
 
 

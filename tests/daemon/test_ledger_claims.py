@@ -25,6 +25,7 @@ from watchdog.model import (
     Severity,
     State,
 )
+from watchdog.ports import Lease
 
 AT = DEPLOYED_AT + 100.0
 
@@ -282,9 +283,9 @@ def test_a_lease_ends_by_release_or_by_time(ledger: SqlLedger) -> None:
     assert ledger.claim_due(owner="one", now=AT + 14.9, lease_s=15.0, limit=1) == []
     second = ledger.claim_due(owner="two", now=AT + 15.0, lease_s=15.0, limit=1)[0]
     assert (first.epoch, second.epoch) == (1, 2)
-    ledger.release("d1", owner="one", epoch=1, next_look_at=0.0)
+    ledger.release_all([Lease(watch_id="d1", epoch=1, next_look_at=0.0)], owner="one")
     assert ledger.claim_due(owner="one", now=AT + 16.0, lease_s=15.0, limit=1) == []
-    ledger.release("d1", owner="two", epoch=2, next_look_at=AT + 20.0)
+    ledger.release_all([Lease(watch_id="d1", epoch=2, next_look_at=AT + 20.0)], owner="two")
     assert ledger.claim_due(owner="one", now=AT + 19.9, lease_s=15.0, limit=1) == []
     assert ledger.claim_due(owner="one", now=AT + 20.0, lease_s=15.0, limit=1)[0].epoch == 3
 

@@ -388,3 +388,44 @@ def test_the_newest_watches_come_first_and_filters_hold(ledger: SqlLedger) -> No
     assert ledger.watches(service="other") == []
     assert len(ledger.watches(service="shop", environment="production")) == 5
     assert ledger.counts() == {"WATCHING": 3, "PASSED": 2}
+
+
+def three(ledger: SqlLedger) -> list[Change]:
+    """One look of each of three watches."""
+    for i in (1, 2, 3):
+        watch = a_watch(deploy_id=f"d{i}")
+        deploy = replace(watch.deploy, service=f"shop-{i}")
+        ledger.record_deploy(replace(watch, deploy=deploy), [], [])
+    return [
+        Change(watch_id=f"d{i}", at=AT, expect_state=State.WATCHING, looks=(a_look(0),), verdict=a_verdict(0),
+               fields={"looks": 1}, audit=(entry(f"look {i}"),))
+        for i in (3, 1, 2)
+    ]  # fmt: skip
+
+
+def test_changes_written_together_are_won_and_lost_each_by_itself(ledger: SqlLedger) -> None:
+    """One commit; a watch that is no longer as expected leaves nothing and keeps nobody from being written."""
+    changes = three(ledger)
+    changes[1] = replace(changes[1], expect_state=State.HELD)
+    assert ledger.commit_all(changes) == [True, False, True]
+    assert [len(ledger.looks(f"d{i}")) for i in (1, 2, 3)] == [0, 1, 1]
+    assert [len(ledger.verdicts(f"d{i}")) for i in (1, 2, 3)] == [0, 1, 1]
+    assert {row.event for row in ledger.audit()} == {"look 2", "look 3"}
+    assert verify_chain(ledger.audit_chain()).problem is None
+    assert ledger.commit_all([]) == []
+
+
+def test_an_interval_that_was_closed_meanwhile_loses_alone(ledger: SqlLedger) -> None:
+    """The whole commit is taken back, and each change is then written by itself."""
+    changes = three(ledger)
+    assert ledger.commit(replace(changes[1], verdict=None, audit=()))
+    assert ledger.commit_all(changes) == [True, False, True]
+    assert [len(ledger.verdicts(f"d{i}")) for i in (1, 2, 3)] == [0, 1, 1]
+    assert verify_chain(ledger.audit_chain()).problem is None
+
+
+def test_many_watches_are_read_at_once(ledger: SqlLedger) -> None:
+    """By id; what is not on record is absent."""
+    three(ledger)
+    found = ledger.watches_of(["d1", "d3", "d9"])
+    assert found == {name: ledger.watch(name) for name in ("d1", "d3")}

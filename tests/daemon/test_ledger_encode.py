@@ -40,7 +40,7 @@ CELLS = st.integers(0, 5).flatmap(cells_of)
 SELECTOR = st.builds(Selector, TEXT, st.lists(st.builds(Matcher, TEXT, TEXT, TEXT), max_size=2).map(tuple))
 SPEC = st.builds(
     MetricSpec, name=TEXT, kind=st.sampled_from(Kind), direction=st.sampled_from(Direction), unit=TEXT,
-    margin=MAYBE, floor=MAYBE, weight=NUMBER, critical=st.booleans(), slo_le=MAYBE,
+    margin=MAYBE, floor=MAYBE, weight=NUMBER, critical=st.booleans(), slo_le=MAYBE, slower_by=MAYBE,
 )  # fmt: skip
 PLAN = st.builds(
     Plan,

@@ -58,6 +58,7 @@ def test_a_new_ledger_is_wal_and_fully_synchronous(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", [0.0, 0.01, 0.2, 0.5, 0.8, 0.95, 0.999])
+@pytest.mark.spoils_its_ledger
 def test_a_truncated_file_is_refused_and_left_alone(tmp_path: Path, sound: bytes, part: float) -> None:
     """However much is missing: an error with the way to restore, and not a byte changed."""
     path = tmp_path / "w.db"
@@ -69,6 +70,7 @@ def test_a_truncated_file_is_refused_and_left_alone(tmp_path: Path, sound: bytes
     assert path.read_bytes() == cut
 
 
+@pytest.mark.spoils_its_ledger
 def test_a_damaged_page_is_refused_wherever_it_is(tmp_path: Path, sound: bytes) -> None:
     """The head of every page of the file, one after the other: always refused or repaired by nobody."""
     path = tmp_path / "w.db"
@@ -93,6 +95,7 @@ def is_overflow(page: bytes) -> bool:
     return page[0] not in (2, 5, 10, 13)
 
 
+@pytest.mark.spoils_its_ledger
 def test_flipped_bytes_never_make_a_new_ledger(tmp_path: Path, sound: bytes) -> None:
     """150 random flips: the ledger is refused, or opens with all its deploys; nothing else is ever raised."""
     path = tmp_path / "w.db"

@@ -230,14 +230,14 @@ def test_a_sink_that_is_down_is_not_asked_once_per_message(
 def test_permanent_failures_are_given_up_loudly(
     ledger: MemoryLedger, open_outbox: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A revoked token is an error in the log, not a retry; the next message is still tried."""
-    sink = FakeSink(error=SinkError("token_revoked", permanent=True))
+    """What no retry mends is an error in the log; the next message is still tried."""
+    sink = FakeSink(error=SinkError("msg_too_long", permanent=True))
     first, second = ledger.queue("team"), ledger.queue("team")
     open_outbox(team=sink).drain()
     assert set(ledger.dead) == {first, second}
     errors = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert len(errors) == 2
-    assert "token_revoked" in errors[0].getMessage()
+    assert "msg_too_long" in errors[0].getMessage()
 
 
 def test_a_message_nobody_took_for_three_days_is_given_up(
@@ -318,7 +318,7 @@ def test_a_failure_that_cannot_be_recorded_is_not_repeated_at_once(
 
         def send(self, delivery: Delivery) -> Mapping[str, str]:
             Counting.calls += 1
-            raise SinkError("token_revoked", permanent=True)
+            raise SinkError("msg_too_long", permanent=True)
 
     outbox = open_outbox(team=Counting())
     ledger.queue("team")
@@ -388,6 +388,51 @@ def test_two_drains_at_once_send_nothing_twice(ledger: MemoryLedger, open_outbox
     for drain in drains:
         drain.join()
     assert len(team.told) == len({d.message.watch_id for d in team.told}) == 50
+
+
+def test_sinks_can_be_exchanged_while_a_message_is_on_its_way(ledger: MemoryLedger, open_outbox: Open) -> None:
+    """What is in flight is settled once; a sink that is gone is given up, a new one is told."""
+    slow, plain = SlowSink(), FakeSink()
+    outbox = open_outbox(slow=slow)
+    first, second = ledger.queue("slow"), ledger.queue("new", watch_id="d2")
+    sending = threading.Thread(target=outbox.drain)
+    sending.start()
+    assert slow.entered.wait(20)
+    sending.join(20)
+    assert second in ledger.dead  # nobody was named so yet
+    outbox.exchange({"new": plain}, None)
+    third, fourth = ledger.queue("new", watch_id="d3"), ledger.queue("slow", watch_id="d4")
+    slow.release.set()
+    drain_until(outbox, lambda: {first, third} <= set(ledger.told))
+    outbox.drain()
+    assert sorted(ledger.told) == [first, third]
+    assert fourth in ledger.dead
+    assert (len(slow.told), len(plain.told)) == (1, 1)
+
+
+def test_what_a_revoked_token_kept_back_is_told_in_order_once_it_is_replaced(
+    ledger: MemoryLedger, clock: FakeClock, open_outbox: Open
+) -> None:
+    """Hours later: a bot with a new token, as a reload makes it, tells all of it, each deploy's messages in order."""
+    with fake_slack() as slack:
+
+        def bot(token: str) -> SlackSink:
+            options = SlackOptions(token_env="S", channel=slack.channel, base_url=slack.base_url)
+            return SlackSink("team", options, clock, {"S": token})
+
+        outbox = open_outbox(team=bot("xoxb-revoked"))
+        queued = [ledger.queue("team", watch_id=f"d{number % 3}") for number in range(9)]
+        for _ in range(12):
+            outbox.drain()
+            clock.advance(1800.0)
+        assert (ledger.told, ledger.dead) == ([], {})
+        outbox.exchange({"team": bot(slack.token)}, None)
+        for _ in range(12):
+            outbox.drain()
+            clock.advance(300.0)
+    assert sorted(ledger.told) == queued
+    for first in range(3):
+        assert [number for number in ledger.told if number % 3 == queued[first] % 3] == queued[first::3]
 
 
 def test_a_deploys_story_reaches_slack_through_an_outage(

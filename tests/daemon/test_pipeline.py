@@ -7,15 +7,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.prepare import Cells, Observation
+from analysis.decode import Decoded
+from analysis.prepare import Cells
 from analysis.result import Arm, JudgeSettings, Verdict
 from tests.fakes import FakeClock, FakeHook, FakeSource, counts
+from tests.receivers import fake_slack
 from tests.samples import DEPLOYED_AT, a_watch
+from tests.servers import wait_until
+from tests.spans import in_memory
 from watchdog.action import ActionEdge
 from watchdog.ledger import open_ledger
 from watchdog.model import FINAL, MessageKind, Mode, Severity, State, Watch
+from watchdog.outbox import Outbox
+from watchdog.picture import Easel, Painter
 from watchdog.pipeline import Pipeline
 from watchdog.ports import Ledger, LookRequest
+from watchdog.series import Drawer
+from watchdog.sinks.slack import SlackOptions, SlackSink
 from watchdog.surroundings import Surroundings
 from watchdog.telemetry import Telemetry
 from watchdog.telling import message
@@ -102,6 +110,30 @@ def kinds(ledger: Ledger) -> list[MessageKind]:
     return [row.message.kind for row, _ in ledger.messages("d1")]
 
 
+def test_a_rollback_is_one_trace_of_looks_decisions_and_a_hook(ledger: Ledger, clock: FakeClock) -> None:
+    """Each look holds its decision; the hook stands beside them; nothing else is drawn, and the result is the same."""
+    exporter, spans, _ = in_memory(clock)
+    hook = FakeHook()
+    begin(ledger, a_watch())
+    plain = road(ledger, clock, FakeSource(Shop(hook, candidate_errors=0.06)), hook)
+    watch = walk(replace(plain, spans=spans, edge=replace(plain.edge, spans=spans)), ledger, clock)
+    assert watch.state is State.ROLLED_BACK
+    drawn = exporter.get_finished_spans()
+    assert len({span.context.trace_id for span in drawn if span.context}) == 1
+    looks = [span for span in drawn if span.name == "look"]
+    decisions = [span for span in drawn if span.name == "decision"]
+    (acted,) = [span for span in drawn if span.name == "hook"]
+    assert len(drawn) == len(looks) + len(decisions) + 1
+    assert [d.parent.span_id for d in decisions if d.parent] == [look.context.span_id for look in looks if look.context]
+    assert [d.attributes and d.attributes["deploy_watchdog.decision"] for d in decisions][-1] == "ROLL_BACK"
+    told = acted.attributes or {}
+    assert [told[f"deploy{name}"] for name in ("ment.id", "_watchdog.hook", "_watchdog.outcome")] == [
+        "d1",
+        "back",
+        "ok",
+    ]
+
+
 def test_a_bad_canary_is_rolled_back_once_within_seconds(ledger: Ledger, clock: FakeClock) -> None:
     """Errors 0.8 % → 6 % at 30 requests/s: noticed, undone, proven, told."""
     hook = FakeHook()
@@ -180,16 +212,16 @@ def test_a_watch_that_breaks_the_judge_does_not_stop_the_others(
     ledger: Ledger, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is said to be unjudgeable; the one beside it is rolled back."""
-    from analysis.judge import judge as sound
+    from analysis.judge import judge_decoded as sound
 
     hook = FakeHook()
 
-    def brittle(observations: Sequence[Observation], settings: Sequence[JudgeSettings]) -> list[Verdict]:
-        if any(o.candidate_expected == 13 for o in observations):
+    def brittle(watches: Sequence[Decoded], settings: Sequence[JudgeSettings]) -> list[Verdict]:
+        if any(watch.candidate_expected == 13 for watch in watches):
             raise RuntimeError("thirteen")
-        return sound(observations, settings)
+        return sound(watches, settings)
 
-    monkeypatch.setattr("watchdog.pipeline.judge", brittle)
+    monkeypatch.setattr("watchdog.judging.judge_decoded", brittle)
     begin(ledger, a_watch())
     other = a_watch(deploy_id="d2")
     names = tuple(str(i) for i in range(13))
@@ -231,7 +263,7 @@ def test_a_rollback_that_changes_nothing_is_not_called_recovered(ledger: Ledger,
 def test_the_stored_verdict_recomputes_bit_for_bit(ledger: Ledger, clock: FakeClock) -> None:
     """From the ledger alone: same kind, same sentence, same evidence to the last bit."""
     from analysis.judge import judge
-    from watchdog.pipeline import observation
+    from watchdog.judging import observation
 
     hook = FakeHook()
     begin(ledger, a_watch())
@@ -275,3 +307,39 @@ def test_a_crash_at_any_point_ends_as_if_it_had_not_happened(
     watch = walk(pipeline, second, clock)
     second.close()
     assert (watch.state, hook.effects) == (State.ROLLED_BACK, 1)
+
+
+def test_the_verdict_of_a_bad_canary_is_shown_as_a_picture_in_slack(
+    ledger: Ledger, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the stored samples to a file in the thread: one picture, of the metric that decided, after the rollback."""
+    monkeypatch.setenv("no_proxy", "*")
+    hook = FakeHook()
+    begin(ledger, a_watch())
+    walk(road(ledger, clock, FakeSource(Shop(hook, candidate_errors=0.06)), hook), ledger, clock)
+    with fake_slack() as slack:
+        options = SlackOptions(token_env="S", channel="#deploys", base_url=slack.base_url)
+        bot = SlackSink("log", options, clock, {"S": "xoxb-right"})
+        outbox = Outbox(ledger, {"log": bot}, clock, patience_s=2.0, easel=Easel(Painter(ledger)))
+        outbox.drain()
+        wait_until(lambda: bool(slack.files), within_s=30, what="a picture")
+        outbox.close()
+        assert len(slack.parents()) == 1
+        assert [(shown["title"], shown["bytes"][:4]) for shown in slack.files] == [("shop v2: errors", b"\x89PNG")]
+        assert "evidence" in slack.files[0]["alt_txt"]
+
+
+@pytest.mark.parametrize("errors", [0.008, 0.06], ids=["healthy", "bad"])
+def test_what_was_said_of_a_metric_look_by_look_is_its_path(ledger: Ledger, clock: FakeClock, errors: float) -> None:
+    """The page draws the one while a deploy is watched, the last verdict holds the other; read in parts or at once."""
+    hook, drawer = FakeHook(), Drawer(ledger)
+    begin(ledger, a_watch())
+    shop = Shop(hook, candidate_errors=errors, fails_after=4)
+    pipeline = road(ledger, clock, FakeSource(shop), hook)
+    walk(pipeline, ledger, clock, seconds=12)
+    drawer.arms(standing(ledger), [])
+    assert len(drawer.evidence(standing(ledger))["errors"]) == 2
+    watch = walk(pipeline, ledger, clock)
+    (said,) = ledger.verdicts("d1")[-1].payload["evidence"]
+    assert drawer.evidence(watch) == {"errors": said["path"]}
+    assert len(said["path"]) >= 3

@@ -60,6 +60,14 @@ def test_a_failpoint_kills_at_the_nth_passing() -> None:
     assert (run.returncode, run.stdout) == (-9, "once\n")
 
 
+def test_what_is_passed_can_be_written_down(tmp_path: Path) -> None:
+    """The crash tests learn from it that no named point was left out."""
+    hit = failpoint_from({"FAILPOINTS_LOG": str(tmp_path / "passed")})
+    for name in ("x", "y", "x"):
+        hit(name)
+    assert (tmp_path / "passed").read_text() == "x\ny\nx\n"
+
+
 @pytest.mark.parametrize("text", ["x", "x:1", "x:one:kill", ":1:kill", "x:1:maim"])
 def test_a_misspelt_failpoint_is_an_error(text: str) -> None:
     """A crash test that crashes nothing would prove nothing."""

@@ -84,6 +84,19 @@ def test_a_deploy_has_one_message_that_follows_its_state(slack: FakeSlack) -> No
     assert slack.methods == ["chat.postMessage", "chat.update", "chat.postMessage"]
 
 
+def test_the_reason_stays_with_the_parent_to_the_end(slack: FakeSlack) -> None:
+    """Why it was called worse is said by one message; those that edit the parent afterwards still show it."""
+    bot = a_bot(slack)
+    thread = dict(bot.send(a_delivery()))
+    worse = a_delivery(key="worse", kind=MessageKind.DEGRADED, facts={"because": "errors 6 % vs <1 %"}, thread=thread)
+    thread |= bot.send(worse)
+    assert "*Why*" not in json.dumps(slack.parents()[0]["blocks"])  # its own sentence says it
+    bot.send(ended(thread))
+    assert slack.parents()[0]["blocks"][2]["text"]["text"] == "*Why*\nerrors 6 % vs &lt;1 %"
+    bot.send(ended(thread, state=State.PASSED))
+    assert "*Why*" not in json.dumps(slack.parents()[0]["blocks"])
+
+
 @pytest.mark.parametrize(
     ("kind", "severity", "rings"),
     [
@@ -186,22 +199,29 @@ def test_a_hanging_slack_is_left_in_time(slack: FakeSlack) -> None:
 
 
 @pytest.mark.parametrize("error", ["invalid_auth", "token_revoked", "account_inactive", "is_archived", "missing_scope"])
-def test_what_no_retry_can_mend_is_permanent(slack: FakeSlack, error: str) -> None:
-    """A revoked token stays revoked; the error names it for the operator."""
+def test_what_somebody_must_mend_is_told_and_waits(slack: FakeSlack, error: str) -> None:
+    """A revoked token may be replaced: the message is kept, and the error says what to do."""
+    slack.web.script.append(Answer(200, json.dumps({"ok": False, "error": error}).encode()))
+    with pytest.raises(SinkError, match=f"{error}; mend the token") as failed:
+        a_bot(slack).send(a_delivery())
+    assert not failed.value.permanent
+
+
+@pytest.mark.parametrize("error", ["msg_too_long", "invalid_blocks", "no_text"])
+def test_a_message_that_slack_will_never_take_is_given_up(slack: FakeSlack, error: str) -> None:
+    """The same message would fare no better; those behind it must not wait."""
     slack.web.script.append(Answer(200, json.dumps({"ok": False, "error": error}).encode()))
     with pytest.raises(SinkError, match=error) as failed:
         a_bot(slack).send(a_delivery())
     assert failed.value.permanent
 
 
-def test_wrong_token_and_unknown_channel_are_permanent(slack: FakeSlack) -> None:
+def test_wrong_token_and_unknown_channel_are_told(slack: FakeSlack) -> None:
     """As Slack itself answers them."""
-    with pytest.raises(SinkError, match="invalid_auth") as failed:
+    with pytest.raises(SinkError, match="invalid_auth"):
         a_bot(slack, token="xoxb-wrong").send(a_delivery())
-    assert failed.value.permanent
-    with pytest.raises(SinkError, match="channel_not_found") as failed:
+    with pytest.raises(SinkError, match="channel_not_found"):
         a_bot(slack, channel="C404").send(a_delivery())
-    assert failed.value.permanent
 
 
 def test_a_page_instead_of_an_answer_is_no_success(slack: FakeSlack) -> None:
@@ -225,16 +245,16 @@ def test_an_incoming_webhook_gets_whole_messages(web: Receiver) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "permanent"),
     [
-        (404, b"no_service", True),
-        (403, b"action_prohibited", True),
-        (410, b"channel_is_archived", True),
+        (404, b"no_service", False),
+        (403, b"action_prohibited", False),
+        (410, b"channel_is_archived", False),
         (400, b"invalid_payload", True),
         (404, b"<html>", False),
         (500, b"rollup_error", False),
     ],
 )
-def test_a_webhook_that_is_gone_is_permanent(web: Receiver, status: int, body: bytes, permanent: bool) -> None:
-    """Slack's own words are believed; a bare status, which a proxy may say too, is tried again."""
+def test_a_webhook_that_is_gone_can_be_replaced(web: Receiver, status: int, body: bytes, permanent: bool) -> None:
+    """Only a message that Slack refuses for itself is given up; the address may be mended."""
     web.otherwise = lambda _: Answer(status, body)
     with pytest.raises(SinkError) as failed:
         a_hook(web.url).send(a_delivery())

@@ -1,6 +1,7 @@
 """How a message reads: pure rendering, nothing sent."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -66,6 +67,19 @@ def test_a_healthy_ending_is_told_as_fully_as_a_bad_one() -> None:
     assert good.blocks[0]["text"]["text"] == "✅ shop v2 in production: passed"
 
 
+def test_a_healthy_ending_says_of_every_metric_what_would_have_been_seen() -> None:
+    """The sentence speaks of one; the others, the traffic and the time stand below it: golden."""
+    metrics = ["errors 0.8 % vs 0.9 %; an increase to ×3.3 would have been seen", "latency 29 % vs 30 % <fast>; ×1.5"]
+    facts = {**FACTS, "state": "PASSED", "metrics": metrics, "looks": 20, "watched_s": 100.0, "time_to_detect_s": None}
+    passed = a_delivery(f"shop v2 passed: healthy: {metrics[0]}", State.PASSED)
+    shown = render(replace(passed, message=replace(passed.message, facts=facts)))
+    assert [text["text"] for text in texts(shown.blocks)][2:5] == [
+        "• latency 29 % vs 30 % &lt;fast&gt;; ×1.5",
+        "*Traffic*\n1\u202f204 of 12\u202f040 requests reached it; 72 of them went wrong",
+        "*Watched*\n100 s, 20 looks",
+    ]
+
+
 def test_every_state_has_a_sign_and_words() -> None:
     """No state reaches a human as a bare constant."""
     assert set(EMOJI) == set(WORDS) == set(State)
@@ -111,6 +125,23 @@ def test_slack_limits_hold_for_the_longest_text() -> None:
     assert len(json.dumps(shown.blocks)) < 12_000
 
 
+def test_slack_limits_hold_for_long_lists_and_reasons() -> None:
+    """Metrics, steps, notes and the reason of an earlier message: each list ends with a whole line."""
+    long = ["&" * 1000] * 40
+    facts = {"state": "PASSED", "metrics": long, "seen": long, "worth_knowing": long}
+    passed = a_delivery("passed", State.PASSED)
+    held = replace(a_delivery("held", State.CANCELLED), thread={"why": "&" * 590})
+    for delivery in (replace(passed, message=replace(passed.message, facts=facts)), held):
+        sections = [block["text"]["text"] for block in render(delivery).blocks if block["type"] == "section"]
+        assert max(map(len, sections)) > 500
+        assert all(len(text) <= 3000 for text in sections)
+        assert all(
+            line.endswith(("&amp;…", "&amp;", "passed", "held", "*Why*"))
+            for text in sections
+            for line in text.split("\n")
+        )
+
+
 def test_names_are_plain_text() -> None:
     """Header and footer, where names stand, are never parsed."""
     blocks = render(a_delivery()).blocks
@@ -135,3 +166,38 @@ def test_copies_of_one_message_carry_the_same_id() -> None:
         return str(render(Delivery(message=message, deploy=delivery.deploy, state=State.HELD)).blocks[-1])
 
     assert footer("a") == footer("a") != footer("b")
+
+
+def held(choices: list[str], state: State = State.HELD, url: str = "https://watch.example/deploys/d1") -> str:
+    shown = render(a_delivery(state=state, public_url=url, choices=choices))
+    return json.dumps(shown.blocks)
+
+
+def test_a_held_deploy_is_decided_by_a_link() -> None:
+    """Each choice leads to the page that asks; only what is possible is offered."""
+    both = held(["approve", "deny"])
+    assert "<https://watch.example/deploys/d1/approve|Approve the rollback>" in both
+    assert "<https://watch.example/deploys/d1/deny|Deny it, keep the new version>" in both
+    assert "/approve" not in held(["deny"])
+
+
+def test_a_choice_is_not_offered_when_it_is_gone() -> None:
+    """A message that comes late shows the state of now, and no word from outside becomes an address."""
+    assert "/approve" not in held(["approve", "deny"], State.ROLLED_BACK)
+    assert "/approve" not in held(["approve"], url="")
+    assert "pay-me" not in held(["pay-me"])
+
+
+def test_a_healthy_ending_tells_what_is_worth_knowing_all_the_same() -> None:
+    """A change that proves nothing stands below the sentence, escaped."""
+    note = "worth knowing: cpu 58 % vs 40 % <!channel>; replicas of one version may differ by so much"
+    shown = render(a_delivery("shop v2 passed: healthy", State.PASSED, worth_knowing=[note]))
+    assert shown.blocks[2]["text"]["text"] == f"ℹ️ {note.replace('<', '&lt;').replace('>', '&gt;')}"
+
+
+def test_a_healthy_ending_says_what_would_have_been_seen_at_every_step() -> None:
+    """One line a step, and not twice."""
+    seen = ["at 10 % a rise to ×3.1 would have been seen", "at 50 % a rise to ×1.6 <would> have been seen"]
+    shown = render(a_delivery(f"shop v2 passed: all on v2; {'; '.join(seen)}", State.PASSED, seen=seen))
+    assert shown.blocks[1]["text"]["text"] == "shop v2 passed: all on v2"
+    assert shown.blocks[2]["text"]["text"] == f"• {seen[0]}\n• at 50 % a rise to ×1.6 &lt;would&gt; have been seen"

@@ -107,8 +107,17 @@ def story() -> Story:
     return story
 
 
-@pytest.fixture(scope="module")
-def url(story: Story, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+# an expression of the user's own is evaluated by VictoriaMetrics' own rules (MetricsQL)
+OWN_PROMQL = pytest.mark.parametrize("url", ["prometheus"], indirect=True)
+
+
+@pytest.fixture(scope="module", params=["prometheus", "victoria-metrics"])
+def url(request: pytest.FixtureRequest, story: Story, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The same story in either."""
+    if request.param == "victoria-metrics":
+        with servers.victoria_metrics(openmetrics=story.openmetrics()) as server:
+            yield server.url
+        return
     blocks = servers.backfill(story.openmetrics(), tmp_path_factory.mktemp("prometheus"))
     with servers.prometheus(blocks=blocks) as server:
         yield server.url
@@ -386,6 +395,7 @@ def test_intervals_that_were_missed_are_a_few_requests(counting: tuple[str, list
     assert {answer.facts.candidate_down for answer in answers} == {0, 1}
 
 
+@OWN_PROMQL
 def test_an_expression_that_names_its_range_is_asked_alone(counting: tuple[str, list[Received]], url: str) -> None:
     """`@ end()` would be another moment in a range; an expression without it is asked once."""
     address, received = counting
@@ -433,6 +443,7 @@ def test_too_large_an_answer_is_asked_for_in_pieces(counting: tuple[str, list[Re
     assert answers == one_by_one(url, looks)
 
 
+@OWN_PROMQL
 def test_only_intervals_that_cannot_be_evaluated_are_missing(url: str) -> None:
     """An expression that stops making sense when a second series appears is answered for the time before."""
     square = "max(shop_requests_total{$arm} * on (instance) shop_requests_total{$arm})"

@@ -98,6 +98,7 @@ DOWN = {
     "no json": (Answer(body=b"\x00\xff\xfe"), "not what a Prometheus says"),
     "json null": (Answer(body=b"null"), "not what a Prometheus says"),
     "no value": (Answer(body=b'{"data":{"resultType":"vector","result":[{"metric":{}}]}}'), "not what"),
+    "half a value": (Answer(body=b'{"data":{"resultType":"vector","result":[{"metric":{},"value":[1]}]}}'), "not what"),
     "odd labels": (vector(({"version": 3}, "1")), "not what a Prometheus says"),  # type: ignore[dict-item]
     "a word": (vector(({"version": "v1"}, "many")), "not what a Prometheus says"),
     "empty": (Answer(body=b""), "(empty)"),
@@ -238,6 +239,17 @@ def test_no_number_never_reaches_a_cell(server: Receiver, value: str) -> None:
     assert told.facts.status is SourceStatus.OK
     assert told.cells["errors"].arm == ("candidate",)
     assert all(math.isfinite(v) for cells in told.cells.values() for v in cells.value)
+
+
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf"])
+@pytest.mark.parametrize("broken", ["bad", "total"])
+def test_a_counter_that_nobody_can_read_is_not_one_at_zero(server: Receiver, broken: str, value: str) -> None:
+    """Half a ratio that is no number leaves its arm without the ratio; nobody may call that no errors."""
+    odd = vector(({"version": "v1", "instance": "a"}, "5"), ({"version": "v2", "instance": "c"}, value))
+    server.otherwise = lambda r: odd if ("code" in parse_qs(r.body.decode())["query"][0]) == (broken == "bad") else GOOD
+    cells = ask(server.url).cells["errors"]
+    assert cells.arm == ("baseline",)
+    assert cells.value == cells.total == (5.0,)
 
 
 def test_a_scalar_is_a_value_of_the_arm(server: Receiver) -> None:

@@ -9,13 +9,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from analysis.cases import BadCasesError, Case, read_cases
 from analysis.decode import decode
 from analysis.result import Arm, Design, Direction, Kind, MetricSpec, SourceStatus
 from tests.fakes import FakeClock
 from watchdog.errors import SourceError
 from watchdog.model import Metric
 from watchdog.ports import ArmWindow, LookRequest
-from watchdog.sources.recorded import Case, RecordedOptions, RecordedSource, read_cases
+from watchdog.sources.recorded import RecordedOptions, RecordedSource
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -158,7 +159,7 @@ def test_a_case_is_played_by_the_time_since_the_deploy(folder: Path) -> None:
 def test_a_folder_that_is_no_case_folder_says_so(folder: Path, break_it: Any, told: str) -> None:
     """One sentence, not a stack of pandas."""
     break_it(folder)
-    with pytest.raises(SourceError, match=told):
+    with pytest.raises(BadCasesError, match=told):
         [case.samples() for case in read_cases(folder)]
 
 
@@ -199,7 +200,7 @@ def test_a_row_of_the_wrong_type_is_told_with_its_case(folder: Path) -> None:
     rows = pd.read_parquet(folder / "levels.parquet").astype({"case": str, "t": str})
     rows.loc[rows.index[-1], "t"] = "noon"
     rows.to_parquet(folder / "levels.parquet")
-    with pytest.raises(SourceError, match=r"levels\.parquet: case 'g1': .*noon"):
+    with pytest.raises(BadCasesError, match=r"levels\.parquet: case 'g1': .*noon"):
         list(read_cases(folder))
 
 

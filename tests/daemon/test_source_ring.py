@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -98,6 +99,7 @@ def test_any_text_is_a_page_or_no_page(text: str) -> None:
 RATIO = Metric(
     spec=MetricSpec(name="m", kind=Kind.RATIO), series={"bad": Selector("b"), "total": Selector("t")}, by=("route",)
 )
+LABELS = replace(RATIO, spec=MetricSpec(name="m", kind=Kind.LABELS))
 LATENCY = Metric(spec=MetricSpec(name="m", kind=Kind.LATENCY), series={"histogram": Selector("h")})
 series = st.builds(
     Series,
@@ -139,6 +141,18 @@ def test_bucket_cells_rise_to_their_total(buckets: list[Series]) -> None:
     cells = fold(LATENCY, [(asked("histogram", Ask.BUCKETS, LATENCY), buckets)], max_replicas=16)
     assert not any(map(math.isnan, (*cells.le, *cells.value, *cells.total)))
     assert judge_takes(LATENCY, cells)
+
+
+@settings(deadline=None)
+@given(st.lists(series, max_size=12), st.lists(series, max_size=12), st.integers(1, 4))
+def test_cells_by_label_count_every_request_once(bad: list[Series], total: list[Series], most: int) -> None:
+    """All of a replica's requests stand in the row without a label; events without requests are unknown."""
+    answers = [(asked("bad", Ask.COUNT, LABELS), bad), (asked("total", Ask.COUNT, LABELS), total)]
+    cells = fold(LABELS, answers, max_replicas=most)
+    assert sum(cells.total) == pytest.approx(sum(one.value for one in total))
+    assert all(exposure == 0 or label == "" for label, exposure in zip(cells.stratum, cells.total, strict=True))
+    assert sum(cells.value) <= sum(one.value for one in bad) + 1e-6
+    assert judge_takes(LABELS, cells)
 
 
 def test_replica_groups_follow_from_the_name_alone() -> None:

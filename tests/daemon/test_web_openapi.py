@@ -21,6 +21,9 @@ REFUSALS = {
     ("post", "/api/v1/deploys/{deploy_id}/migrate-down"): WRITING | {"404", "409"},
     ("post", "/api/v1/deploys/{deploy_id}/rollback"): WRITING | {"404", "409"},
     ("post", "/api/v1/deploys/{deploy_id}/label"): WRITING | {"404", "409"},
+    ("post", "/api/v1/intake/{sender}"): WRITING | {"404", "409"},
+    ("post", "/api/v1/intake/{sender}/{hook}"): WRITING | {"404", "409"},
+    ("get", "/api/v1/gate"): READING | {"404", "422"},
     ("get", "/api/v1/quality"): READING | {"422"},
     ("post", "/api/v1/pause"): WRITING,
     ("post", "/api/v1/resume"): WRITING,
@@ -88,12 +91,14 @@ def test_every_reference_resolves(described: dict[str, Any]) -> None:
 
 def test_every_api_route_names_its_security(described: dict[str, Any]) -> None:
     """Tokens everywhere, signatures for deploy events only; the schemes are defined."""
-    assert set(described["components"]["securitySchemes"]) == {"token", "webhookSignature"}
+    assert set(described["components"]["securitySchemes"]) == {"token", "webhookSignature", "senderSignature"}
     for path, methods in described["paths"].items():
         for method, operation in methods.items():
             signed: list[dict[str, list[str]]] = (
                 [{"webhookSignature": []}] if (method, path) == ("post", "/api/v1/deploys") else []
             )
+            if path.startswith("/api/v1/intake"):
+                signed = [{"senderSignature": []}]
             expected = [{"token": []}, *signed] if path.startswith("/api") else None
             assert operation.get("security") == expected
 

@@ -14,7 +14,7 @@ from tests.web_server import World, running, token
 from watchdog.model import AuditEntry, State, Watch
 from watchdog.ports import StoredVerdict
 
-OURS = ("/", "#main", "/static/style.css", "/static/live.js", "/static/icon.svg", "…")
+OURS = ("/", "/services", "#main", "/static/style.css", "/static/live.js", "/static/icon.svg", "…")
 PAYLOADS = [
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',
@@ -104,6 +104,15 @@ def test_a_page_says_the_sentence_first_and_then_the_timeline(world: World) -> N
     assert watch.sentence in world.get("/").text
 
 
+@pytest.mark.parametrize(("kind", "told"), [("ratio", "×3"), ("difference", "+3"), ("slope", "+3 an hour")])
+def test_what_would_have_been_seen_is_told_as_what_was_measured(world: World, kind: str, told: str) -> None:
+    """A level is no ratio."""
+    fill(world, "word")
+    metric = world.ledger.stored["d1"].plan.metrics[0].spec.name
+    world.ledger.judged[0].payload["evidence"][:] = [{"metric": metric, "effect_kind": kind, "detectable": 3.0}]
+    assert f"An effect of {told} would have been seen" in world.get("/deploys/d1").text
+
+
 def test_an_empty_ledger_tells_the_next_step(world: World) -> None:
     """No empty table."""
     assert "deploy-watchdog trigger" in world.get("/").text
@@ -112,7 +121,7 @@ def test_an_empty_ledger_tells_the_next_step(world: World) -> None:
 def test_pages_load_nothing_from_elsewhere_and_run_only_their_own_file(world: World) -> None:
     """Every address is ours, nothing is inline, and the policy says the same."""
     fill(world, "word")
-    for path in ("/", "/deploys/d1", "/deploys/none"):
+    for path in ("/", "/deploys/d1", "/services", "/deploys/none"):
         answer = world.get(path)
         elements = Elements(answer.text).found
         assert not {tag for tag, _ in elements} & {"style", "iframe", "object", "img", "embed", "base"}

@@ -91,6 +91,7 @@ def assert_one_effect(world: World, watch: dict[str, Any]) -> None:
     assert watch["outcome"] == "rolled_back", watch
 
 
+@pytest.mark.skipif(os.environ.get("CRASH") != "all", reason="tests/crash does this in small worlds: make crash-demo")
 @pytest.mark.timeout(400)  # three more starts of a daemon, and two leases to run out
 def test_killed_again_and_again_it_rolls_back_once(world: World) -> None:
     """One deploy, three deaths, each at another moment of the road; every restart takes up where the last one fell."""
@@ -113,7 +114,7 @@ def test_killed_while_the_hook_runs_it_rolls_back_once(world: World) -> None:
     assert_one_effect(world, ended(world))
 
 
-@pytest.mark.skipif(os.environ.get("CRASH") != "all", reason="one world per moment takes minutes: make crash")
+@pytest.mark.skipif(os.environ.get("CRASH") != "all", reason="one world per moment takes minutes: make crash-demo")
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at_this_moment_it_rolls_back_once(world: World, moment: str) -> None:
     """Each moment by itself."""

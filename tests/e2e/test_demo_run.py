@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from watchdog.demo.processes import environment
 from watchdog.demo.scenarios import SCENARIOS
@@ -18,11 +20,9 @@ from watchdog.demo.talk import wait_for
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
-def demo(scenario: str, keep: Path | None = None) -> tuple[int, dict[str, Any], str]:
-    """Exit code, the last line of stdout, and stderr of one demo."""
-    argv = [sys.executable, "-m", "watchdog", "demo", "--scenario", scenario, "--json"]
-    if keep is not None:
-        argv += ["--keep", str(keep)]
+def demo(scenario: str, keep: Path) -> tuple[int, dict[str, Any], str]:
+    """Exit code, the last line of stdout, and stderr of one demo, which leaves its ledger behind."""
+    argv = [sys.executable, "-m", "watchdog", "demo", "--scenario", scenario, "--json", "--keep", str(keep)]
     env = {k: v for k, v in environment(None).items() if not k.startswith("SLACK_")}
     ended = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=170, check=False)
     lines = ended.stdout.splitlines()
@@ -30,16 +30,36 @@ def demo(scenario: str, keep: Path | None = None) -> tuple[int, dict[str, Any], 
     return ended.returncode, json.loads(lines[-1]), ended.stderr
 
 
+def looked_at(keep: Path) -> tuple[int, dict[str, Any], str]:
+    """A bad canary whose pages stay up: one of them is opened, then Ctrl-C. As `demo`, with the page."""
+    argv = [sys.executable, "-m", "watchdog", "demo", "--json", "--stay", "--keep", str(keep)]
+    env = {k: v for k, v in environment(None).items() if not k.startswith("SLACK_")}
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # started in the background, we inherit "ignored"
+    try:
+        running = subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with running:
+        assert running.stderr is not None
+        told = "".join(iter(running.stderr.readline, "Ctrl-C ends it.\n"))
+        where, token = re.findall(r"(?:stay up:|Sign in with) (\S+)", told)
+        visitor = requests.Session()
+        visitor.post(f"{where.partition('/deploys')[0]}/sign-in", data={"token": token}, timeout=10)
+        page = visitor.get(where, timeout=10)
+        running.send_signal(signal.SIGINT)
+        out, _ = running.communicate(timeout=30)
+    return running.returncode, json.loads(out.splitlines()[-1]), page.text
+
+
 def within(counted: float, truth: float, *, share: float = 0.05, least: float = 2.0) -> bool:
     return abs(counted - truth) <= max(share * truth, least)
 
 
 def test_bad_canary_is_seen_rolled_back_and_counted(tmp_path: Path) -> None:
-    """Seen, undone, no request afterwards, and the daemon's counts are the front's to 5 %."""
-    code, told, progress = demo("bad-canary", keep=tmp_path / "kept")
-    assert (code, told["outcome"], told["verdict"], told["reason"]) == (0, "rolled_back", "DEGRADED", "METRICS"), (
-        progress
-    )
+    """Seen, undone, no request afterwards, the daemon's counts are the front's to 5 %, and its page can be opened."""
+    code, told, page = looked_at(tmp_path / "kept")
+    assert (code, told["outcome"], told["verdict"], told["reason"]) == (0, "rolled_back", "DEGRADED", "METRICS")
+    assert "seen by the metrics; noticed" in page
     assert told["metric"] == "errors"
     assert told["time_to_detect_s"] <= 60  # how fast is a benchmark's question; here it must only be seen
     front = told["front"]
@@ -52,9 +72,9 @@ def test_bad_canary_is_seen_rolled_back_and_counted(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.environ.get("DEMO") != "all", reason="takes minutes; DEMO=all runs every scenario")
 @pytest.mark.parametrize("scenario", [name for name in SCENARIOS if name != "bad-canary"])
-def test_scenario_ends_as_the_table_says(scenario: str) -> None:
+def test_scenario_ends_as_the_table_says(scenario: str, tmp_path: Path) -> None:
     """Every other scenario has the outcome and the reason of the table."""
-    code, told, progress = demo(scenario)
+    code, told, progress = demo(scenario, keep=tmp_path / "kept")
     assert (code, told["outcome"]) == (0, SCENARIOS[scenario].outcome), progress
     assert SCENARIOS[scenario].reason in (None, told["reason"]), progress
 

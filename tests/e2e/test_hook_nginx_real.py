@@ -43,9 +43,10 @@ class Stage:
         return NginxHook("back", NginxOptions(**{**self.options, **changed}), SystemClock(), {}, self.state_dir)
 
     def sees(self, share: float, *, within: float) -> None:
-        """The clients' own count of v2, over the next 400 answers."""
-        self.traffic.forget()
-        servers.wait_until(lambda: self.traffic.total >= 400, within_s=20, what="400 answers")
+        """The clients' own count of v2, over 400 answers; those under way when the hook returned came before."""
+        for _ in range(2):
+            self.traffic.forget()
+            servers.wait_until(lambda: self.traffic.total >= 400, within_s=20, what="400 answers")
         assert self.traffic.of("v2") / self.traffic.total == pytest.approx(share, abs=within)
 
 
@@ -81,7 +82,6 @@ def test_the_share_is_what_was_asked_and_no_request_is_lost(stage: Stage) -> Non
     stage.sees(1.0, within=0.05)
     assert hook.probe(rollback(4)) is ProbeAnswer.NOT_APPLIED
     assert hook.run(rollback(4)).outcome is HookOutcome.OK
-    servers.wait_until(lambda: stage.traffic.total > 500, within_s=20, what="the last answers on their way")
     stage.sees(0.0, within=0.0)
     assert hook.probe(rollback(4)) is ProbeAnswer.APPLIED
     assert stage.traffic.not_their_own_fault() == []

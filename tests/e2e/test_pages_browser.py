@@ -64,7 +64,7 @@ def page(seen: Seen) -> "Iterator[Page]":
 def test_a_human_sees_approves_and_labels(world: World, page: "Page", seen: Seen) -> None:
     """Live update without a reload, the rollback after one click and its confirmation, the label on record."""
     base = f"http://127.0.0.1:{world.daemon_port}"
-    _sign_in(page, base, world._token)
+    _sign_in(page, base, world.token)
     assert "No deploy has been sent yet" in page.inner_text("main")
     page.evaluate("window.notReloaded = true")
 
@@ -85,6 +85,11 @@ def test_a_human_sees_approves_and_labels(world: World, page: "Page", seen: Seen
     assert "the errors are real" in page.inner_text(".timeline")
     assert page.locator("svg.chart").count() >= 5
 
+    assert page.title() == "rolled back · shop v2 · deploy-watchdog"
+    page.goto(f"{base}/deploys/{world.deploy_id}/approve")  # the link in Slack, opened by somebody who comes late
+    assert "approved the rollback at" in page.inner_text("main")
+    page.get_by_role("link", name="To the deploy as it stands").click()
+
     page.get_by_role("link", name="Label the verdict").click()
     page.get_by_label("The verdict was right.").check()
     page.get_by_label("Note").fill("seen in the logs")
@@ -92,7 +97,15 @@ def test_a_human_sees_approves_and_labels(world: World, page: "Page", seen: Seen
     page.locator(".labelled", has_text="seen in the logs").wait_for(timeout=TURN_MS)
     assert (world.watch() or {})["label"]["label"] == "right"
 
-    assert seen.complaints == []
+    page.get_by_role("link", name="Services").click()
+    page.get_by_role("rowheader", name="shop").get_by_role("link").click()
+    assert "The alarm has a label. 1 of 1 right." in page.inner_text("main")
+    page.get_by_role("link", name="shop v2").click()
+    page.locator(".labelled", has_text="seen in the logs").wait_for(timeout=TURN_MS)
+
+    late = [said for said in seen.complaints if "409" in said]
+    assert len(late) == 1  # the page for who comes late; a browser writes every answer of 400 and more down
+    assert [said for said in seen.complaints if said not in late] == []
     assert {url.split("/")[2] for url in seen.requests} == {f"127.0.0.1:{world.daemon_port}"}
     _policy_is_active(page)
     _a_link_from_elsewhere_finds_the_session(page, f"{base}/deploys/{world.deploy_id}")

@@ -1,0 +1,192 @@
+"""What `check` makes of a service's record, probes, sinks, clocks and wrong names: each finding with its remedy."""
+
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.daemon.test_discovery import Pages, page, target
+from tests.receivers import Answer, receiver
+from watchdog.app import load_config, parts_of
+from watchdog.cli.check_ends import probe_findings, sink_findings
+from watchdog.cli.check_services import migration_findings, mode_findings
+from watchdog.cli.check_sources import Seen, _clock_findings, _remedy, _rhythm_findings, source_findings
+from watchdog.cli.findings import Finding
+from watchdog.config import Config
+from watchdog.model import LabelKind, State
+from watchdog.ports import Tally
+from watchdog.sources.prometheus_catalogue import PrometheusCatalogue
+
+CONFIG = """
+[sources.prometheus]
+kind = "prometheus"
+url = "{url}"
+[hooks.back]
+kind = "command"
+argv = ["true"]
+probe_argv = ["sh", "-c", "exit $CODE"]
+pass_env = ["CODE"]
+[services.shop]
+mode = "{mode}"
+strategy = "{strategy}"
+source = "prometheus"
+rollback_hook = "back"
+selector = { job = "mine" }
+[[services.shop.metrics]]
+name = "errors"
+kind = "ratio"
+bad = 'http_requests_total{code=~"5.."}'
+total = "http_requests_total"
+"""
+
+
+def configured(folder: Path, *, more: str = "", **told: str) -> Config:
+    text = CONFIG
+    for key, value in {"url": "http://127.0.0.1:1", "mode": "auto", "strategy": "canary", **told}.items():
+        text = text.replace(f"{{{key}}}", value)
+    (folder / "config.toml").write_text(text + more)
+    return load_config(folder / "config.toml", {})
+
+
+def tally(count: int, label: LabelKind | None = None) -> Tally:
+    return Tally(
+        service="shop",
+        mode="observe",
+        day=1,
+        state=State.PASSED,
+        verdict="HEALTHY",
+        label=label,
+        budget=0.01,
+        count=count,
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "strategy", "level", "supported"),
+    [
+        ([], "", "canary", "warning", "notify"),
+        ([tally(5)], "", "canary", "warning", "approve"),
+        ([tally(20)], "", "canary", "ok", "auto"),
+        ([tally(40), tally(1, LabelKind.FALSE_ALARM)], "", "canary", "warning", "notify"),
+        ([tally(40)], "", "direct", "warning", "approve"),
+        ([], "[judge]\nplacebo_rate = 0.009\n", "direct", "ok", "auto"),
+        ([], "[judge]\nplacebo_rate = 0.03\n", "direct", "warning", "notify"),
+    ],
+)
+def test_a_mode_must_be_earned(
+    tmp_path: Path, rows: Sequence[Tally], more: str, strategy: str, level: str, supported: str
+) -> None:
+    """By deploys judged without a false alarm, or by a measured placebo rate within the budget."""
+    config = configured(tmp_path, more=more, strategy=strategy)
+    (found,) = mode_findings(config, frozenset({"shop"}), rows)
+    assert (found.level, f"the evidence supports {supported} (" in found.message) == (level, True), found
+    assert bool(found.remedy) == (level == "warning")
+
+
+def test_what_brings_no_samples_has_earned_nothing(tmp_path: Path) -> None:
+    """However good its record was."""
+    (found,) = mode_findings(configured(tmp_path), frozenset(), [tally(100)])
+    assert (found.level, found.remedy) == ("warning", "every metric must have samples")
+
+
+@pytest.mark.parametrize(
+    ("code", "level", "said"),
+    [("0", "ok", "says applied"), ("3", "ok", "says not_applied"), ("1", "warning", "cannot tell whether v1 is live")],
+)
+def test_the_probe_is_asked_and_nothing_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, level: str, said: str
+) -> None:
+    """About going back to the version that is live, from one that never was."""
+    monkeypatch.setenv("CODE", code)
+    config = configured(tmp_path)
+    (found,) = probe_findings(config, parts_of(config), {"shop": "v1"})
+    assert (found.level, found.about) == (level, "hooks.back")
+    assert said in found.message
+
+
+def test_a_sink_that_nobody_listens_at_is_told(tmp_path: Path) -> None:
+    """By host and port; a path may be a secret."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, and nobody listens
+        port = taken.getsockname()[1]
+        sink = f'[sinks.team]\nkind = "webhook"\nurl = "http://127.0.0.1:{port}/hidden"\n'
+        (found,) = sink_findings(configured(tmp_path, more=sink))
+    assert (found.level, found.about) == ("warning", "sinks.team")
+    assert f"127.0.0.1:{port} cannot be reached" in found.message
+    assert "hidden" not in found.line()
+    with receiver() as server:
+        sink = f'[sinks.team]\nkind = "webhook"\nurl = "{server.url}/hidden"\n'
+        (found,) = sink_findings(configured(tmp_path, more=sink))
+        assert (found.level, server.received) == ("ok", [])
+
+
+def test_migrations_are_said_to_be_held(tmp_path: Path) -> None:
+    """Before somebody ships one."""
+    (found,) = migration_findings(configured(tmp_path))
+    assert "contract, irreversible, unknown is held for a human, never rolled back" in found.message
+
+
+class Skewed(Pages):
+    """A catalogue whose server's clock is wrong."""
+
+    def __init__(self, ahead_s: float | None) -> None:
+        super().__init__((page("go-promhttp"), target()), times=(0.0, 15.0, 30.0))
+        self.ahead_s = ahead_s
+
+    def clock_ahead_s(self) -> float | None:
+        return self.ahead_s
+
+
+@pytest.mark.parametrize(("ahead_s", "levels"), [(0.4, ["ok"]), (-7.0, ["warning"]), (90.0, ["problem"]), (None, [])])
+def test_clocks_that_disagree_are_told(ahead_s: float | None, levels: list[str]) -> None:
+    """Intervals would be asked for at the wrong time."""
+    assert [found.level for found in _clock_findings("sources.prometheus", Skewed(ahead_s))] == levels
+
+
+def test_the_clock_is_read_from_the_answer(tmp_path: Path) -> None:
+    """From HTTP's Date, which is cut to whole seconds: agreement is never taken for skew."""
+    with receiver() as server:
+        body = b'{"status": "success", "data": {"resultType": "vector", "result": []}}'
+        server.otherwise = lambda _: Answer(body=body)
+        source = parts_of(configured(tmp_path, url=server.url)).sources["prometheus"]
+        catalogue = source.catalogue  # type: ignore[attr-defined]
+        assert isinstance(catalogue, PrometheusCatalogue)
+        assert catalogue.clock_ahead_s() == 0.0
+        source.close()
+
+
+def test_looks_that_are_quicker_than_samples_are_told(tmp_path: Path) -> None:
+    """With the shortest look that sees something new every time."""
+    service = configured(tmp_path).services["shop"]
+    (quick,) = _rhythm_findings("services.shop.look_s", service, 20.0, Skewed(None))
+    assert (quick.level, quick.remedy) == ("warning", "set look_s = 30, or scrape more often")
+    (slow,) = _rhythm_findings("services.shop.look_s", service, 30.0, Skewed(None))
+    assert slow.level == "ok"
+
+
+def test_wrong_names_are_told_with_the_nearest(tmp_path: Path) -> None:
+    """Metrics by the names there are, label values by those that the label has."""
+    pages = Pages((page("go-promhttp"), target()))
+    (metric,) = configured(tmp_path).services["shop"].metrics
+    other = configured(tmp_path, more="", strategy="canary")
+    wrong = other.services["shop"].model_copy(update={"selector": {"job": "mien"}})
+    assert 'http_requests_total has no job="mien"; it has mine' in _remedy(metric, wrong, pages)
+    text = (tmp_path / "config.toml").read_text().replace("http_requests_total", "http_request_total")
+    (tmp_path / "config.toml").write_text(text)
+    service = load_config(tmp_path / "config.toml", {}).services["shop"]
+    told = _remedy(service.metrics[0], service, pages)
+    assert told.startswith("there is no http_request_total; the nearest: http_requests_total")
+
+
+def test_versions_that_cannot_be_told_apart_are_a_warning(tmp_path: Path) -> None:
+    """With the strategy that needs no label as the way out."""
+    with receiver() as server:
+        series = '{"metric": {"job": "mine", "instance": "a"}, "value": [1, "10"]}'
+        body = '{"status": "success", "data": {"resultType": "vector", "result": [%s]}}' % series  # noqa: UP031
+        server.otherwise = lambda _: Answer(body=body.encode())
+        config = configured(tmp_path, url=server.url)
+        found = list(source_findings(config, parts_of(config), Seen()))
+    (told,) = [one for one in found if one.about == "services.shop.version_label"]
+    assert isinstance(told, Finding)
+    assert (told.level, "set strategy" in told.remedy) == ("warning", True)

@@ -1,0 +1,219 @@
+"""What `init` makes of names: presets against pages of their programs, services, versions, and what nearly matched."""
+
+import json
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.receivers import Answer, receiver
+from watchdog.app import load_config
+from watchdog.catalogue import LabelSet
+from watchdog.cli import command_line
+from watchdog.discovery import Discovery, discover
+from watchdog.first_config import first_config, look_s, toml
+from watchdog.presets import names, preset
+from watchdog.selector import Selector
+from watchdog.sources.page import parse
+
+SAMPLES = Path(__file__).parents[1] / "presets"
+NAMELESS = {"kubernetes", "traefik"}  # no label of theirs is a service
+JOINED = {"process", "process-cpu"}  # no service by themselves
+
+
+class Pages:
+    """A catalogue of pages as a Prometheus would store them: with job and instance."""
+
+    def __init__(self, *pages: tuple[str, Mapping[str, str]], times: Sequence[float] = ()) -> None:
+        self.times = list(times)
+        self.series: list[tuple[str, dict[str, str]]] = []
+        for text, target in pages:
+            self.series += [(name, {**dict(labels), **target}) for name, labels in parse(text)]
+
+    def names(self) -> list[str]:
+        return sorted({name for name, _ in self.series})
+
+    def labels(self, selector: Selector) -> list[str]:
+        return sorted({label for labels in self._of(selector) for label in labels})
+
+    def label_sets(self, selector: Selector, by: Sequence[str]) -> list[LabelSet]:
+        found = Counter(tuple(labels.get(name, "") for name in by) for labels in self._of(selector))
+        return [LabelSet(dict(zip(by, values, strict=True)), n) for values, n in found.most_common()]
+
+    def sampled_at(self, selector: Selector) -> list[float]:
+        return self.times
+
+    def clock_ahead_s(self) -> float | None:
+        return None
+
+    def _of(self, selector: Selector) -> list[dict[str, str]]:
+        return [labels for name, labels in self.series if name == selector.name and selector.matches(labels)]
+
+
+def page(sample: str) -> str:
+    return (SAMPLES / f"{sample}.txt").read_text()
+
+
+def stored(sample: str) -> str:
+    """A page as Prometheus stores it: exponential histograms, which no page shows, under their plain names."""
+    if not sample.endswith("-native"):
+        return page(sample)
+    lines = page(sample.removesuffix("-native")).splitlines()
+    counts = (line.replace("_seconds_count", "_seconds") for line in lines if "_seconds_count" in line)
+    return "".join(f"{line}\n" for line in counts)
+
+
+def target(**labels: str) -> dict[str, str]:
+    return {"job": "mine", "instance": "10.0.0.1:80", **labels}
+
+
+def written(found: Discovery, folder: Path) -> Path:
+    text = first_config({"url": "http://127.0.0.1:9090"}, found.services, environment="production", written_for="it")
+    (folder / "config.toml").write_text(text)
+    return folder / "config.toml"
+
+
+@pytest.mark.parametrize("name", [name for name in names() if not preset(name).is_template])
+def test_every_preset_is_found_on_the_page_of_its_program(name: str, tmp_path: Path) -> None:
+    """And what is written for it is a configuration that uses it, or says why it tells no service."""
+    sample = "go-promhttp" if name in JOINED else name
+    found = discover(Pages((stored(sample), target(version="v1"))))
+    matching = [one for one in found.services if name in [pack.preset.name for pack in one.packs]]
+    if name in NAMELESS:
+        assert name in found.nameless or matching == []
+        return
+    if name == "process-cpu":
+        assert [one.besides for one in found.services] == [("process-cpu",)]
+        return
+    assert matching
+    config = load_config(written(found, tmp_path), {})
+    service = config.services[matching[0].name]
+    assert set(preset(name).metrics[0].values()) & {metric.spec.name for metric in service.metrics}
+    own, marks = preset(name).version_label, {mark.name for mark in preset(name).fingerprint}
+    carried = any(own in dict(labels) for series, labels in parse(stored(sample)) if series in marks)
+    assert service.version_label == (own if carried else "version")  # the target's
+    assert service.mode == "observe"
+
+
+def test_versions_without_a_label_are_compared_with_the_time_before(tmp_path: Path) -> None:
+    """And the file says how to do better, with the labels that there are."""
+    found = discover(Pages((page("go-promhttp"), target())))
+    service = load_config(written(found, tmp_path), {}).services["mine"]
+    assert service.strategy == "direct"
+    assert "# No label of its series tells versions apart" in (tmp_path / "config.toml").read_text()
+
+
+def test_counters_of_what_sells_are_taken_per_request() -> None:
+    """Where they carry the service's labels and its versions; a counter of another job is none of its business."""
+    shop = page("by-convention")
+    orders = "# TYPE other_orders_total counter\nother_orders_total 3\n"
+    found = discover(Pages((shop, target(version="v2")), (orders, {"job": "else", "instance": "x"})))
+    (service,) = found.services
+    assert [pack.preset.name for pack in service.packs] == ["by-convention", "business"]
+    (business,) = (table for pack in service.packs for table in pack.tables if pack.preset.name == "business")
+    assert (business["events"], business["exposure"]) == ("shop_orders_total", "shop_requests_total")
+
+
+def test_what_nearly_matches_is_told_with_the_nearest_names() -> None:
+    """The name that is missing, and those that look like it; what is not there at all is not told."""
+    text = page("otel-http").replace("http_server_request_duration_seconds", "http_server_requests_duration_seconds")
+    found = discover(Pages((text, target())))
+    assert found.services == ()
+    near = {one.preset: one for one in found.near}
+    assert near["otel-http"].missing == "http_server_request_duration_seconds_bucket"
+    assert "http_server_requests_duration_seconds_bucket" in near["otel-http"].nearest
+    assert "istio" not in near
+
+
+def test_a_label_that_lacks_is_told() -> None:
+    """The series are there, and not what they are told apart by."""
+    text = "# TYPE http_requests_total counter\nhttp_requests_total 1\n"
+    text += '# TYPE http_request_duration_seconds histogram\nhttp_request_duration_seconds_bucket{le="+Inf"} 1\n'
+    found = discover(Pages((text, target())), only=["go-promhttp"])
+    assert [one.missing for one in found.near] == ["http_requests_total with code"]
+
+
+def test_two_services_of_one_name_are_told_apart() -> None:
+    """The service itself keeps its name; what a proxy knows of it gets another."""
+    haproxy = page("haproxy").replace('proxy="', 'proxy="mine"' + ',was="')
+    found = discover(Pages((page("go-promhttp"), target()), (haproxy, {"job": "front", "instance": "y"})))
+    assert [one.name for one in found.services] == ["mine", "mine-proxy"]
+    assert found.services[0].selector == {"job": "mine"}
+
+
+def test_names_from_outside_stay_data(tmp_path: Path) -> None:
+    """A label value may hold anything: it ends no comment, no string and no table of the file."""
+    nasty = "a\"b'c\\d\n[auth]\nx = 1 # é"
+    found = discover(Pages((page("go-promhttp"), {"job": nasty, "instance": "x", "version": f"v1\n{nasty}"})))
+    config = load_config(written(found, tmp_path), {})
+    (service,) = config.services.values()
+    assert service.selector == {"job": nasty}
+    assert config.auth.tokens == ()
+
+
+@pytest.mark.parametrize("value", ['a"b', "a'b", "a\\b", "a\nb\x7f", "5..", {"a b": 1.5}, [True, 2], 1e-9, 268435456])
+def test_toml_reads_what_is_written(value: object) -> None:
+    """Every kind of value comes back as it was."""
+    assert tomllib.loads(f"x = {toml(value)}")["x"] == value
+
+
+def test_a_look_spans_two_samples() -> None:
+    """The usual 15 s give the usual look; slower and faster ones give others."""
+    assert [look_s(seconds) for seconds in (15.0, 60.0, 1.0, 10.3, None)] == [30.0, 120.0, 5.0, 21.0, 30.0]
+
+
+def test_a_missed_scrape_does_not_change_the_interval() -> None:
+    """The median counts."""
+    (service,) = discover(Pages((page("go-promhttp"), target()), times=(0, 15, 30, 60, 75))).services
+    assert service.scrape_s == 15.0
+
+
+# --- the commands -----------------------------------------------------------------------------------------
+
+
+def test_init_without_an_address_says_what_is_missing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is asked where nobody can answer."""
+    monkeypatch.chdir(tmp_path)
+    assert command_line(["init", "--yes"]) == 4
+    assert "--url is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--url", "ftp://x"], "url: expected an http:// or https:// address"),
+        (["--url", "{url}"], "its answer is not what a Prometheus says"),
+        (["--url", "{url}", "--preset", "otel-htp"], "did you mean 'otel-http'?"),
+        (["--url", "{url}", "--out", "no/such/folder.toml"], "it must be a file in a folder that exists"),
+    ],
+)
+def test_what_init_cannot_use_is_told(
+    words: list[str],
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One sentence, exit code 4, and no file."""
+    monkeypatch.chdir(tmp_path)
+    with receiver() as server:
+        server.otherwise = lambda _: Answer(body=b"<html>")
+        assert command_line(["init", "--yes", *(word.replace("{url}", server.url) for word in words)]) == 4
+    assert told in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_presets_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """All of them by name; one as its file says it, ready to be copied."""
+    assert command_line(["presets"]) == 0
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == list(names())
+    assert command_line(["presets", "business"]) == 0
+    assert tomllib.loads(capsys.readouterr().out)["parameters"]
+    assert command_line(["presets", "--json"]) == 0
+    assert {one["name"] for one in json.loads(capsys.readouterr().out)} == set(names())
+    assert command_line(["presets", "istoi"]) == 4
+    assert "did you mean 'istio'?" in capsys.readouterr().err
