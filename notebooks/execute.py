@@ -1,9 +1,12 @@
 """Run every notebook from top to bottom and keep the executed copies in build/notebooks.
 
-The notebooks themselves stay without outputs. `make notebooks` names the ledger they read.
+    python notebooks/execute.py [NAME ...]
+
+The notebooks themselves stay without outputs. `make notebooks` makes the ledgers that they read.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -24,6 +27,11 @@ def execute(notebook: Path, into: Path = BUILT) -> Path:
     return executed
 
 
+def chosen(names: Sequence[str]) -> list[Path]:
+    """The notebooks whose names begin with one of these; all without any."""
+    return [path for path in sorted(HERE.glob("*.ipynb")) if not names or path.name.startswith(tuple(names))]
+
+
 if __name__ == "__main__":
-    for path in sorted(HERE.glob("*.ipynb")):
+    for path in chosen(sys.argv[1:]):
         sys.stdout.write(f"{execute(path)}\n")
