@@ -8,11 +8,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 LOCKED := $(VENV)/.locked
-DEMO_KEEP := build/demo
+LEDGERS := build/ledgers
+REVIEWED := bad-canary healthy late-bug shared-db
+NOTEBOOKS ?=
 SCENARIO ?= bad-canary
 TESTS ?=
 RUNS ?= 1
+RACES ?= 200
+MINUTES ?= 10
+FAILOVERS ?= 100
 N ?= 10000
+SEEDS ?= 1000
+SEED ?=
+BUGS ?=
+INPUTS ?= 1000000
+WATCHES ?= 5000
+SHORT ?=
 
 # The first Python >= 3.11 that can make a virtual environment; PYTHON=... overrides.
 FIND_PYTHON = for p in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python; do \
@@ -21,7 +32,7 @@ FIND_PYTHON = for p in $(PYTHON) python3 python3.14 python3.13 python3.12 python
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(INSTALLED) ## watch a bad version take real traffic, be noticed and be rolled back (SCENARIO=healthy, ...)
@@ -51,8 +62,53 @@ format: $(INSTALLED) ## put every file into the house's format
 	@$(BIN)/ruff check --fix .
 
 .PHONY: crash
-crash: $(INSTALLED) ## kill the daemon at every named moment of a bad canary: one rollback effect each time (minutes)
+crash: $(INSTALLED) ## N schedules of SIGKILLs of the real daemon and its hooks: lost, doubled (2000 take an hour)
+	@$(BIN)/python -m tests.crash.crash_run --schedules $(if $(filter file,$(origin N)),200,$(N)) $(ARGS)
+
+.PHONY: replicas
+replicas: $(INSTALLED) ## three real daemons on a real PostgreSQL: RACES claim races (5000), FAILOVERS failovers (an hour)
+	@$(BIN)/python -m tests.crash.replicas_run --races $(if $(filter file,$(origin RACES)),5000,$(RACES)) --failovers $(FAILOVERS)
+
+.PHONY: power-cuts
+power-cuts: $(INSTALLED) ## cut the power at every moment of a recorded ledger, and its log at every byte (minutes)
+	@POWER_CUTS=all $(BIN)/python -m pytest -q tests/daemon/test_ledger_power_cut.py
+
+.PHONY: crash-demo
+crash-demo: $(INSTALLED) ## kill the demo's daemon at every named moment of a bad canary under real traffic (minutes)
 	@CRASH=all $(BIN)/python -m pytest tests/e2e/test_demo_kill.py -v
+
+.PHONY: e2e-unleash
+e2e-unleash: $(INSTALLED) ## the hook for Unleash on the real server, from npm, with a PostgreSQL of its own (190 MB once)
+	@E2E=unleash $(BIN)/python -m pytest tests/e2e/test_hook_unleash.py -v
+
+.PHONY: e2e-kubernetes
+e2e-kubernetes: $(INSTALLED) ## the hook for Kubernetes on a real control plane, built from Go modules (twenty minutes once)
+	@E2E=kubernetes $(BIN)/python -m pytest tests/e2e/test_hook_kubernetes_real.py -v
+
+.PHONY: e2e-current
+e2e-current: $(INSTALLED) ## a current Prometheus 3, built from its Go module (a while, once): native histograms by OTLP, names with dots
+	@E2E=current $(BIN)/python -m pytest tests/e2e/test_current_prometheus.py -v
+
+.PHONY: races
+races: $(INSTALLED) ## race slow promotions against rollbacks RACES times: the new version has nothing in the end (minutes)
+	@RACES=$(RACES) $(BIN)/python -m pytest -q tests/daemon/test_rollout.py tests/e2e/test_demo_forward.py -k "slow_promotion or racing"
+
+.PHONY: simulate
+simulate: $(INSTALLED) ## SEEDS runs of the daemon's code under simulated faults; SEED=n shows one; BUGS=all plants bugs to be found
+	@$(BIN)/python -m tests.simulator.run $(if $(BUGS),--bugs "$(BUGS)",$(if $(SEED),--seed $(SEED),--seeds $(SEEDS))) $(ARGS)
+
+.PHONY: fuzz
+fuzz: $(INSTALLED) ## INPUTS mutated inputs for each reader and writer of others' words, and schemathesis at length (hours)
+	@$(BIN)/python -m tests.fuzz.run --inputs $(INPUTS) $(ARGS)
+	@FUZZ_EXAMPLES=500 $(BIN)/python -m pytest -q tests/daemon/test_web_schemathesis.py
+
+.PHONY: audit
+audit: $(INSTALLED) ## known vulnerabilities of every package in the locks, by pip-audit (asks a package index)
+	@for lock in requirements.lock deploy/requirements.lock; do $(BIN)/pip-audit --disable-pip --requirement $$lock; done
+
+.PHONY: outage
+outage: $(INSTALLED) ## stop a real Prometheus for MINUTES in the middle of a healthy deploy and of a bad one: one rollback, afterwards
+	@MINUTES=$(MINUTES) $(BIN)/python -m pytest -s -v tests/e2e/test_prometheus_outage.py
 
 .PHONY: scenarios
 scenarios: $(INSTALLED) ## run every demo scenario RUNS times and print outcomes, delays and counts (minutes)
@@ -62,10 +118,27 @@ scenarios: $(INSTALLED) ## run every demo scenario RUNS times and print outcomes
 bench: $(INSTALLED) ## measure speed, delays, false alarms (N watches a scenario; 10000 takes hours) and peers: build/bench.json
 	@$(BIN)/python -m benchmarks.bench --n $(N) $(ARGS)
 
+.PHONY: load
+load: $(INSTALLED) ## WATCHES deploys watched at once (5000 for ten minutes; SHORT=1: 500 for two): lag, memory, queries
+	@$(BIN)/python -m benchmarks.load.watches $(if $(SHORT),--watches 500 --seconds 120,--watches $(WATCHES)) $(ARGS)
+
+.PHONY: load-webhooks
+load-webhooks: $(INSTALLED) ## 200 deploy events a second beside 1000 watches, some forged, for a minute (SHORT=1: ten seconds)
+	@$(BIN)/python -m benchmarks.load.webhooks $(if $(SHORT),--seconds 10) $(ARGS)
+
 .PHONY: notebooks
-notebooks: $(INSTALLED) ## execute the notebooks over a demo's ledger into build/notebooks
-	@[ -n "$${DEPLOY_WATCHDOG_LEDGER:-}" ] || [ -e $(DEMO_KEEP)/watchdog.db ] || $(BIN)/deploy-watchdog demo --keep $(DEMO_KEEP)
-	@DEPLOY_WATCHDOG_LEDGER="$${DEPLOY_WATCHDOG_LEDGER:-$(CURDIR)/$(DEMO_KEEP)/watchdog.db}" $(BIN)/python notebooks/execute.py
+notebooks: $(INSTALLED) ledgers ## execute the notebooks over both ledgers into build/notebooks (NOTEBOOKS="01 06" some)
+	@PYTHONPATH="$(CURDIR)" $(BIN)/python notebooks/execute.py $(NOTEBOOKS)
+
+.PHONY: ledgers
+ledgers: $(INSTALLED) ## make the ledgers that the notebooks read: demo scenarios, and 210 simulated deploys (minutes)
+	@for scenario in $(if $(DEPLOY_WATCHDOG_LEDGER),,$(REVIEWED)); do \
+		[ -e $(LEDGERS)/demo/$$scenario ] && continue; \
+		rm -rf $(LEDGERS)/unfinished; mkdir -p $(LEDGERS)/demo; \
+		$(BIN)/deploy-watchdog demo --scenario $$scenario --keep $(LEDGERS)/unfinished; \
+		mv $(LEDGERS)/unfinished $(LEDGERS)/demo/$$scenario; done
+	@[ -n "$(DEPLOY_WATCHDOG_HISTORY)" ] || [ -e $(LEDGERS)/simulated.db ] || { rm -f $(LEDGERS)/unfinished.db*; \
+		$(BIN)/python -m notebooks.simulated_ledger $(LEDGERS)/unfinished.db; mv $(LEDGERS)/unfinished.db $(LEDGERS)/simulated.db; rm -f $(LEDGERS)/unfinished.db*; }
 
 .PHONY: lock
 lock: $(INSTALLED) ## resolve pyproject.toml anew into the locks (names, versions, hashes; no addresses)
@@ -74,6 +147,22 @@ lock: $(INSTALLED) ## resolve pyproject.toml anew into the locks (names, version
 	compile="uv pip compile pyproject.toml --universal --generate-hashes --no-header --no-annotate --quiet"; \
 	$$compile --extra dev --output-file requirements.lock $(ARGS); \
 	$$compile --extra image --constraints requirements.lock --output-file deploy/requirements.lock
+
+.PHONY: pictures
+pictures: $(INSTALLED) ## take docs/images anew: a recorded demo in a terminal, and its pages in a headless Chromium (minutes)
+	@$(BIN)/python -m benchmarks.pictures
+
+.PHONY: wheel
+wheel: $(INSTALLED) ## build dist/*.whl, install it in a clean environment elsewhere, run the demo from it (minutes)
+	@.ci/check-wheel
+
+.PHONY: image
+image: $(INSTALLED) ## build the Dockerfile without an engine, run demo and daemon in it read-only (root, Debian; minutes)
+	@.ci/build-image
+
+.PHONY: fresh-debian
+fresh-debian: ## make demo and make test on a Debian with only python3-venv, make and git (root, Debian; TESTS=... some)
+	@TESTS="$(TESTS)" .ci/fresh-debian
 
 .PHONY: clean
 clean: ## remove what was built, the environment included
