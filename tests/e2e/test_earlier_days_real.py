@@ -9,7 +9,7 @@ import pytest
 
 from analysis.result import Design
 from tests import servers
-from tests.daemon.test_earlier_days import a_direct_watch, walk
+from tests.daemon.test_usual_course import a_direct_watch, walk
 from tests.fakes import FakeClock, FakeHook
 from tests.samples import DEPLOYED_AT, a_plan
 from watchdog.clock import SystemClock
