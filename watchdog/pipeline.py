@@ -14,6 +14,7 @@ from typing import TypeVar
 from analysis.prepare import LookFacts
 from analysis.result import Reason, SourceStatus, Verdict
 from watchdog.action import GRACE_S, ActionEdge
+from watchdog.earlier_days import usual_course
 from watchdog.errors import LedgerError
 from watchdog.holding import held_expires, look_while_held
 from watchdog.intervals import next_due, requests_for, with_frozen
@@ -160,15 +161,15 @@ class Pipeline:
         was_down = watch.reason == Reason.SOURCE_DOWN.value
         return was_down and not any(look.interval < 0 for look in self.ledger.looks(watch.id))
 
-    def _ask(self, name: str, requests: Sequence[LookRequest]) -> list[LookAnswer]:
+    def _ask(self, name: str, requests: Sequence[LookRequest], *, deadline_s: float | None = None) -> list[LookAnswer]:
         """Ask a source. A source that breaks its promise never to raise is a source that is down."""
         source = self.sources.get(name)
         if source is None:
             return _down(requests, f"the source {name!r} is no longer configured")
         try:
-            deadline_s = self.fetch_deadline_s
-            if any(request.interval < 0 for request in requests):
-                deadline_s *= BASELINE_PATIENCE
+            if deadline_s is None:
+                has_past = any(request.interval < 0 for request in requests)
+                deadline_s = self.fetch_deadline_s * (BASELINE_PATIENCE if has_past else 1)
             return source.fetch(requests, deadline_s=deadline_s)
         except Exception as error:  # noqa: BLE001 (a bug in one adapter must not stop the other watches)
             _log.exception("source %s raised", name)
@@ -204,6 +205,7 @@ class Pipeline:
                 brakes = self.surroundings.brakes(
                     counted, verdict, earlier, look.seen.tally, now=now, paused=look.paused, ahead=ahead
                 )
+                brakes = replace(brakes, usual=self._usual(counted, look))
                 decision = decide(counted, verdict, brakes, now)
                 span.set({"deploy_watchdog.decision": decision.kind.value, "deploy_watchdog.why": decision.why})
             if watch.state is State.HELD:
@@ -213,6 +215,15 @@ class Pipeline:
                 change = look_recorded(counted, look.fresh, look.seen.tally, verdict, decision, now, earlier=earlier)
         self.telemetry.verdict(verdict.kind.value)
         return _Turn(watch=watch, change=change, recollection=look.seen.recollection)
+
+    def _usual(self, watch: Watch, look: "_Look") -> str:
+        """What earlier days say of an alarm; its source is asked only where there is one."""
+        return usual_course(
+            watch,
+            look.verdict,
+            lambda: [*self.ledger.looks(watch.id), *look.fresh],
+            lambda requests: self._ask(watch.plan.source, requests, deadline_s=self.fetch_deadline_s),
+        )
 
     def _record(self, turns: "Sequence[_Turn]") -> None:
         """Each watch's look, verdict and all that follows, together or not at all; several watches share a commit."""

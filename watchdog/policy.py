@@ -55,6 +55,7 @@ class Brakes:
     recalled: str = ""  # the deploy because of which its release train had gone back before it came
     leans_on_past: bool = False  # the old version is gone, and the alarm came beside its past
     mates: tuple[str, ...] = ()  # others of its release train that are not through yet
+    usual: str = ""  # why the worsening is the usual course of the day, where earlier days got worse alike
     beside: tuple[str, ...] = ()  # independent deploys of the same time that may as well be the cause
     mismatch: str = ""  # the share of the traffic that the candidate really gets, where it is another than asked for
 
@@ -86,6 +87,8 @@ def _stopped(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Deci
     if verdict.kind is VerdictKind.DEGRADED and brakes.leans_on_past and not _may_lean(watch):
         why = f"{watch.deploy.previous_version} is gone, and its time before the deploy is not calibrated to act on"
         return _hold(HoldReason.UNCALIBRATED, f"{why}; {_CALIBRATE}")
+    if brakes.usual:
+        return _as_usual(watch, brakes)
     if verdict.kind is VerdictKind.DEGRADED:
         return roll_back_or_hold(watch, brakes, now)
     if brakes.recalled:
@@ -97,6 +100,12 @@ def _stopped(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Deci
     if verdict.reason is Reason.SHARED_CAUSE:
         return _hold(HoldReason.SHARED_CAUSE, _shared_cause(watch, brakes))
     return _hold(HoldReason.SHARE_MISMATCH, brakes.mismatch) if brakes.mismatch else None
+
+
+def _as_usual(watch: Watch, brakes: Brakes) -> Decision:
+    """Nobody goes back because of the hour, and nobody is told that all is well either."""
+    reason, why = _MODE_HOLDS.get(watch.mode, (HoldReason.USUAL_COURSE, "a human decides"))
+    return _hold(reason, f"{brakes.usual}; {why}")
 
 
 def _may_lean(watch: Watch) -> bool:

@@ -103,6 +103,9 @@ class Plan:
     version_label: str = "version"
     selector_labels: Mapping[str, str] = field(default_factory=dict)  # conditions every series must meet
     control_labels: Mapping[str, str] = field(default_factory=dict)  # of series that the deploy cannot touch
+    earlier_days: int = (
+        0  # whose same hours are looked at before an alarm beside the time before the deploy is believed
+    )
     rollback_hook: str | None = None  # name in [hooks]
     steps: Steps | None = None
     smoke_hook: str | None = None  # asked before the switch, and before a switch back
