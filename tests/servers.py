@@ -391,6 +391,33 @@ def backfill(openmetrics: str, folder: Path) -> Path:
     return blocks
 
 
+_HAPROXY = """
+global
+    stats socket {socket} mode 600 level admin
+defaults
+    mode http
+    timeout connect 2s
+    timeout client 10s
+    timeout server 10s
+frontend front
+    bind {listen}
+{front}
+    default_backend {backend}
+backend {backend}
+    balance roundrobin
+{servers}
+"""
+
+
+def haproxy_config(
+    listen: str, weights: Mapping[str, tuple[int, int]], *, backend: str = "shop", front: str = ""
+) -> str:
+    """A front and a backend for `haproxy`; weights: by server, its port on loopback and its weight."""
+    lines = [f"    server {name} 127.0.0.1:{port} weight {weight}" for name, (port, weight) in weights.items()]
+    given = {"listen": listen, "front": f"    {front}", "backend": backend, "servers": "\n".join(lines)}
+    return re.sub(r"\{(listen|front|backend|servers)\}", lambda found: given[found[1]], _HAPROXY)
+
+
 @contextlib.contextmanager
 def haproxy(config: str, *, port: int) -> Iterator[HaproxyServer]:
     """Run HAProxy with a configuration that listens on `port`; `{socket}` in it stands for its admin socket."""
