@@ -14,7 +14,8 @@ from typing import TypeVar
 from analysis.prepare import LookFacts
 from analysis.result import Reason, SourceStatus, Verdict
 from watchdog.action import GRACE_S, ActionEdge
-from watchdog.errors import LedgerError
+from watchdog.damage import damaged
+from watchdog.errors import LedgerCorruptError, LedgerError
 from watchdog.holding import held_expires, look_while_held
 from watchdog.intervals import next_due, requests_for, with_frozen
 from watchdog.judge_pool import JudgePool
@@ -116,11 +117,21 @@ class Pipeline:
         """One watch's step; what breaks it must not stop the others."""
         try:
             return step()
+        except LedgerCorruptError as error:
+            self._damaged(watch, error)
+            return None
         except LedgerError:
             raise
         except Exception:  # noqa: BLE001 (logged; the watch is looked at again with the next tick)
             _log.exception("watch %s: the look broke off", watch.id)
             return None
+
+    def _damaged(self, watch: Watch, error: LedgerCorruptError) -> None:
+        """What cannot be read costs its own watch, and nobody else's. Where all is damaged, this raises as well."""
+        _log.error("watch %s: %s", watch.id, error)
+        change = damaged(watch, error, self.clock.now())
+        if change is not None:
+            self.ledger.commit(change)
 
     # --- collect ------------------------------------------------------------------------------------------
 
@@ -130,7 +141,8 @@ class Pipeline:
         promoting = self._promoting() if any(watch.plan.steps for watch in watches) else frozenset()
         for name in sorted({watch.plan.source for watch in watches}):
             mine = [watch for watch in watches if watch.plan.source == name]
-            requests = [request for watch in mine for request in requests_for(watch, now, self._wants_past(watch))]
+            wanted = [self._each(watch, partial(self._requests, watch, now)) or [] for watch in mine]
+            requests = [request for of_one in wanted for request in of_one]
             if not requests:
                 continue
             started = self.clock.monotonic()
@@ -145,6 +157,9 @@ class Pipeline:
                     StoredLook(interval=interval, facts=facts, cells=answer.cells, queries=answer.queries)
                 )
         return {watch_id: _kept(looks) for watch_id, looks in fetched.items()}
+
+    def _requests(self, watch: Watch, now: float) -> list[LookRequest]:
+        return requests_for(watch, now, self._wants_past(watch))
 
     def _promoting(self) -> frozenset[str]:
         """Watches whose candidate is being given another share of the traffic right now."""
@@ -179,20 +194,26 @@ class Pipeline:
     def _watch(self, watches: Sequence[Watch], fetched: Mapping[str, list[StoredLook]], now: float) -> None:
         """Judge all watches that got a new look, some at a time, and record what follows."""
         looked = [watch for watch in watches if any(look.interval >= 0 for look in fetched[watch.id])]
-        fetched = {watch.id: with_frozen(watch, fetched[watch.id], self.ledger.looks) for watch in looked}
         judging = Judging(ledger=self.ledger, memory=self.memory, pool=self.judges)
         for first in range(0, len(looked), TOGETHER):
-            some = looked[first : first + TOGETHER]
-            seen = [judging.seen(watch, fetched[watch.id]) for watch in some]
+            seeing = [
+                (w, self._each(w, partial(self._see, judging, w, fetched[w.id]))) for w in looked[first:][:TOGETHER]
+            ]
+            some = [(watch, *found) for watch, found in seeing if found is not None]
             self.failpoint("tick-before-judge")
-            verdicts = judging.judge(some, seen)
+            verdicts = judging.judge([watch for watch, _, _ in some], [seen for _, _, seen in some])
             paused = self.ledger.paused()
             turns: list[_Turn] = []
-            for watch, one, verdict in zip(some, seen, verdicts, strict=True):
-                look = _Look(watch=watch, fresh=fetched[watch.id], seen=one, verdict=verdict, since=now, paused=paused)
+            for (watch, fresh, seen), verdict in zip(some, verdicts, strict=True):
+                look = _Look(watch=watch, fresh=fresh, seen=seen, verdict=verdict, since=now, paused=paused)
                 turn = self._each(watch, partial(self._looked, look, [t.change.new_action for t in turns]))
                 turns += [turn] if turn is not None else []
             self._record(turns)
+
+    def _see(self, judging: Judging, watch: Watch, fresh: list[StoredLook]) -> tuple[list[StoredLook], Seen]:
+        """A watch's new looks as they are judged and stored, and all of its looks as arrays."""
+        as_judged = with_frozen(watch, fresh, self.ledger.looks)
+        return as_judged, judging.seen(watch, as_judged)
 
     def _looked(self, look: "_Look", ahead: Sequence[Action | None]) -> "_Turn":
         """What follows from one look, and from what is `ahead` in the same commit, drawn as a span from the tick."""

@@ -16,10 +16,10 @@ from watchdog.action import ActionEdge
 from watchdog.intake import Intake, Pace
 from watchdog.ledger.claims import void_leases
 from watchdog.ledger.sql import SqlLedger
+from watchdog.model import Limits
 from watchdog.operator_desk import OperatorDesk
 from watchdog.outbox import Outbox
 from watchdog.pipeline import Pipeline
-from watchdog.policy import Limits
 from watchdog.ports import Hook, Sink, Source
 from watchdog.scheduler import Scheduler, Workers
 from watchdog.surroundings import Surroundings
@@ -72,10 +72,6 @@ class Daemon:
         policy = settings().policy
         self._senders = Threads(process)
         workers = Workers(pool=Threads(process))
-        edge = ActionEdge(
-            ledger=self.ledger, hooks=hooks, clock=process, owner=process.name, retries=RETRIES, alone=not shared,
-            failpoint=process.failpoint,
-        )  # fmt: skip
         limits = Limits(
             cool_down_s=policy.cool_down_s,
             breaker_rollbacks=policy.breaker_rollbacks,
@@ -83,6 +79,10 @@ class Daemon:
             breaker_window_s=policy.breaker_window_s,
             bad_target_s=policy.bad_target_s,
         )
+        edge = ActionEdge(
+            ledger=self.ledger, hooks=hooks, clock=process, owner=process.name, retries=RETRIES, alone=not shared,
+            limits=limits, failpoint=process.failpoint,
+        )  # fmt: skip
         self.pipeline = Pipeline(
             ledger=self.ledger,
             sources={"metrics": cast("Source", SimulatedSource(process, traffic, faults))},

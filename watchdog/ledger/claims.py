@@ -1,13 +1,13 @@
 """Who may work on what: leases on watches, claims on actions."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sqlalchemy import Connection, bindparam, exists, insert, or_, select, update
 
 from watchdog.ledger import journal, rows
 from watchdog.ledger.postgres import serialise
-from watchdog.ledger.queries import joined, paused
+from watchdog.ledger.queries import active, joined, paused, rollbacks_since
 from watchdog.ledger.schema import actions, fences, watches
 from watchdog.model import (
     FINAL,
@@ -15,12 +15,14 @@ from watchdog.model import (
     ActionKind,
     ActionState,
     AuditEntry,
+    Claim,
     Message,
     MessageKind,
     Severity,
     State,
     Watch,
 )
+from watchdog.policy import still_limited
 from watchdog.ports import Lease
 
 CLAIMABLE = frozenset({ActionState.INTENT, ActionState.RETRY_WAIT})
@@ -76,16 +78,6 @@ def void_leases(connection: Connection) -> None:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """Somebody's wish to start one attempt of one action."""
-
-    action_id: str
-    owner: str
-    now: float
-    timeout_s: float
-
-
 def claim(connection: Connection, wish: Claim, sinks_for: Callable[[str], Sequence[str]]) -> Action | None:
     """Start one attempt, if everything that must hold holds in this very transaction."""
     watch_id = connection.execute(select(actions.c.watch_id).where(actions.c.id == wish.action_id)).scalar()
@@ -95,12 +87,12 @@ def claim(connection: Connection, wish: Claim, sinks_for: Callable[[str], Sequen
     watch = connection.execute(select(watches).where(watches.c.id == watch_id).with_for_update()).one()
     wanted = select(actions).where(actions.c.id == wish.action_id).with_for_update()
     action = rows.to_action(connection.execute(wanted).mappings().one())
-    serialise(connection)  # kill switch and newer deploys as they are now, and stay until this is committed
+    serialise(connection)  # kill switch, newer deploys and other rollbacks as they are now, until this is committed
     if action.state not in CLAIMABLE or action.next_at > wish.now or paused(connection) is not None:
         return None
     if watch.lease_owner not in (None, wish.owner) and watch.lease_until > wish.now:
         return None
-    if _opposed(connection, action, State(watch.state)):
+    if _opposed(connection, action, State(watch.state)) or _limited(connection, action, wish):
         return None
     claimed = replace(
         action,
@@ -130,6 +122,14 @@ def _opposed(connection: Connection, action: Action, watch_state: State) -> bool
     if action.kind in _FORWARD:
         return _any(connection, action, {ActionKind.ROLLBACK}, set(ActionState) - _WITHDRAWN)
     return False
+
+
+def _limited(connection: Connection, action: Action, wish: Claim) -> bool:
+    """Whether others were rolled back since this was decided, by another replica or in the same moment."""
+    if action.kind is not ActionKind.ROLLBACK:
+        return False
+    others = rollbacks_since(connection, wish.now - wish.limits.reach_s)
+    return still_limited(action, others, active(connection), wish.limits, wish.now) is not None
 
 
 def _overtaken(connection: Connection, action: Action) -> bool:

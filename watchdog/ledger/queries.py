@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Select, func, select, tuple_
 from watchdog.ledger import rows
 from watchdog.ledger.chain import ChainedEntry
 from watchdog.ledger.schema import actions, audit, deploys, flags, looks, outbox, plans, samples, verdicts, watches
-from watchdog.model import Action, ActionKind, ActionState, State, StoredLook, Watch
+from watchdog.model import FINAL, Action, ActionKind, ActionState, State, StoredLook, Watch
 from watchdog.ports import OutboxRow, StoredVerdict
 
 PAUSED = "paused"
@@ -153,6 +153,12 @@ def paused(connection: Connection) -> str | None:
 def messages(connection: Connection, watch_id: str) -> list[tuple[OutboxRow, str]]:
     found = select(outbox).where(outbox.c.watch_id == watch_id).order_by(outbox.c.id)
     return [(rows.to_outbox_row(row), str(row["state"])) for row in connection.execute(found).mappings()]
+
+
+def active(connection: Connection) -> int:
+    """How many watches go on."""
+    ended = [state.value for state in FINAL]
+    return int(connection.execute(select(func.count()).where(watches.c.state.not_in(ended))).scalar_one())
 
 
 def counts(connection: Connection) -> Mapping[str, int]:

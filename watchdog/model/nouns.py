@@ -6,6 +6,7 @@ from typing import Any
 
 from analysis.prepare import Cells, LookFacts
 from analysis.result import Design, JudgeSettings, MetricSpec, Verdict
+from watchdog.model.limits import DEFAULT_LIMITS, Limits
 from watchdog.model.words import (
     STILL_JUDGED,
     ActionKind,
@@ -276,6 +277,18 @@ class ActionUpdate:
     to: ActionState
     fields: Mapping[str, Any] = field(default_factory=dict)
     fence: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Somebody's wish to start one attempt of one action: granted in one transaction with everything that could forbid
+    it (lease, kill switch, newer deploys, what others were rolled back lately), or not at all."""
+
+    action_id: str
+    owner: str
+    now: float
+    timeout_s: float
+    limits: Limits = DEFAULT_LIMITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

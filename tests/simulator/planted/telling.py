@@ -7,7 +7,7 @@ from sqlalchemy import Connection, select
 
 from tests.simulator.faults import Fault
 from tests.simulator.planted.bug import Bugs, Ground
-from watchdog import action, pipeline, turns
+from watchdog import action, holding, pipeline, turns
 from watchdog.errors import LedgerError
 from watchdog.intake import DeployRequest, Intake
 from watchdog.ledger import commit, journal, queries, rows
@@ -72,7 +72,8 @@ def _quieter(change: Change) -> Change:
 
 @FOUND.breaks("I5", 6, needs=(Fault.SOURCE_DOWN,))
 def nobody_is_told_that_the_source_is_gone(ground: Ground) -> None:
-    ground.put(turns, "_source_messages", lambda watch, verdict: ())
+    for said in (turns, holding):
+        ground.put(said, "source_messages", lambda watch, verdict: ())
 
 
 @FOUND.breaks("P9", 6, needs=(Fault.SINK_FAILS,))
