@@ -7,6 +7,7 @@ from analysis.outcome import SUSPICION
 from analysis.result import Reason, Verdict, VerdictKind
 from watchdog.model import Action, Decision, DecisionKind, HoldReason, LowTraffic, Mode, Watch
 
+CONTROL_LOOKS = 6  # so much later a regression may stand out from a control series: docs/statistics.md
 LIVES_WITH_BOTH = frozenset({"none", "expand"})  # migrations that the old version survives by design
 
 _CALIBRATE = "a human decides (set placebo_rate once it is measured, or act_uncalibrated = true)"
@@ -97,9 +98,26 @@ def _stopped(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Deci
     if verdict.reason is Reason.UNCALIBRATED and verdict.alarm_look is not None:
         why = f"the before/after comparison is not calibrated for this service; {_CALIBRATE}"
         return _hold(HoldReason.UNCALIBRATED, f"{why}; {_either(brakes.beside)}" if brakes.beside else why)
+    if verdict.reason is Reason.SHARED_CAUSE and _too_early_for_the_control(watch, verdict):
+        why = "worse than before the deploy; beside the control series it is too early to tell"
+        return Decision(kind=DecisionKind.WAIT, why=why)
     if verdict.reason is Reason.SHARED_CAUSE:
         return _hold(HoldReason.SHARED_CAUSE, _shared_cause(watch, brakes))
     return _hold(HoldReason.SHARE_MISMATCH, brakes.mismatch) if brakes.mismatch else None
+
+
+def _too_early_for_the_control(watch: Watch, verdict: Verdict) -> bool:
+    """Whether a regression of its own may not stand out from the control series yet, though it does from its past.
+
+    Counted from the look at which the metric that is spoken of was enough by itself, which its path tells.
+    """
+    if not watch.has_control or watch.looks >= watch.plan.judge.planned_looks:
+        return False
+    spoken_of = next((e for e in verdict.evidence if e.metric == verdict.metric), None)
+    if spoken_of is None:
+        return False
+    enough = next((i for i, e in enumerate(spoken_of.path) if e >= spoken_of.log_threshold), None)
+    return enough is not None and verdict.look - enough < CONTROL_LOOKS
 
 
 def _as_usual(watch: Watch, brakes: Brakes) -> Decision:

@@ -155,7 +155,13 @@ class Watch:
     @property
     def is_judged(self) -> bool:
         """Whether its looks are judged: while it is watched, and while it is held though nobody called it worse."""
-        return self.state is State.WATCHING or (self.state is State.HELD and self.hold in STILL_JUDGED)
+        open_to_doubt = self.hold in STILL_JUDGED or (self.hold is HoldReason.SHARED_CAUSE and self.has_control)
+        return self.state is State.WATCHING or (self.state is State.HELD and open_to_doubt)
+
+    @property
+    def has_control(self) -> bool:
+        """Whether it is compared with the time before, beside what the deploy cannot have touched."""
+        return self.plan.design is Design.BEFORE_AFTER and bool(self.plan.control_labels)
 
     @property
     def live_at(self) -> float:
