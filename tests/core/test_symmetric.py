@@ -30,9 +30,9 @@ def test_no_pair_of_opposite_steps_is_evidence_on_average() -> None:
 
 @pytest.mark.parametrize("draw", ["cauchy", "t2", "normal", "two points", "scale that bursts"])
 def test_false_alarms_stay_within_the_budget_under_any_symmetric_noise(draw: str) -> None:
-    """2 000 watches looked at 90 times, at 5 %: by a binomial bound, tails and scale as they please."""
+    """600 watches looked at 90 times, at 5 %: by a binomial bound, tails and scale as they please."""
     rng = np.random.default_rng(7)
-    shape = (2000, LOOKS)
+    shape = (600, LOOKS)
     steps = {
         "cauchy": lambda: rng.standard_cauchy(shape),
         "t2": lambda: rng.standard_t(2, shape),
