@@ -10,6 +10,7 @@ from analysis.decode import Floats
 from analysis.effect import rate_ratio
 from analysis.methods.gauge import GaugeResult
 from analysis.methods.ranks import hodges_lehmann, mann_whitney, rank_inflation
+from analysis.methods.symmetric import symmetric_path
 from analysis.methods.trend import TrendResult
 from analysis.methods.windows import deciding_shift
 from analysis.noise import Side
@@ -197,6 +198,7 @@ def _level_evidence(
         detectable=detectable_shift(gauge, _deciding(weighing, threshold), threshold),
         mann_whitney_p=p,
         a_hat=a_hat,
+        symmetric_log_evidence=float(symmetric_path(gauge.steps, weighing.log_prior)[-1]) if judged else NAN,
         dispersion_from="replicas",
         note=weighing.note,
     )

@@ -134,6 +134,9 @@ class Evidence:
     detectable: float = math.nan  # smallest effect that would have been seen with 90 % chance
     mann_whitney_p: float = math.nan  # fixed-horizon companion, never decides alone
     a_hat: float = math.nan  # P(candidate worse than baseline), ties half
+    symmetric_log_evidence: float = (
+        math.nan
+    )  # ln of an e-value that asks for symmetry only, levels only; a companion too
     dispersion: float = 1.0
     dispersion_from: str = ""  # replicas, history, assumed
     note: str = ""

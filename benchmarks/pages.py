@@ -224,8 +224,8 @@ def main() -> None:
             write_history(ledger, asked.deploys, now)
             write_long(ledger, long_watch(asked.metrics, asked.looks, now), asked.looks)
             middle = now - 90 * 86400
-            pages = [
-                "/deploys/long", "/", "/?service=shop", "/?state=held", "/?state=rolled_back", "/?environment=staging",
+            pages = [  # the first one also bears what any first answer of a new process does
+                "/", "/deploys/long", "/?service=shop", "/?state=held", "/?state=rolled_back", "/?environment=staging",
                 "/?service=images&state=not_recovered&environment=staging", f"/?before={middle}", "/services",
                 "/services/shop", "/api/v1/quality",
             ]  # fmt: skip

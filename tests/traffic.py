@@ -2,7 +2,7 @@
 
 Everything runs on one event loop in a thread, on loopback. Clients keep their connections, as wrk does; a request that
 meets a connection just closed by the server is sent again on a new one, as RFC 9110 §9.2.2 lets clients do with GET.
-Each client has a connection of its own: out of a pool, the second try could meet a connection closed just then too.
+Each client has a connection of its own: out of a pool, the second try could meet one closed in the same moment.
 """
 
 import asyncio

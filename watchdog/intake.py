@@ -55,6 +55,7 @@ class Pace:
 
     step_s: float
     settle_s: float
+    keeps_days: bool = False  # it can be asked for earlier days
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,6 +281,7 @@ def plan_for(name: str, config: Config, pace: Pace, strategy: Strategy, *, share
         version_label=service.version_label,
         selector_labels=dict(service.selector),
         control_labels=dict(service.control) if rules.design is Design.BEFORE_AFTER else {},
+        earlier_days=service.earlier_days if pace.keeps_days else 0,
         rollback_hook=service.rollback_hook,
         steps=service.steps.steps(share) if service.steps is not None and strategy in STEPPED else None,
         smoke_hook=service.smoke_hook if strategy is Strategy.BLUE_GREEN else None,

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
-from analysis.prepare import LookFacts
-from analysis.result import Reason, SourceStatus, Verdict
+from analysis.result import Reason, Verdict
 from watchdog.action import GRACE_S, ActionEdge
+from watchdog.answers import down, worst
 from watchdog.damage import damaged
+from watchdog.earlier_days import usual_course
 from watchdog.errors import LedgerCorruptError, LedgerError
 from watchdog.holding import held_expires, look_while_held
 from watchdog.intervals import next_due, requests_for, with_frozen
@@ -147,7 +148,7 @@ class Pipeline:
                 continue
             started = self.clock.monotonic()
             answers = self._ask(name, requests)
-            self.telemetry.source(_worst(answers), self.clock.monotonic() - started)
+            self.telemetry.source(worst(answers), self.clock.monotonic() - started)
             by_id = {watch.id: watch for watch in mine}
             for request, answer in zip(requests, answers, strict=True):
                 watch_id, interval = request.watch_id, request.interval
@@ -175,19 +176,19 @@ class Pipeline:
         was_down = watch.reason == Reason.SOURCE_DOWN.value
         return was_down and not any(look.interval < 0 for look in self.ledger.looks(watch.id))
 
-    def _ask(self, name: str, requests: Sequence[LookRequest]) -> list[LookAnswer]:
+    def _ask(self, name: str, requests: Sequence[LookRequest], *, deadline_s: float | None = None) -> list[LookAnswer]:
         """Ask a source. A source that breaks its promise never to raise is a source that is down."""
         source = self.sources.get(name)
         if source is None:
-            return _down(requests, f"the source {name!r} is no longer configured")
+            return down(requests, f"the source {name!r} is no longer configured")
         try:
-            deadline_s = self.fetch_deadline_s
-            if any(request.interval < 0 for request in requests):
-                deadline_s *= BASELINE_PATIENCE
+            if deadline_s is None:
+                has_past = any(request.interval < 0 for request in requests)
+                deadline_s = self.fetch_deadline_s * (BASELINE_PATIENCE if has_past else 1)
             return source.fetch(requests, deadline_s=deadline_s)
         except Exception as error:  # noqa: BLE001 (a bug in one adapter must not stop the other watches)
             _log.exception("source %s raised", name)
-            return _down(requests, f"the source {name!r} broke: {type(error).__name__}")
+            return down(requests, f"the source {name!r} broke: {type(error).__name__}")
 
     # --- judge, decide, record ----------------------------------------------------------------------------
 
@@ -225,6 +226,7 @@ class Pipeline:
                 brakes = self.surroundings.brakes(
                     counted, verdict, earlier, look.seen.tally, now=now, paused=look.paused, ahead=ahead
                 )
+                brakes = replace(brakes, usual=self._usual(counted, look))
                 decision = decide(counted, verdict, brakes, now)
                 span.set({"deploy_watchdog.decision": decision.kind.value, "deploy_watchdog.why": decision.why})
             if watch.state is State.HELD:
@@ -234,6 +236,15 @@ class Pipeline:
                 change = look_recorded(counted, look.fresh, look.seen.tally, verdict, decision, now, earlier=earlier)
         self.telemetry.verdict(verdict.kind.value)
         return _Turn(watch=watch, change=change, recollection=look.seen.recollection)
+
+    def _usual(self, watch: Watch, look: "_Look") -> str:
+        """What earlier days say of an alarm; its source is asked only where there is one."""
+        return usual_course(
+            watch,
+            look.verdict,
+            lambda: [*self.ledger.looks(watch.id), *look.fresh],
+            lambda requests: self._ask(watch.plan.source, requests, deadline_s=self.fetch_deadline_s),
+        )
 
     def _record(self, turns: "Sequence[_Turn]") -> None:
         """Each watch's look, verdict and all that follows, together or not at all; several watches share a commit."""
@@ -334,12 +345,3 @@ def _about(watch: Watch, change: Change) -> dict[str, object]:
 def _kept(looks: list[StoredLook]) -> list[StoredLook]:
     """Everything from the deploy on, gaps included; of the time before only what was really there."""
     return [look for look in looks if look.interval >= 0 or look.cells]
-
-
-def _down(requests: Sequence[LookRequest], why: str) -> list[LookAnswer]:
-    return [LookAnswer(facts=LookFacts(status=SourceStatus.DOWN, detail=why)) for _ in requests]
-
-
-def _worst(answers: Sequence[LookAnswer]) -> str:
-    found = {answer.facts.status for answer in answers}
-    return next(s.value for s in (SourceStatus.DOWN, SourceStatus.PARTIAL, SourceStatus.OK) if s in found)

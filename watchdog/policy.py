@@ -7,6 +7,7 @@ from analysis.outcome import SUSPICION
 from analysis.result import Reason, Verdict, VerdictKind
 from watchdog.model import DEFAULT_LIMITS, Action, Decision, DecisionKind, HoldReason, Limits, LowTraffic, Mode, Watch
 
+CONTROL_LOOKS = 6  # so much later a regression may stand out from a control series: docs/statistics.md
 LIVES_WITH_BOTH = frozenset({"none", "expand"})  # migrations that the old version survives by design
 
 _CALIBRATE = "a human decides (set placebo_rate once it is measured, or act_uncalibrated = true)"
@@ -39,6 +40,7 @@ class Brakes:
     recalled: str = ""  # the deploy because of which its release train had gone back before it came
     leans_on_past: bool = False  # the old version is gone, and the alarm came beside its past
     mates: tuple[str, ...] = ()  # others of its release train that are not through yet
+    usual: str = ""  # why the worsening is the usual course of the day, where earlier days got worse alike
     beside: tuple[str, ...] = ()  # independent deploys of the same time that may as well be the cause
     mismatch: str = ""  # the share of the traffic that the candidate really gets, where it is another than asked for
 
@@ -70,6 +72,8 @@ def _stopped(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Deci
     if verdict.kind is VerdictKind.DEGRADED and brakes.leans_on_past and not _may_lean(watch):
         why = f"{watch.deploy.previous_version} is gone, and its time before the deploy is not calibrated to act on"
         return _hold(HoldReason.UNCALIBRATED, f"{why}; {_CALIBRATE}")
+    if brakes.usual:
+        return _as_usual(watch, brakes)
     if verdict.kind is VerdictKind.DEGRADED:
         return roll_back_or_hold(watch, brakes, now)
     if brakes.recalled:
@@ -78,9 +82,32 @@ def _stopped(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Deci
     if verdict.reason is Reason.UNCALIBRATED and verdict.alarm_look is not None:
         why = f"the before/after comparison is not calibrated for this service; {_CALIBRATE}"
         return _hold(HoldReason.UNCALIBRATED, f"{why}; {_either(brakes.beside)}" if brakes.beside else why)
+    if verdict.reason is Reason.SHARED_CAUSE and _too_early_for_the_control(watch, verdict):
+        why = "worse than before the deploy; beside the control series it is too early to tell"
+        return Decision(kind=DecisionKind.WAIT, why=why)
     if verdict.reason is Reason.SHARED_CAUSE:
         return _hold(HoldReason.SHARED_CAUSE, _shared_cause(watch, brakes))
     return _hold(HoldReason.SHARE_MISMATCH, brakes.mismatch) if brakes.mismatch else None
+
+
+def _too_early_for_the_control(watch: Watch, verdict: Verdict) -> bool:
+    """Whether a regression of its own may not stand out from the control series yet, though it does from its past.
+
+    Counted from the look at which the metric that is spoken of was enough by itself, which its path tells.
+    """
+    if not watch.has_control or watch.looks >= watch.plan.judge.planned_looks:
+        return False
+    spoken_of = next((e for e in verdict.evidence if e.metric == verdict.metric), None)
+    if spoken_of is None:
+        return False
+    enough = next((i for i, e in enumerate(spoken_of.path) if e >= spoken_of.log_threshold), None)
+    return enough is not None and verdict.look - enough < CONTROL_LOOKS
+
+
+def _as_usual(watch: Watch, brakes: Brakes) -> Decision:
+    """Nobody goes back because of the hour, and nobody is told that all is well either."""
+    reason, why = _MODE_HOLDS.get(watch.mode, (HoldReason.USUAL_COURSE, "a human decides"))
+    return _hold(reason, f"{brakes.usual}; {why}")
 
 
 def _may_lean(watch: Watch) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -241,8 +241,7 @@ class CellKeys:
     le: Sequence[float | str | None]  # a bound, "inf", or None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RawSamples:
+class RawSamples(NamedTuple):
     """One metric's cells in one closed interval, for drawing: numbers are read from JSON only when asked for."""
 
     interval: int

@@ -11,21 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic_core import from_json
-
-from analysis.result import Arm, Kind
-from analysis.sentence import bound as written
+from analysis.result import Kind
 from watchdog.model import Metric, Watch
-from watchdog.ports import CellKeys, Ledger, RawSamples
+from watchdog.ports import Ledger
+from watchdog.summing import Summing, Sums, batched, by_columns
 
 POINTS = 120  # on one line; more could not be told apart on a phone
 LEAST_PAST = 12  # intervals shown before the deploy, however short the watch
 _KEPT = 16  # watches
-_OLD = (Arm.BASELINE.value, Arm.HISTORY.value)
 _ABOVE = re.compile(r"requests above ([0-9.e+-]+)")
-
-Part = tuple[float, float]  # what is counted, of what
-Sums = dict[int, Part]  # by interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,92 +91,18 @@ class Drawer:
 
     def _read_on(self, watch: Watch, kept: _Kept) -> None:
         sums = {metric.spec.name: Summing.of(metric, kept.bounds) for metric in watch.plan.metrics}
-        for sample in self.ledger.raw_samples(watch.id, after=kept.until):
-            kept.until = max(sample.interval, kept.until if kept.until is not None else sample.interval)
-            summing = sums.get(sample.metric)
-            if summing is None:
-                continue
-            for is_new, part in zip((False, True), summing.both(sample), strict=True):
-                if part is not None:
-                    kept.sums.setdefault((sample.metric, is_new), {})[sample.interval] = part
+        for samples in batched(self.ledger.raw_samples(watch.id, after=kept.until)):
+            kept.until = max(sample.interval for sample in samples)
+            for metric, alike in by_columns(samples):
+                summing = sums.get(metric)
+                for is_new, parts in zip((False, True), summing.both(alike) if summing else (), strict=False):
+                    kept.sums.setdefault((metric, is_new), {}).update(parts)
 
 
 def _bound(evidence: Mapping[str, Any]) -> tuple[str, float | None]:
     """The bucket bound that the judge decided by, out of the method's name."""
     found = _ABOVE.search(str(evidence.get("method", "")))
     return str(evidence.get("metric", "")), float(found[1]) if found else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Cells:
-    """Where one arm's cells stand in the columns."""
-
-    own: Sequence[int]
-    under: Sequence[int]  # of a histogram: at the bound
-    infinite: Sequence[int]
-    once: Sequence[int]  # one for each replica and stratum
-
-
-@dataclass(slots=True, kw_only=True)
-class Summing:
-    """Adds up one metric's cells. Which cells belong together is found once for all intervals with the same columns."""
-
-    kind: Kind
-    bound: float | None = None
-    _places: dict[CellKeys, tuple[_Cells | None, _Cells | None]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, metric: Metric, bounds: Mapping[str, float]) -> "Summing":
-        spec = metric.spec
-        return cls(kind=spec.kind, bound=bounds.get(spec.name, spec.slo_le) if spec.kind is Kind.LATENCY else None)
-
-    def both(self, sample: RawSamples) -> tuple[Part | None, Part | None]:
-        """The sums of the old version and of the new one; None for one that has no cells."""
-        places = self._places.get(sample.keys)
-        if places is None:
-            arms = set(sample.keys.arm)
-            old = next((arm for arm in _OLD if arm in arms), None)
-            new = Arm.CANDIDATE.value if Arm.CANDIDATE.value in arms else None
-            places = self._of_arm(sample.keys, old), self._of_arm(sample.keys, new)
-            self._places[sample.keys] = places
-        values = from_json(sample.value_json)
-        old_cells, new_cells = places
-        return self._sum(sample, values, old_cells), self._sum(sample, values, new_cells)
-
-    def _of_arm(self, keys: CellKeys, arm: str | None) -> _Cells | None:
-        own = [i for i, name in enumerate(keys.arm) if name == arm]
-        if not own:
-            return None
-        le = keys.le
-        first = {(keys.replica[i] if keys.replica else "", keys.stratum[i] if keys.stratum else ""): i for i in own}
-        return _Cells(
-            own=own,
-            under=[i for i in own if le and self._is_bound(le[i])] if self.bound is not None else [],
-            infinite=[i for i in own if le and le[i] == "inf"],
-            once=list(first.values()),
-        )
-
-    def _is_bound(self, le: object) -> bool:
-        """Whether a cell's bound is the one that the judge names; it writes those of native histograms rounded."""
-        return isinstance(le, float | int) and (le == self.bound or float(written(le)) == self.bound)
-
-    def _sum(self, sample: RawSamples, values: Sequence[Any], cells: _Cells | None) -> Part | None:
-        if cells is None:
-            return None
-        if self.kind in (Kind.GAUGE, Kind.TREND):
-            levels = [values[i] for i in cells.own if isinstance(values[i], float | int)]
-            return (float(sum(levels)), float(len(levels))) if levels else None
-        if self.kind is not Kind.LATENCY:  # without exposure: events per interval
-            totals = from_json(sample.total_json)
-            return sum(values[i] for i in cells.own), sum(totals[i] or 0.0 for i in cells.own) if totals else 0.0
-        if self.bound is None:
-            return None
-        if cells.infinite:
-            count = sum(values[i] for i in cells.infinite)
-        else:
-            totals = from_json(sample.total_json)
-            count = sum(totals[i] or 0.0 for i in cells.once) if totals else 0.0
-        return max(0.0, count - sum(values[i] for i in cells.under)), count
 
 
 def _arms(watch: Watch, metric: Metric, kept: _Kept) -> Arms:

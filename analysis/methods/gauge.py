@@ -49,6 +49,7 @@ class GaugeResult:
 
     path: Floats
     log_ratios: Floats  # (rates, looks) of the worse direction
+    steps: Floats  # prewhitened steps beyond what is tolerated, in sd, of that direction; NaN where there is none
     candidate: Floats
     baseline: Floats  # concurrent: by look; before/after: the past
     margin: float
@@ -80,11 +81,12 @@ def judge_gauge(
         noise, mean = _past_noise(past, len(candidate), metric.spec, settings)
         x = np.where(np.arange(len(candidate)) < start, candidate - mean, np.nan)  # no longer than the past
         shown = past
-    paths, ratios = [], []
+    paths, ratios, steps = [], [], []
     for sign in signs(metric.spec.direction):
-        path, ratio = _one_sided(sign * x, noise, log_prior)
+        path, ratio, step = _one_sided(sign * x, noise, log_prior)
         paths.append(path)
         ratios.append(ratio)
+        steps.append(step)
     best = int(np.argmax([p[-1] for p in paths]))
     path = paths[0] if len(paths) == 1 else np.logaddexp(paths[0], paths[1]) - np.log(2.0)
     n_eff = np.maximum(noise.n[-1] * (1 - noise.r[-1]) / (1 + noise.r[-1]), 1.0)
@@ -92,6 +94,7 @@ def judge_gauge(
     return GaugeResult(
         path=path,
         log_ratios=ratios[best],
+        steps=steps[best],
         candidate=candidate,
         baseline=shown,
         margin=float(noise.margin[-1]),
@@ -125,7 +128,8 @@ def _unsure(n_eff: Floats) -> Floats:
     return np.asarray(stdtrit(np.maximum(n_eff - 1.0, LEAST_FREEDOM), SURE))
 
 
-def _one_sided(x: Floats, noise: Noise, log_prior: Floats) -> tuple[Floats, Floats]:
+def _one_sided(x: Floats, noise: Noise, log_prior: Floats) -> tuple[Floats, Floats, Floats]:
+    """Evidence after every look, what each look brought, and the steps that brought it."""
     n_eff = np.maximum(noise.n * (1 - noise.r) / (1 + noise.r), 1.0)
     tolerated = noise.margin + _unsure(n_eff) * np.sqrt(noise.variance / n_eff) + 2 * noise.offset
     before = np.concatenate([[np.nan], x[:-1]])
@@ -134,9 +138,10 @@ def _one_sided(x: Floats, noise: Noise, log_prior: Floats) -> tuple[Floats, Floa
     whitened = np.where(alone, d * np.sqrt(1 - noise.r**2), d - noise.r * np.where(alone, 0.0, before - tolerated))
     scale = INFLATE * np.sqrt(noise.variance * (1 - noise.r_seen**2)) * np.sqrt(1 + 2 / n_eff)
     known = ~np.isnan(whitened) & (noise.n >= LEAST_PAST) & (scale > 0)
-    u = np.where(known, np.minimum(whitened / np.where(known, scale, 1.0), CLIP), 0.0)
+    steps = np.where(known, whitened / np.where(known, scale, 1.0), np.nan)
+    u = np.where(known, np.minimum(steps, CLIP), 0.0)
     ratios = np.where(known, RATES[:, None] * u - RATES[:, None] ** 2 / 2, 0.0)
-    return onset_mixture(ratios[:, None, :], log_prior[None])[0], ratios
+    return onset_mixture(ratios[:, None, :], log_prior[None])[0], ratios, steps
 
 
 def levels(panel: Panel) -> Floats:

@@ -66,6 +66,7 @@ EVIDENCE = {
     "detectable": "smallest effect that would have been seen with 90 % chance",
     "mann_whitney_p": "p of the test at a fixed horizon; a companion, it never decides",
     "a_hat": "chance that a value of the candidate is worse than one of the baseline",
+    "symmetric_log_evidence": "ln of an e-value that asks for symmetric noise only; of levels, never decides",
     "dispersion": "how much wider than Poisson the counts are",
     "dispersion_from": "where that is known from: replicas, history, or assumed",
     "note": "what else is to say",

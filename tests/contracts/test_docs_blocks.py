@@ -240,8 +240,8 @@ def test_the_table_of_presets_is_that_of_the_files() -> None:
 
 def test_the_webhooks_example_is_as_the_schema_says() -> None:
     """The published schema is the one that the sink's tests hold what is sent against."""
-    schema = ROOT / "docs/webhook.schema.json"
-    assert schema.resolve() == ROOT / "watchdog/sinks/webhook.schema.json"
+    schema = ROOT / "watchdog/sinks/webhook.schema.json"
+    assert "(../watchdog/sinks/webhook.schema.json)" in (ROOT / "docs/sinks.md").read_text()
     (example,) = [block.text for block in BLOCKS if block.document.name == "sinks.md" and block.language == "json"]
     jsonschema.validate(json.loads(example), json.loads(schema.read_text()), cls=jsonschema.Draft202012Validator)
 

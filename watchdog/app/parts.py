@@ -84,9 +84,14 @@ def sinks_of(config: Config, service: str) -> tuple[str, ...]:
 
 
 def paces(sources: Mapping[str, Source]) -> dict[str, Pace]:
-    """Each source's natural rhythm."""
+    """Each source's natural rhythm, and whether it has a past."""
     return {
-        name: Pace(step_s=source.default_step_s, settle_s=source.default_settle_s) for name, source in sources.items()
+        name: Pace(
+            step_s=source.default_step_s,
+            settle_s=source.default_settle_s,
+            keeps_days=source.kind == "prometheus",
+        )
+        for name, source in sources.items()
     }
 
 

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from watchdog.config.metrics import Label, MetricConfig
-from watchdog.config.section import Flag, Mistake, Name, Number, Seconds, SecondsOrZero, Section
+from watchdog.config.section import Count, Flag, Mistake, Name, Number, Seconds, SecondsOrZero, Section
 from watchdog.config.tables import JudgeOverrides
 from watchdog.model import LowTraffic, Metric, Mode, Steps, Strategy
 
@@ -84,6 +84,9 @@ class ServiceConfig(Section):
     control: dict[Label, str] = Field(
         default_factory=dict,
         description="direct: label values of series the deploy cannot touch; what hits them too is not its fault",
+    )
+    earlier_days: Count = Field(
+        3, ge=0, le=14, description="direct, blue_green: earlier days whose same hours may explain a worsening; 0: none"
     )
     watch_s: Seconds = Field(900.0, description="seconds one deploy is watched")
     look_s: SecondsOrZero = Field(0.0, description="seconds between two looks; 0 takes the source's own")

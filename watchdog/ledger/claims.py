@@ -30,6 +30,22 @@ _ROLLBACK_FROM = frozenset({State.INTENT, State.RETRY_WAIT})
 _FORWARD = frozenset({ActionKind.PROMOTE, ActionKind.SWITCH})
 _WITHDRAWN = frozenset({ActionState.CANCELLED, ActionState.FAILED, ActionState.NOT_NEEDED})
 
+_DUE = (
+    joined()
+    .where(
+        watches.c.state.not_in([state.value for state in FINAL]),
+        watches.c.next_look_at <= bindparam("now"),
+        or_(watches.c.lease_owner.is_(None), watches.c.lease_until <= bindparam("now")),
+    )
+    .order_by(watches.c.next_look_at, watches.c.id)
+    .limit(bindparam("most"))
+    .with_for_update(of=watches, skip_locked=True)
+)
+_LEASE = (
+    update(watches)
+    .where(watches.c.id.in_(bindparam("ids", expanding=True)))
+    .values(lease_owner=bindparam("owner"), lease_until=bindparam("until"), epoch=watches.c.epoch + 1)
+)
 _RELEASE = (
     update(watches)
     .where(
@@ -43,24 +59,10 @@ _RELEASE = (
 
 def due(connection: Connection, *, owner: str, now: float, lease_s: float, limit: int) -> list[Watch]:
     """Lease the watches whose time has come, the longest waiting first; each lease raises the epoch."""
-    found = (
-        joined()
-        .where(
-            watches.c.state.not_in([state.value for state in FINAL]),
-            watches.c.next_look_at <= now,
-            or_(watches.c.lease_owner.is_(None), watches.c.lease_until <= now),
-        )
-        .order_by(watches.c.next_look_at, watches.c.id)
-        .limit(limit)
-        .with_for_update(of=watches, skip_locked=True)
-    )
-    claimed = [rows.to_watch(row) for row in connection.execute(found).mappings()]
+    claimed = [rows.to_watch(row) for row in connection.execute(_DUE, {"now": now, "most": limit}).mappings()]
     if claimed:
-        connection.execute(
-            update(watches)
-            .where(watches.c.id.in_([watch.id for watch in claimed]))
-            .values(lease_owner=owner, lease_until=now + lease_s, epoch=watches.c.epoch + 1)
-        )
+        mine = {"ids": [watch.id for watch in claimed], "owner": owner, "until": now + lease_s}
+        connection.execute(_LEASE, mine)
     return [replace(watch, epoch=watch.epoch + 1) for watch in claimed]
 
 

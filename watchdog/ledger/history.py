@@ -2,15 +2,15 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic_core import from_json
-from sqlalchemy import ColumnElement, Connection, Integer, case, cast, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from watchdog.ledger import journal, rows
-from watchdog.ledger.schema import labels, looks, plans, samples, verdicts, watches
+from watchdog.ledger.schema import DAY_OF_WATCH, labels, looks, plans, samples, verdicts, watches
 from watchdog.model import AuditEntry, Label, LabelKind, State, StoredLook
 from watchdog.ports import CellKeys, EvidencePoint, RawSamples, Tally
 
@@ -64,22 +64,26 @@ def raw_samples(connection: Connection, watch_id: str, after: int | None) -> Ite
     if after is not None:
         found = found.where(samples.c.interval > after)
     known: dict[str, CellKeys] = {}
-    for interval, metric, cells in connection.execute(found):
-        yield rows.read(f"samples of watch {watch_id}", partial(_raw, interval, metric, cells, known))
+    for part in connection.execute(found).partitions(_AT_ONCE):
+        yield from rows.read(f"samples of watch {watch_id}", partial(_raw, part, known))
 
 
-def _raw(interval: int, metric: str, cells: str, known: dict[str, CellKeys]) -> RawSamples:
-    """Cut the text before its numbers: what stands there is the same in nearly every interval, and read once.
+def _raw(part: Iterable[Sequence[Any]], known: dict[str, CellKeys]) -> list[RawSamples]:
+    """Cut each text before its numbers: what stands there is the same in nearly every interval, and read once.
 
     `encode.dumps` sorts the names and escapes quotes inside of texts, so that the cuts can be nowhere else.
     """
-    total, value = cells.index(_TOTAL), cells.index(_VALUE)
-    head = cells[:total]
-    if head not in known:
-        told = json.loads(head + "}")
-        known[head] = CellKeys(arm=told["arm"], replica=told["replica"], stratum=told["stratum"], le=told["le"])
-    total_json, value_json = cells[total + len(_TOTAL) : value], cells[value + len(_VALUE) : -1]
-    return RawSamples(interval=interval, metric=metric, keys=known[head], value_json=value_json, total_json=total_json)
+    found = []
+    for interval, metric, cells in part:
+        total, value = cells.index(_TOTAL), cells.index(_VALUE)
+        keys = known.get(cells[:total])
+        if keys is None:
+            told = json.loads(cells[:total] + "}")
+            keys = CellKeys(arm=told["arm"], replica=told["replica"], stratum=told["stratum"], le=told["le"])
+            known[cells[:total]] = keys
+        total_json, value_json = cells[total + len(_TOTAL) : value], cells[value + len(_VALUE) : -1]
+        found.append(RawSamples(interval, metric, keys, value_json, total_json))
+    return found
 
 
 def set_label(connection: Connection, label: Label, entry: AuditEntry) -> None:
@@ -102,41 +106,76 @@ def find_labels(connection: Connection, watch_ids: Sequence[str]) -> Mapping[str
 
 
 def tallies(connection: Connection, service: str | None, since: float | None) -> list[Tally]:
-    """Counted in the database: a hundred thousand deploys are some hundred rows."""
-    day = _whole(watches.c.created_at / DAY_S)
-    keys = (watches.c.service, watches.c.mode, day.label("day"), watches.c.state, watches.c.verdict)
-    columns = (*keys, labels.c.kind.label("label"), watches.c.plan_digest)
-    found = (
-        select(*columns, func.count().label("deploys"))
-        .outerjoin(labels, labels.c.watch_id == watches.c.id)
-        .group_by(*columns)
-        .order_by(day, watches.c.service)
-    )
+    """Counted in the database: a hundred thousand deploys are some hundred rows. `since` takes its whole day in.
+
+    Labels are counted by themselves and taken off the rest: few deploys have one, and to look for the label of each
+    would take longer than all of the counting.
+    """
+    since_day = None if since is None else math.floor(since / DAY_S)
+    counted = _counted(connection, service, since_day)
+    budgets = _budgets(connection, {key.plan_digest for key in counted})
+    found = _labelled(connection, service, since_day)
+    for (key, _), count in found.items():
+        counted[key] -= count
+    every = [*((key, None, count) for key, count in counted.items()), *((k, said, n) for (k, said), n in found.items())]
+    told = [
+        Tally(
+            service=key.service,
+            mode=key.mode,
+            day=key.day,
+            state=_STATES[key.state],
+            verdict=key.verdict,
+            label=said,
+            budget=budgets[key.plan_digest],
+            count=count,
+        )
+        for key, said, count in every
+        if count > 0
+    ]
+    return sorted(told, key=lambda tally: (tally.day, tally.service))
+
+
+class _Alike(NamedTuple):
+    """What deploys have in common that are counted together."""
+
+    service: str
+    mode: str
+    state: str
+    verdict: str | None
+    plan_digest: str
+    day: int
+
+
+_ALIKE = (
+    watches.c.service, watches.c.mode, watches.c.state, watches.c.verdict, watches.c.plan_digest, DAY_OF_WATCH,
+)  # fmt: skip # in the order of the index, which then need not be sorted
+_STATES = {state.value: state for state in State}
+_KINDS = {kind.value: kind for kind in LabelKind}
+
+
+def _counted(connection: Connection, service: str | None, since_day: int | None) -> dict[_Alike, int]:
+    found = select(*_ALIKE, func.count()).group_by(*_ALIKE)
     if service is not None:
         found = found.where(watches.c.service == service)
-    if since is not None:
-        found = found.where(watches.c.created_at >= since)
-    counted = connection.execute(found).all()
-    budgets = _budgets(connection, {row.plan_digest for row in counted})
-    return [
-        Tally(
-            service=row.service,
-            mode=row.mode,
-            day=row.day,
-            state=State(row.state),
-            verdict=row.verdict,
-            label=LabelKind(row.label) if row.label is not None else None,
-            budget=budgets[row.plan_digest],
-            count=row.deploys,
-        )
-        for row in counted
-    ]
+    if since_day is not None:
+        found = found.where(since_day <= DAY_OF_WATCH)
+    return {_Alike(*key): count for *key, count in connection.execute(found).all()}
 
 
-def _whole(value: ColumnElement[Any]) -> ColumnElement[int]:
-    """Rounded down (positive values): SQLite's CAST cuts off, PostgreSQL's rounds to the nearest."""
-    near = cast(value, Integer)
-    return case((near > value, near - 1), else_=near)
+def _labelled(
+    connection: Connection, service: str | None, since_day: int | None
+) -> dict[tuple[_Alike, LabelKind], int]:
+    """From the labels to their watches: the join is an outer one so that SQLite does not begin at the other end."""
+    found = (
+        select(*_ALIKE, labels.c.kind, func.count())
+        .select_from(labels.outerjoin(watches, watches.c.id == labels.c.watch_id))
+        .group_by(*_ALIKE, labels.c.kind)
+    )
+    return {
+        (_Alike(*key), _KINDS[kind]): count
+        for *key, kind, count in connection.execute(found).all()
+        if (service is None or key[0] == service) and (since_day is None or key[-1] >= since_day)
+    }
 
 
 def _budgets(connection: Connection, digests: set[str]) -> dict[str, float]:

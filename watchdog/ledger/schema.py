@@ -3,6 +3,7 @@
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnClause,
     Double,
     ForeignKey,
     ForeignKeyConstraint,
@@ -13,11 +14,12 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     event,
+    literal_column,
 )
 from sqlalchemy.schema import DDL
 
-HEAD = "0004"  # the newest migration; a test holds it equal to alembic's head
-KNOWN = frozenset({"0001", "0002", "0003", "0004"})  # every revision this code can migrate from
+HEAD = "0005"  # the newest migration; a test holds it equal to alembic's head
+KNOWN = frozenset({"0001", "0002", "0003", "0004", "0005"})  # every revision this code can migrate from
 
 metadata = MetaData(
     naming_convention={
@@ -65,6 +67,13 @@ plans = Table(  # frozen settings, shared by all watches that have the same
     _text("body"),
 )
 
+# The Unix day that a watch began on. One text for the index and for who counts by it, or the index is not used; rounded
+# down by hand, for SQLite's CAST cuts off and PostgreSQL's rounds to the nearest.
+_NEAR = "CAST(created_at / 86400 AS INTEGER)"
+DAY_OF_WATCH: "ColumnClause[int]" = literal_column(
+    f"(CASE WHEN {_NEAR} > created_at / 86400 THEN {_NEAR} - 1 ELSE {_NEAR} END)", Integer
+)
+
 watches = Table(
     "watches",
     metadata,
@@ -107,6 +116,8 @@ watches = Table(
     Index("ix_watches_newest_in_environment", "environment", "created_at", "id"),
     Index("ix_watches_newest_in_state", "state", "created_at", "id"),
     Index("ix_watches_train", "train", "environment"),
+    # What is counted of all services together, in its order: no sorting of every deploy there ever was.
+    Index("ix_watches_tally", "service", "mode", "state", "verdict", "plan_digest", DAY_OF_WATCH),
 )
 
 labels = Table(  # what analysts say of verdicts; one row a watch, its history is in the audit

@@ -104,6 +104,9 @@ class Plan:
     version_label: str = "version"
     selector_labels: Mapping[str, str] = field(default_factory=dict)  # conditions every series must meet
     control_labels: Mapping[str, str] = field(default_factory=dict)  # of series that the deploy cannot touch
+    earlier_days: int = (
+        0  # whose same hours are looked at before an alarm beside the time before the deploy is believed
+    )
     rollback_hook: str | None = None  # name in [hooks]
     steps: Steps | None = None
     smoke_hook: str | None = None  # asked before the switch, and before a switch back
@@ -153,7 +156,13 @@ class Watch:
     @property
     def is_judged(self) -> bool:
         """Whether its looks are judged: while it is watched, and while it is held though nobody called it worse."""
-        return self.state is State.WATCHING or (self.state is State.HELD and self.hold in STILL_JUDGED)
+        open_to_doubt = self.hold in STILL_JUDGED or (self.hold is HoldReason.SHARED_CAUSE and self.has_control)
+        return self.state is State.WATCHING or (self.state is State.HELD and open_to_doubt)
+
+    @property
+    def has_control(self) -> bool:
+        """Whether it is compared with the time before, beside what the deploy cannot have touched."""
+        return self.plan.design is Design.BEFORE_AFTER and bool(self.plan.control_labels)
 
     @property
     def live_at(self) -> float:

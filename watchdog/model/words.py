@@ -139,6 +139,7 @@ class HoldReason(StrEnum):
     UNCALIBRATED = "UNCALIBRATED"
     TRAIN = "TRAIN"  # another deploy of its release train did not go back, and it would have to go first
     TWO_DEPLOYS = "TWO_DEPLOYS"  # another deploy went live in the same time, and only before and after are known
+    USUAL_COURSE = "USUAL_COURSE"  # earlier days got worse alike at these hours
     SHARE_MISMATCH = "SHARE_MISMATCH"  # the candidate gets another share of the traffic than was asked for
     PROMOTE_FAILED = "PROMOTE_FAILED"
     SWITCH_FAILED = "SWITCH_FAILED"
@@ -148,7 +149,9 @@ class HoldReason(StrEnum):
     TARGET_GONE = "TARGET_GONE"  # the version to go back to does not answer
 
 
-STILL_JUDGED = frozenset({HoldReason.SHARE_MISMATCH, HoldReason.PROMOTE_FAILED})  # nobody has called it worse yet
+STILL_JUDGED = frozenset(  # nobody has called it worse yet, or worse than usual
+    {HoldReason.SHARE_MISMATCH, HoldReason.PROMOTE_FAILED, HoldReason.USUAL_COURSE}
+)
 
 
 class LowTraffic(StrEnum):

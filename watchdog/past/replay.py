@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from analysis.hindsight import watch as judge_afterwards
 from analysis.result import Reason, Verdict, VerdictKind
+from watchdog.earlier_days import usual_course
 from watchdog.judging import observation
-from watchdog.model import Watch
+from watchdog.model import StoredLook, Watch
 from watchdog.past.deploys import PastDeploy
 from watchdog.past.service import PastService, Progress
 from watchdog.strategies import STRATEGIES
@@ -50,7 +51,7 @@ def replay(
                 found.append(_not_judged(deploy, "its first look has not closed yet"))
             else:
                 verdict = judge_afterwards(observation(watch, looks[watch.id]), watch.plan.judge)
-                found.append(_said(deploy, watch, verdict))
+                found.append(_said(deploy, watch, verdict, _usual(service, watch, verdict, looks[watch.id])))
             progress(len(found), len(deploys))
     return found
 
@@ -90,17 +91,23 @@ def _not_judged(deploy: PastDeploy, why: str) -> Replayed:
     )
 
 
-def _said(deploy: PastDeploy, watch: Watch, verdict: Verdict) -> Replayed:
+def _usual(service: PastService, watch: Watch, verdict: Verdict, looks: Sequence[StoredLook]) -> str:
+    """What the days before the deploy say of an alarm, as it would have been asked then."""
+    then = replace(watch, looks=verdict.look + 1)
+    return usual_course(then, verdict, lambda: [one for one in looks if one.interval <= verdict.look], service.fetch)
+
+
+def _said(deploy: PastDeploy, watch: Watch, verdict: Verdict, usual: str) -> Replayed:
     alarm = verdict.alarm_look
     return Replayed(
         deploy=deploy,
-        would=_would(verdict),
+        would="hold" if usual else _would(verdict),
         verdict=verdict.kind.value,
         reason=None if verdict.reason is None else verdict.reason.value,
         metric=verdict.metric,
         alarm_at_s=None if alarm is None else (alarm + 1) * watch.plan.step_s,
         looks=verdict.look + 1,
-        sentence=verdict.sentence,
+        sentence=f"{verdict.sentence}; {usual}" if usual else verdict.sentence,
     )
 
 

@@ -50,7 +50,7 @@ class PastService:
     ) -> Watch:
         """A watch as the daemon would have begun it; what it ends with is not looked at."""
         how = strategy or self.strategy
-        pace = Pace(step_s=self.plan.step_s, settle_s=self.plan.settle_s)
+        pace = Pace(step_s=self.plan.step_s, settle_s=self.plan.settle_s, keeps_days=True)  # else it was not opened
         plan = plan_for(self.name, self.config, pace, how, share=share)
         deploy = Deploy(
             id=deploy_id or f"{self.name}-{version}-{at:.0f}",

@@ -147,6 +147,7 @@ _HOLDS = {
     "UNCALIBRATED": "compared with the past, not calibrated",
     "TRAIN": "another deploy of its train did not go back",
     "TWO_DEPLOYS": "two deploys went live at the same time",
+    "USUAL_COURSE": "earlier days got worse alike",
     "SHARE_MISMATCH": "another traffic share than asked for",
     "PROMOTE_FAILED": "a promotion failed",
     "SWITCH_FAILED": "the switch failed",
