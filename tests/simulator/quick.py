@@ -62,9 +62,9 @@ def _bound(compiled: SQLCompiler, extracted: Any, collected: Any, many: Many) ->
         expanded = compiled._process_parameters_for_postcompile(only)
         prepare = {**compiled._bind_processors, **expanded.processors}
         return expanded.statement, [[_sent(only[name], prepare.get(name)) for name in expanded.positiontup or ()]]
-    prepare = compiled._bind_processors
+    plain = compiled._bind_processors
     names = compiled.positiontup or ()
-    return compiled.string, [[_sent(one[name], prepare.get(name)) for name in names] for one in values]
+    return compiled.string, [[_sent(one[name], plain.get(name)) for name in names] for one in values]
 
 
 def _sent(value: Any, prepare: Any) -> Any:
