@@ -33,6 +33,8 @@ PACKAGES = {
     "nginx": "nginx",
     "initdb": "postgresql",
     "postgres": "postgresql",
+    "pg_waldump": "postgresql",
+    "psql": "postgresql-client",
     "victoria-metrics": "victoria-metrics",
     "prometheus-node-exporter": "prometheus-node-exporter",
 }
@@ -87,10 +89,12 @@ def _unpacked(name: str) -> Path:
 
 
 def _versioned(package: str) -> str:
-    """The package that really holds the programs: `postgresql` only names it."""
-    if package != "postgresql":
+    """The package that really holds the programs: `postgresql` and `postgresql-client` only name it."""
+    if package not in ("postgresql", "postgresql-client"):
         return package
-    found = re.search(r"Depends: (postgresql-[0-9]+)$", _run(["apt-cache", "depends", package]), re.MULTILINE)
+    found = re.search(
+        r"Depends: (postgresql(?:-client)?-[0-9]+)$", _run(["apt-cache", "depends", package]), re.MULTILINE
+    )
     return found[1] if found else package
 
 
