@@ -73,8 +73,10 @@ class CalmDatabase(Database):
     def read(self) -> Iterator[Connection]:
         with translated():
             if self.slowly:
-                with _session()[0] as connection, connection.begin():
-                    yield connection
+                try:
+                    yield _session()[0]
+                finally:
+                    _session()[0].rollback()
             else:  # nobody else can go on meanwhile: a snapshot needs no transaction
                 yield cast("Connection", _quick())
 

@@ -95,7 +95,7 @@ def newer_messages_overtake_older_ones(ground: Ground) -> None:
     ground.put(journal, "due", due)
 
 
-@FOUND.breaks("P8", 60, needs=(Fault.LEDGER_BUSY,))
+@FOUND.breaks("P8", 38, needs=(Fault.LEDGER_BUSY,))
 def a_deploy_is_acknowledged_that_is_not_on_disk(ground: Ground) -> None:
     def receive(
         real: Callable[..., tuple[Recorded, Watch]], intake: Intake, request: DeployRequest, *, actor: str
