@@ -135,6 +135,29 @@ def test_the_restore_point_of_a_bad_deploy_is_in_the_log(database: Database, led
     assert mark.detail in " ".join(recovery_steps(rolled_back, ledger.actions(watch_id="d1")))
 
 
+def test_a_copy_is_recovered_to_the_restore_point(database: Database) -> None:
+    """As the steps say that people are given: with what was written before it, and without what came after."""
+    server = database.server
+    backup = server.folder / f"backup-{database.folder.name}"
+    argv = [servers.program("pg_basebackup"), "-h", str(server.folder), "-U", "watchdog", "-D", str(backup)]
+    argv += ["--wal-method=none", "--checkpoint=fast"]
+    user = "nobody" if os.geteuid() == 0 else None
+    subprocess.run(argv, cwd=server.folder, user=user, check=True, capture_output=True, timeout=120)
+    server.query("INSERT INTO orders VALUES (101, 1)")
+    assert (
+        database.hook("restore-point").run(a_call(ActionKind.RESTORE_POINT, deploy_id="d7")).outcome is HookOutcome.OK
+    )
+    server.query("UPDATE orders SET total = 0")  # what the bad version did
+    server.query("INSERT INTO orders VALUES (102, 1)")
+    server.query("SELECT pg_switch_wal()")
+    with servers.recovered(backup, "watchdog_d7", server.folder / "data" / "pg_wal") as copy:
+        servers.wait_until(
+            lambda: copy.query("SELECT pg_is_in_recovery()") == [(False,)], within_s=30, what="the copy is recovered"
+        )
+        assert copy.query("SELECT count(*), sum(total)::int, max(id) FROM orders") == [(101, 5051, 101)]
+    assert server.query("SELECT sum(total)::int, max(id) FROM orders") == [(1, 102)]
+
+
 def test_an_id_from_outside_is_a_name_and_nothing_else(database: Database) -> None:
     """Quotes, commands of psql, and more than a name may be long."""
     nasty = "x'); DROP TABLE orders; --\n\\! touch here\n`id`" + "y" * 80
