@@ -28,7 +28,7 @@ from watchdog.ports import Clock, Failpoint, Lease, Ledger, LookAnswer, LookRequ
 from watchdog.recovery import verify
 from watchdog.surroundings import Surroundings
 from watchdog.telemetry import Telemetry
-from watchdog.tracing import NO_SPANS, Spans, of_verdict, of_watch
+from watchdog.tracing import NO_SPANS, Spans, about, of_verdict, of_watch
 from watchdog.traffic_share import asked_during
 from watchdog.turns import look_recorded
 
@@ -264,7 +264,7 @@ class Pipeline:
                 continue
             if turn.change.to_state is None and turn.recollection is not None:
                 self.memory.keep(turn.watch, turn.recollection, now=turn.change.at)
-            _log.info("%s", turn.change.fields["sentence"], extra=_about(turn.watch, turn.change))
+            _log.info("%s", turn.change.fields["sentence"], extra=about(turn.watch, turn.change))
 
     def _commit(self, turns: "Sequence[_Turn]") -> list[bool]:
         """One transaction; if one change breaks it, each by itself, so that the others are still written."""
@@ -285,7 +285,7 @@ class Pipeline:
         if change is not None and self.ledger.commit(change) and change.to_state is not None:
             self.failpoint("verify-committed")
             self.telemetry.action(rollback.hook if rollback else "", change.to_state.outcome)
-            _log.info("%s", change.fields["sentence"], extra=_about(watch, change))
+            _log.info("%s", change.fields["sentence"], extra=about(watch, change))
 
     def _rollback_of(self, watch: Watch) -> Action | None:
         applied = self.ledger.actions(watch_id=watch.id, states=frozenset({ActionState.APPLIED}))
@@ -340,11 +340,6 @@ class Pipeline:
     def _adopt(self, action: Action) -> None:
         while not self.edge.adopt(action):
             self.clock.sleep(ADOPT_S)
-
-
-def _about(watch: Watch, change: Change) -> dict[str, object]:
-    """What a line of the log is about, for those who read it as JSON."""
-    return {"attributes": of_watch(replace(watch, state=change.to_state or watch.state))}
 
 
 def _kept(looks: list[StoredLook]) -> list[StoredLook]:
