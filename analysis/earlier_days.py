@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from analysis.judge import judge
 from analysis.prepare import Cells, Observation
-from analysis.result import Arm, Design, Evidence, JudgeSettings
+from analysis.result import Arm, Design, Evidence, JudgeSettings, Reason
 
 Day = Mapping[tuple[str, int], Cells]  # of one earlier day, by metric and interval: the cells of the whole service
 LEAST_DAYS = 2  # that got worse: once is an incident
@@ -43,8 +43,8 @@ def usual(own: Observation, days: Sequence[Day], settings: JudgeSettings, *, met
     worse = sum(verdict.alarm_look is not None for verdict in verdicts)
     if worse < LEAST_DAYS or 2 * worse <= len(known):
         return None
-    beside = replace(settings, judge_absence=False)
-    if judge([_beside(watch, known)], [beside])[0].alarm_look is not None:
+    beside = judge([_beside(watch, known)], [replace(settings, judge_absence=False)])[0]
+    if beside.alarm_look is not None or beside.reason is Reason.MISCONFIGURED:
         return None
     together = judge([_as_deploy(watch, known)], [played])[0]
     return Usual(worse=worse, known=len(known), evidence=together.evidence[0])

@@ -34,6 +34,9 @@ PACKAGES = {
     "nginx": "nginx",
     "initdb": "postgresql",
     "postgres": "postgresql",
+    "pg_waldump": "postgresql",
+    "psql": "postgresql-client",
+    "pg_basebackup": "postgresql-client",
     "victoria-metrics": "victoria-metrics",
     "prometheus-node-exporter": "prometheus-node-exporter",
 }
@@ -98,10 +101,12 @@ def _alone() -> Iterator[None]:
 
 
 def _versioned(package: str) -> str:
-    """The package that really holds the programs: `postgresql` only names it."""
-    if package != "postgresql":
+    """The package that really holds the programs: `postgresql` and `postgresql-client` only name it."""
+    if package not in ("postgresql", "postgresql-client"):
         return package
-    found = re.search(r"Depends: (postgresql-[0-9]+)$", _run(["apt-cache", "depends", package]), re.MULTILINE)
+    found = re.search(
+        r"Depends: (postgresql(?:-client)?-[0-9]+)$", _run(["apt-cache", "depends", package]), re.MULTILINE
+    )
     return found[1] if found else package
 
 
@@ -482,6 +487,29 @@ def postgres() -> Iterator[PostgresServer]:
         finally:
             if processes:
                 stop(signal.SIGQUIT)
+
+
+@contextlib.contextmanager
+def recovered(backup: Path, point: str, log: Path) -> Iterator[PostgresServer]:
+    """Recover a base backup to a restore point, from a folder of write-ahead log, and run it beside its original."""
+    user = "nobody" if os.geteuid() == 0 else None
+    with tempfile.TemporaryDirectory(prefix="pg") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        if user is not None:
+            shutil.chown(folder, user)
+        (backup / "recovery.signal").touch()
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": name,
+            "restore_command": f'cp "{log}/%f" "%p"',
+            "recovery_target_name": point,
+            "recovery_target_action": "promote",
+        }
+        argv = [_for_others(program("postgres"), folder), "-D", str(backup)]
+        argv += [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
+        with running(argv, name, lambda: _takes_connections(folder), user=user) as stop:
+            yield PostgresServer(folder, lambda: None, stop, lambda: 0)
 
 
 def _for_others(path: str, folder: Path) -> str:

@@ -110,7 +110,12 @@ class FakeLedger:
 
     def actions(self, *, watch_id: str | None = None, states: frozenset[ActionState] | None = None) -> list[Action]:
         self._check()
-        return [a for a in self.intended if a.watch_id == watch_id and (states is None or a.state in states)]
+        return [a for a in self.intended if watch_id in (None, a.watch_id) and (states is None or a.state in states)]
+
+    def train(self, name: str, *, environment: str) -> list[Watch]:
+        self._check()
+        found = [w for w in self.stored.values() if (w.deploy.train, w.deploy.environment) == (name, environment)]
+        return sorted(found, key=lambda w: w.deploy.deployed_at)
 
     def verdicts(self, watch_id: str, *, last: int | None = None) -> list[StoredVerdict]:
         self._check()

@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 
 from watchdog.errors import LedgerError
 from watchdog.hook_words import finding, last_words, say
-from watchdog.intended import SCHEMA_KNOWN
 from watchdog.missing_hook import NO_HOOK
-from watchdog.model import Action, ActionKind, ActionState, HoldReason
-from watchdog.policy import DEFAULT_LIMITS, Limits
-from watchdog.ports import Clock, Failpoint, Hook, HookCall, HookOutcome, HookResult, Ledger, LooksAhead, ProbeAnswer
+from watchdog.model import DEFAULT_LIMITS, FINAL, Action, ActionKind, ActionState, Claim, HoldReason, Limits
+from watchdog.policy import still_limited
+from watchdog.ports import Clock, Failpoint, Hook, HookOutcome, HookResult, Ledger, LooksAhead, ProbeAnswer
 from watchdog.rollout import FORWARD, GOES_FORWARD_IN
 from watchdog.settlement import Outcome, held, settlement
 from watchdog.tracing import NO_SPANS, Spans, of_action
 from watchdog.trains import Trains
+from watchdog.way_back import WayBack, call_of
 
 _log = logging.getLogger(__name__)
 
@@ -63,17 +63,22 @@ class ActionEdge:
     def _trains(self) -> Trains:
         return Trains(ledger=self.ledger, limits=self.limits)
 
+    @property
+    def _way_back(self) -> WayBack:
+        return WayBack(ledger=self.ledger, hooks=self.hooks)
+
     def carry_out(self, action_id: str) -> None:
         """Take one action from intent to outcome. Returns without a word if somebody else has it.
 
         1. under the kill switch an intent is held, aloud, and nobody is asked anything;
         2. a rollback that a newer deploy of the service has overtaken gives way to it;
         3. a rollback within a release train waits until those deployed after it have gone back;
-        4. ask the probe: production may have moved on already (NOT_NEEDED);
-        5. claim it in one conditional transaction that reads kill switch and newer deploys again;
-        6. refuse to start on a stale claim;
-        7. run the hook, ask the probe what came of it;
-        8. record outcome, audit and message together.
+        4. one that others have made one too many since it was decided (cool-down, breaker) is held, aloud;
+        5. ask the probe: production may have moved on already (NOT_NEEDED); and whether the way back is open;
+        6. claim it in one conditional transaction that reads kill switch, newer deploys and other rollbacks again;
+        7. refuse to start on a stale claim;
+        8. run the hook, ask the probe what came of it;
+        9. record outcome, audit and message together.
         """
         action = self.ledger.action(action_id)
         if action is None or action.state not in CLAIMABLE or action.next_at > self.clock.now():
@@ -83,7 +88,8 @@ class ActionEdge:
             return
         paused = self.ledger.paused()
         if paused is not None:
-            self._hold(action, paused)
+            why = f"rollbacks are paused ({paused}); it goes on only when somebody approves it"
+            self._hold(action, HoldReason.KILL_SWITCH, why)
             return
         overtaken = self._overtaken_by(action)
         if overtaken is not None:
@@ -91,19 +97,23 @@ class ActionEdge:
             return
         if action.kind is ActionKind.ROLLBACK and not self._trains.clears(action, self.clock.now()):
             return
+        limited = self._limited(action)
+        if limited is not None:
+            self._hold(action, *limited)
+            return
         hook = self._hook(action)
         self.failpoint("action-before-probe")
         before = self._ask(action, hook)
-        if before is ProbeAnswer.NOT_APPLIED and not self._target_stands(action):
-            return
-        if before is not ProbeAnswer.APPLIED and not self._schema_stands(action):
+        closed = self._way_back.closed(action, before)
+        if closed is not None:
+            self._hold(action, *closed)
             return
         if action.attempt == 0 and before in _NOTHING_TO_DO[action.kind in FORWARD]:
             self._not_needed(action, before)
             return
         self.failpoint("action-before-claim")
         claimed_at = self.clock.monotonic()
-        claimed = self.ledger.claim_action(action_id, owner=self.owner, now=self.clock.now(), timeout_s=hook.timeout_s)
+        claimed = self.ledger.claim_action(self._claim(action, hook))
         if claimed is None:
             return
         self.failpoint("action-claimed")
@@ -148,13 +158,17 @@ class ActionEdge:
         self.ledger.check_clock()
         return self.clock.now() > (action.deadline_at or 0.0) + GRACE_S
 
+    def _claim(self, action: Action, hook: Hook) -> Claim:
+        now, limits = self.clock.now(), self.limits
+        return Claim(action_id=action.id, owner=self.owner, now=now, timeout_s=hook.timeout_s, limits=limits)
+
     def _hook(self, action: Action) -> Hook:
         """The hook an action names; one that is no longer configured fails aloud instead of being forgotten."""
         return self.hooks.get(action.hook, NO_HOOK)
 
     def _ask(self, action: Action, hook: Hook) -> ProbeAnswer:
         asks = hook.has_probe and action.kind not in _QUESTIONS
-        return hook.probe(self._call(action)) if asks else ProbeAnswer.UNKNOWN
+        return hook.probe(call_of(action)) if asks else ProbeAnswer.UNKNOWN
 
     def _attempt(self, action: Action, hook: Hook, before: ProbeAnswer, claimed_at: float) -> Outcome:
         if before is ProbeAnswer.APPLIED:
@@ -167,7 +181,7 @@ class ActionEdge:
             return self._look_ahead(action, hook)
         self.failpoint("hook-before-start")
         with self.spans.span("hook", action.watch_id, of_action(action)) as span:
-            result = hook.run(self._call(action))
+            result = hook.run(call_of(action))
             span.set({"deploy_watchdog.outcome": result.outcome.value})
         self.failpoint("hook-returned")
         after = self._ask(action, hook)
@@ -176,7 +190,7 @@ class ActionEdge:
 
     def _look_ahead(self, action: Action, hook: Hook) -> Outcome:
         """Ask the hook what would be in the way of a rollback now. It is told, and decides nothing."""
-        rollback = self._call(replace(action, kind=ActionKind.ROLLBACK))
+        rollback = call_of(replace(action, kind=ActionKind.ROLLBACK))
         hindrance = hook.preflight(rollback) if isinstance(hook, LooksAhead) else None
         if hindrance is None:
             return Outcome(state=ActionState.APPLIED, why="nothing is in its way")
@@ -222,48 +236,20 @@ class ActionEdge:
             return Outcome(state=ActionState.RETRY_WAIT, why=why)
         return Outcome(state=ActionState.FAILED, why=f"{why}, after {action.attempt} attempts")
 
-    def _target_stands(self, action: Action) -> bool:
-        """Whether the version to switch back to answers; where it does not, going back would make it worse."""
-        watch = self.ledger.watch(action.watch_id)
-        name = watch.plan.smoke_hook if watch is not None else None
-        if watch is None or name is None or action.kind is not ActionKind.ROLLBACK or action.attempt > 0:
-            return True
-        asked = replace(action, kind=ActionKind.SMOKE)
-        result = self.hooks.get(name, NO_HOOK).run(self._call(asked))
-        if result.outcome is HookOutcome.OK:
-            return True
-        why = (
-            f"{action.to_version} does not pass its smoke test ({finding(result)}); switching back would make it worse"
-        )
-        self.ledger.commit(held(watch, action, HoldReason.TARGET_GONE, why, self.clock.now()))
-        return False
-
-    def _schema_stands(self, action: Action) -> bool:
-        """Whether the schema is the one that the deploy began with; one that changed unannounced may not suit the
-        version to go back to. A schema that cannot be asked for is no reason to leave a bad version live."""
-        watch = self.ledger.watch(action.watch_id)
-        name = watch.plan.schema_hook if watch is not None else None
-        if watch is None or name is None or action.kind is not ActionKind.ROLLBACK or action.attempt > 0:
-            return True
-        told = [a for a in self.ledger.actions(watch_id=watch.id) if a.kind is ActionKind.SCHEMA]
-        known = next((a.detail for a in told if a.state is ActionState.APPLIED), None)
-        if watch.deploy.migration != "none" or known is None or action.params.get(SCHEMA_KNOWN):
-            return True
-        result = self.hooks.get(name, NO_HOOK).run(self._call(replace(action, kind=ActionKind.SCHEMA)))
-        now_is = last_words(result)
-        if result.outcome is not HookOutcome.OK or now_is == known:
-            return True
-        why = (
-            f"the schema was {known} when the deploy began and is {now_is} now, though no migration was announced; "
-            f"{action.to_version} may not work with it: a human decides"
-        )
-        self.ledger.commit(held(watch, action, HoldReason.MIGRATION, why, self.clock.now()))
-        return False
-
     def _stopped(self, action: Action) -> bool:
         """Whether the deploy of a smoke test, switch or promotion has been held, ended or sent back meanwhile."""
         watch = self.ledger.watch(action.watch_id)
         return watch is not None and watch.state not in GOES_FORWARD_IN
+
+    def _limited(self, action: Action) -> tuple[HoldReason, str] | None:
+        """Why a rollback would be one too many: of the same service, or of all, others have begun meanwhile."""
+        if action.kind is not ActionKind.ROLLBACK:
+            return None
+        now, ended = self.clock.now(), {state.value for state in FINAL}
+        others = self.ledger.rollbacks_since(now - self.limits.reach_s)
+        active = sum(number for state, number in self.ledger.counts().items() if state not in ended)
+        found = still_limited(action, others, active, self.limits, now)
+        return (found.hold, found.why) if found is not None and found.hold is not None else None
 
     def _overtaken_by(self, action: Action) -> str | None:
         """The version of a newer deploy of the same service, which the rollback would hit instead of its own."""
@@ -276,12 +262,11 @@ class ActionEdge:
         state = ActionState.NOT_NEEDED if action.state is ActionState.INTENT else ActionState.FAILED
         self._settle(action, Outcome(state=state, why=f"{version} was deployed meanwhile, hands off"))
 
-    def _hold(self, action: Action, paused: str) -> None:
-        """Brake pulled between decision and claim: held with its reason, so that it is seen and does not go stale."""
+    def _hold(self, action: Action, reason: HoldReason, why: str) -> None:
+        """Something came between decision and claim: held with its reason, so that it is seen and does not go stale."""
         watch = self.ledger.watch(action.watch_id)
         if watch is not None and action.state is ActionState.INTENT and action.kind is ActionKind.ROLLBACK:
-            why = f"rollbacks are paused ({paused}); it goes on only when somebody approves it"
-            self.ledger.commit(held(watch, action, HoldReason.KILL_SWITCH, why, self.clock.now()))
+            self.ledger.commit(held(watch, action, reason, why, self.clock.now()))
 
     def _not_needed(self, action: Action, answer: ProbeAnswer) -> None:
         if answer is ProbeAnswer.APPLIED:
@@ -326,17 +311,3 @@ class ActionEdge:
             _log.warning("action %s was settled by somebody else", action.id)
             return
         self.failpoint("outcome-committed")
-
-    def _call(self, action: Action) -> HookCall:
-        return HookCall(
-            action_id=action.id,
-            kind=action.kind,
-            attempt=action.attempt,
-            fence=action.fence,
-            service=action.service,
-            environment=action.environment,
-            from_version=action.from_version,
-            to_version=action.to_version,
-            deploy_id=action.watch_id,
-            params=action.params,
-        )

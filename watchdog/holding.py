@@ -23,7 +23,7 @@ from watchdog.model import (
 from watchdog.tally import Tally
 from watchdog.telling import hold_severity, look_sentence, message, title
 from watchdog.traffic_share import in_proportion
-from watchdog.turns import cancelled, look_fields, without_paths
+from watchdog.turns import cancelled, look_fields, source_messages, without_paths
 
 
 def look_while_held(
@@ -38,7 +38,7 @@ def look_while_held(
     """One more look at a deploy that may not go forward.
 
     Worse: it goes back, or is held for that with a page of its own. Its traffic as asked for again: it is watched on.
-    Else it stays as it is, and only the look is recorded.
+    Else it stays as it is, and only the look is recorded, and told whether the source went or is back.
     """
     fields = look_fields(watch, tally, verdict)
     change = Change(
@@ -49,6 +49,7 @@ def look_while_held(
         fields=fields,
         looks=tuple(fresh),
         verdict=without_paths(verdict),
+        messages=source_messages(watch, verdict),
     )
     if decision.kind is DecisionKind.ROLL_BACK and held is not None:
         return _turned(change, watch, verdict, decision, State.INTENT, _to_intent(held))
@@ -105,7 +106,10 @@ def _turned(
         verdict=verdict,
         action=action,
         audit=(_entry(watch, f"decision.{'roll_back' if back else 'wait'}", to_state, decision.why, now),),
-        messages=(message(told, kind, severity, said, state=to_state, key=f"held:{watch.generation}:{verdict.look}"),),
+        messages=(
+            *change.messages,
+            message(told, kind, severity, said, state=to_state, key=f"held:{watch.generation}:{verdict.look}"),
+        ),
     )
 
 
@@ -129,7 +133,7 @@ def _escalated(change: Change, watch: Watch, verdict: Verdict, decision: Decisio
         key=f"held:{verdict.look}",
     )
     entry = _entry(watch, f"decision.{DecisionKind.ESCALATE.value.lower()}", State.HELD, decision.why, now)
-    return replace(change, fields=fields, verdict=verdict, audit=(entry,), messages=(told,))
+    return replace(change, fields=fields, verdict=verdict, audit=(entry,), messages=(*change.messages, told))
 
 
 def _to_intent(held: Action) -> ActionUpdate:

@@ -18,6 +18,7 @@ from watchdog.model import (
     State,
     Watch,
 )
+from watchdog.policy import BY_HAND
 from watchdog.ports import Clock, Ledger
 from watchdog.telling import ending, message, title
 from watchdog.trains import ALONE
@@ -44,8 +45,8 @@ class OperatorDesk:
             return self.approve_step(deploy_id, actor=actor, why=why)
         held = self._held_action(watch)
         override = _OVERRIDES.get(watch.hold) if watch.hold is not None else None
-        fields = {"params": {**held.params, override: True}} if override is not None else {}
-        update = _to(held, ActionState.INTENT, **fields)
+        params = {**held.params, BY_HAND: True} | ({override: True} if override is not None else {})
+        update = _to(held, ActionState.INTENT, params=params)
         return self._move(watch, State.INTENT, "approve", actor, why, update=update)
 
     def deny(self, deploy_id: str, *, actor: str, why: str = "") -> Watch:
@@ -87,8 +88,8 @@ class OperatorDesk:
         if intended is None:
             missing = "rollback hook" if watch.plan.rollback_hook is None else "previous version"
             raise RefusedError(f"{title(watch)} has no {missing}; there is nothing to roll back with")
-        if watch.deploy.train is not None:  # this one was asked for, not its train
-            intended = replace(intended, params={**intended.params, ALONE: True})
+        alone = {ALONE: True} if watch.deploy.train is not None else {}  # this one was asked for, not its train
+        intended = replace(intended, params={**intended.params, BY_HAND: True} | alone)
         return self._move(watch, State.INTENT, "rollback", actor, why, new_action=intended)
 
     def migrate_down(self, deploy_id: str, *, actor: str, why: str = "") -> Watch:

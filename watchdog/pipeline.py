@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
-from analysis.prepare import LookFacts
-from analysis.result import Reason, SourceStatus, Verdict
+from analysis.result import Reason, Verdict
 from watchdog.action import GRACE_S, ActionEdge
+from watchdog.answers import down, worst
+from watchdog.damage import damaged
 from watchdog.earlier_days import usual_course
-from watchdog.errors import LedgerError
+from watchdog.errors import LedgerCorruptError, LedgerError
 from watchdog.holding import held_expires, look_while_held
 from watchdog.intervals import next_due, requests_for, with_frozen
 from watchdog.judge_pool import JudgePool
@@ -27,7 +28,7 @@ from watchdog.ports import Clock, Failpoint, Lease, Ledger, LookAnswer, LookRequ
 from watchdog.recovery import verify
 from watchdog.surroundings import Surroundings
 from watchdog.telemetry import Telemetry
-from watchdog.tracing import NO_SPANS, Spans, of_verdict, of_watch
+from watchdog.tracing import NO_SPANS, Spans, about, of_verdict, of_watch
 from watchdog.traffic_share import asked_during
 from watchdog.turns import look_recorded
 
@@ -117,11 +118,21 @@ class Pipeline:
         """One watch's step; what breaks it must not stop the others."""
         try:
             return step()
+        except LedgerCorruptError as error:
+            self._damaged(watch, error)
+            return None
         except LedgerError:
             raise
         except Exception:  # noqa: BLE001 (logged; the watch is looked at again with the next tick)
             _log.exception("watch %s: the look broke off", watch.id)
             return None
+
+    def _damaged(self, watch: Watch, error: LedgerCorruptError) -> None:
+        """What cannot be read costs its own watch, and nobody else's. Where all is damaged, this raises as well."""
+        _log.error("watch %s: %s", watch.id, error)
+        change = damaged(watch, error, self.clock.now())
+        if change is not None:
+            self.ledger.commit(change)
 
     # --- collect ------------------------------------------------------------------------------------------
 
@@ -131,12 +142,13 @@ class Pipeline:
         promoting = self._promoting() if any(watch.plan.steps for watch in watches) else frozenset()
         for name in sorted({watch.plan.source for watch in watches}):
             mine = [watch for watch in watches if watch.plan.source == name]
-            requests = [request for watch in mine for request in requests_for(watch, now, self._wants_past(watch))]
+            wanted = [self._each(watch, partial(self._requests, watch, now)) or [] for watch in mine]
+            requests = [request for of_one in wanted for request in of_one]
             if not requests:
                 continue
             started = self.clock.monotonic()
             answers = self._ask(name, requests)
-            self.telemetry.source(_worst(answers), self.clock.monotonic() - started)
+            self.telemetry.source(worst(answers), self.clock.monotonic() - started)
             by_id = {watch.id: watch for watch in mine}
             for request, answer in zip(requests, answers, strict=True):
                 watch_id, interval = request.watch_id, request.interval
@@ -146,6 +158,9 @@ class Pipeline:
                     StoredLook(interval=interval, facts=facts, cells=answer.cells, queries=answer.queries)
                 )
         return {watch_id: _kept(looks) for watch_id, looks in fetched.items()}
+
+    def _requests(self, watch: Watch, now: float) -> list[LookRequest]:
+        return requests_for(watch, now, self._wants_past(watch))
 
     def _promoting(self) -> frozenset[str]:
         """Watches whose candidate is being given another share of the traffic right now."""
@@ -165,7 +180,7 @@ class Pipeline:
         """Ask a source. A source that breaks its promise never to raise is a source that is down."""
         source = self.sources.get(name)
         if source is None:
-            return _down(requests, f"the source {name!r} is no longer configured")
+            return down(requests, f"the source {name!r} is no longer configured")
         try:
             if deadline_s is None:
                 has_past = any(request.interval < 0 for request in requests)
@@ -173,27 +188,33 @@ class Pipeline:
             return source.fetch(requests, deadline_s=deadline_s)
         except Exception as error:  # noqa: BLE001 (a bug in one adapter must not stop the other watches)
             _log.exception("source %s raised", name)
-            return _down(requests, f"the source {name!r} broke: {type(error).__name__}")
+            return down(requests, f"the source {name!r} broke: {type(error).__name__}")
 
     # --- judge, decide, record ----------------------------------------------------------------------------
 
     def _watch(self, watches: Sequence[Watch], fetched: Mapping[str, list[StoredLook]], now: float) -> None:
         """Judge all watches that got a new look, some at a time, and record what follows."""
         looked = [watch for watch in watches if any(look.interval >= 0 for look in fetched[watch.id])]
-        fetched = {watch.id: with_frozen(watch, fetched[watch.id], self.ledger.looks) for watch in looked}
         judging = Judging(ledger=self.ledger, memory=self.memory, pool=self.judges)
         for first in range(0, len(looked), TOGETHER):
-            some = looked[first : first + TOGETHER]
-            seen = [judging.seen(watch, fetched[watch.id]) for watch in some]
+            seeing = [
+                (w, self._each(w, partial(self._see, judging, w, fetched[w.id]))) for w in looked[first:][:TOGETHER]
+            ]
+            some = [(watch, *found) for watch, found in seeing if found is not None]
             self.failpoint("tick-before-judge")
-            verdicts = judging.judge(some, seen)
+            verdicts = judging.judge([watch for watch, _, _ in some], [seen for _, _, seen in some])
             paused = self.ledger.paused()
             turns: list[_Turn] = []
-            for watch, one, verdict in zip(some, seen, verdicts, strict=True):
-                look = _Look(watch=watch, fresh=fetched[watch.id], seen=one, verdict=verdict, since=now, paused=paused)
+            for (watch, fresh, seen), verdict in zip(some, verdicts, strict=True):
+                look = _Look(watch=watch, fresh=fresh, seen=seen, verdict=verdict, since=now, paused=paused)
                 turn = self._each(watch, partial(self._looked, look, [t.change.new_action for t in turns]))
                 turns += [turn] if turn is not None else []
             self._record(turns)
+
+    def _see(self, judging: Judging, watch: Watch, fresh: list[StoredLook]) -> tuple[list[StoredLook], Seen]:
+        """A watch's new looks as they are judged and stored, and all of its looks as arrays."""
+        as_judged = with_frozen(watch, fresh, self.ledger.looks)
+        return as_judged, judging.seen(watch, as_judged)
 
     def _looked(self, look: "_Look", ahead: Sequence[Action | None]) -> "_Turn":
         """What follows from one look, and from what is `ahead` in the same commit, drawn as a span from the tick."""
@@ -217,13 +238,18 @@ class Pipeline:
         return _Turn(watch=watch, change=change, recollection=look.seen.recollection)
 
     def _usual(self, watch: Watch, look: "_Look") -> str:
-        """What earlier days say of an alarm; its source is asked only where there is one."""
-        return usual_course(
+        """What earlier days say of an alarm; its source is asked only where there is one. Whatever goes wrong with
+        them excuses nobody, and keeps no bad deploy live."""
+        said = self._each(
             watch,
-            look.verdict,
-            lambda: [*self.ledger.looks(watch.id), *look.fresh],
-            lambda requests: self._ask(watch.plan.source, requests, deadline_s=self.fetch_deadline_s),
+            lambda: usual_course(
+                watch,
+                look.verdict,
+                lambda: [*self.ledger.looks(watch.id), *look.fresh],
+                lambda requests: self._ask(watch.plan.source, requests, deadline_s=self.fetch_deadline_s),
+            ),
         )
+        return said or ""
 
     def _record(self, turns: "Sequence[_Turn]") -> None:
         """Each watch's look, verdict and all that follows, together or not at all; several watches share a commit."""
@@ -238,7 +264,7 @@ class Pipeline:
                 continue
             if turn.change.to_state is None and turn.recollection is not None:
                 self.memory.keep(turn.watch, turn.recollection, now=turn.change.at)
-            _log.info("%s", turn.change.fields["sentence"], extra=_about(turn.watch, turn.change))
+            _log.info("%s", turn.change.fields["sentence"], extra=about(turn.watch, turn.change))
 
     def _commit(self, turns: "Sequence[_Turn]") -> list[bool]:
         """One transaction; if one change breaks it, each by itself, so that the others are still written."""
@@ -259,7 +285,7 @@ class Pipeline:
         if change is not None and self.ledger.commit(change) and change.to_state is not None:
             self.failpoint("verify-committed")
             self.telemetry.action(rollback.hook if rollback else "", change.to_state.outcome)
-            _log.info("%s", change.fields["sentence"], extra=_about(watch, change))
+            _log.info("%s", change.fields["sentence"], extra=about(watch, change))
 
     def _rollback_of(self, watch: Watch) -> Action | None:
         applied = self.ledger.actions(watch_id=watch.id, states=frozenset({ActionState.APPLIED}))
@@ -316,20 +342,6 @@ class Pipeline:
             self.clock.sleep(ADOPT_S)
 
 
-def _about(watch: Watch, change: Change) -> dict[str, object]:
-    """What a line of the log is about, for those who read it as JSON."""
-    return {"attributes": of_watch(replace(watch, state=change.to_state or watch.state))}
-
-
 def _kept(looks: list[StoredLook]) -> list[StoredLook]:
     """Everything from the deploy on, gaps included; of the time before only what was really there."""
     return [look for look in looks if look.interval >= 0 or look.cells]
-
-
-def _down(requests: Sequence[LookRequest], why: str) -> list[LookAnswer]:
-    return [LookAnswer(facts=LookFacts(status=SourceStatus.DOWN, detail=why)) for _ in requests]
-
-
-def _worst(answers: Sequence[LookAnswer]) -> str:
-    found = {answer.facts.status for answer in answers}
-    return next(s.value for s in (SourceStatus.DOWN, SourceStatus.PARTIAL, SourceStatus.OK) if s in found)

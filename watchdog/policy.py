@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 from analysis.outcome import SUSPICION
 from analysis.result import Reason, Verdict, VerdictKind
-from watchdog.model import Action, Decision, DecisionKind, HoldReason, LowTraffic, Mode, Watch
+from watchdog.model import DEFAULT_LIMITS, Action, Decision, DecisionKind, HoldReason, Limits, LowTraffic, Mode, Watch
 
+CONTROL_LOOKS = 6  # so much later a regression may stand out from a control series: docs/statistics.md
 LIVES_WITH_BOTH = frozenset({"none", "expand"})  # migrations that the old version survives by design
 
 _CALIBRATE = "a human decides (set placebo_rate once it is measured, or act_uncalibrated = true)"
@@ -17,23 +18,7 @@ _MODE_HOLDS: dict[Mode, tuple[HoldReason, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How many automatic rollbacks are believed, and onto what."""
-
-    cool_down_s: float = 3600.0  # between two of one service
-    breaker_rollbacks: int = 3  # of all services in the window; the next one is held
-    breaker_share: float = 0.30  # of the active watches, where there are enough of them to speak of a share
-    breaker_window_s: float = 1800.0
-    bad_target_s: float = 86_400.0  # a version that was rolled back is nothing to go back to for so long
-
-    @property
-    def reach_s(self) -> float:
-        """How far back rollbacks matter."""
-        return max(self.cool_down_s, self.breaker_window_s, self.bad_target_s)
-
-
-DEFAULT_LIMITS = Limits()
+BY_HAND = "by_hand"  # parameter of a rollback that a human wants, whatever others were rolled back
 MANY_WATCHES = 10  # from so many active watches on, a share of them means something
 
 
@@ -97,9 +82,26 @@ def _stopped(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Deci
     if verdict.reason is Reason.UNCALIBRATED and verdict.alarm_look is not None:
         why = f"the before/after comparison is not calibrated for this service; {_CALIBRATE}"
         return _hold(HoldReason.UNCALIBRATED, f"{why}; {_either(brakes.beside)}" if brakes.beside else why)
+    if verdict.reason is Reason.SHARED_CAUSE and _too_early_for_the_control(watch, verdict):
+        why = "worse than before the deploy; beside the control series it is too early to tell"
+        return Decision(kind=DecisionKind.WAIT, why=why)
     if verdict.reason is Reason.SHARED_CAUSE:
         return _hold(HoldReason.SHARED_CAUSE, _shared_cause(watch, brakes))
     return _hold(HoldReason.SHARE_MISMATCH, brakes.mismatch) if brakes.mismatch else None
+
+
+def _too_early_for_the_control(watch: Watch, verdict: Verdict) -> bool:
+    """Whether a regression of its own may not stand out from the control series yet, though it does from its past.
+
+    Counted from the look at which the metric that is spoken of was enough by itself, which its path tells.
+    """
+    if not watch.has_control or watch.looks >= watch.plan.judge.planned_looks:
+        return False
+    spoken_of = next((e for e in verdict.evidence if e.metric == verdict.metric), None)
+    if spoken_of is None:
+        return False
+    enough = next((i for i, e in enumerate(spoken_of.path) if e >= spoken_of.log_threshold), None)
+    return enough is not None and verdict.look - enough < CONTROL_LOOKS
 
 
 def _as_usual(watch: Watch, brakes: Brakes) -> Decision:
@@ -202,21 +204,52 @@ def roll_back_or_hold(watch: Watch, brakes: Brakes, now: float) -> Decision:
 
 def _limited(watch: Watch, brakes: Brakes, now: float) -> Decision | None:
     """What the rollbacks of the last hours forbid."""
-    limits, deploy = brakes.limits, watch.deploy
-    recent = [a for a in brakes.recent if deploy.train is None or a.params.get("train") != deploy.train]
-    own = [a for a in recent if (a.service, a.environment) == (deploy.service, deploy.environment)]
+    deploy = watch.deploy
+    way = _Way(deploy.service, deploy.environment, deploy.previous_version, deploy.train)
+    return _stopped_by_others(way, brakes.recent, brakes.active, brakes.limits, now)
+
+
+def still_limited(action: Action, others: Sequence[Action], active: int, limits: Limits, now: float) -> Decision | None:
+    """The same again for a rollback that the daemon decided on and nobody has begun: others may have begun meanwhile.
+
+    others: the rollbacks as far back as the limits look. Of those that nobody has begun, only the ones that were
+    intended before it count, so that of two that are decided at the same moment one may go. A human's word stands.
+    """
+    if action.attempt > 0 or action.params.get(BY_HAND):
+        return None
+    before = [a for a in others if a.id != action.id and (a.started_at is not None or _place(a) < _place(action))]
+    way = _Way(action.service, action.environment, action.to_version, action.params.get("train"))
+    return _stopped_by_others(way, before, active, limits, now)
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A rollback that is weighed."""
+
+    service: str
+    environment: str
+    to_version: str | None
+    train: str | None
+
+
+def _stopped_by_others(
+    way: _Way, rollbacks: Sequence[Action], active: int, limits: Limits, now: float
+) -> Decision | None:
+    """Loops, bad targets and too many at once, in the light of other rollbacks, oldest first."""
+    recent = [a for a in rollbacks if way.train is None or a.params.get("train") != way.train]
+    own = [a for a in recent if (a.service, a.environment) == (way.service, way.environment)]
     last = max((_begun(action) for action in own), default=None)
     if last is not None and now - last < limits.cool_down_s:
         why = f"this service was rolled back {_ago(now - last)} ago; a second automatic rollback so soon is a loop"
         return _hold(HoldReason.COOL_DOWN, why)
-    worse = [a for a in own if a.from_version == deploy.previous_version and now - _begun(a) < limits.bad_target_s]
+    worse = [a for a in own if a.from_version == way.to_version and now - _begun(a) < limits.bad_target_s]
     if worse:
         ago = _ago(now - _begun(worse[-1]))
-        why = f"{deploy.previous_version} was itself rolled back {ago} ago; no version is known to be good"
+        why = f"{way.to_version} was itself rolled back {ago} ago; no version is known to be good"
         return _hold(HoldReason.BAD_TARGET, why)
     # what goes back with its release train is one decision, however many services it takes
     lately = len({a.params.get("train", a.id) for a in recent if now - _begun(a) < limits.breaker_window_s})
-    most = limits.breaker_share * brakes.active if brakes.active >= MANY_WATCHES else limits.breaker_rollbacks
+    most = limits.breaker_share * active if active >= MANY_WATCHES else limits.breaker_rollbacks
     if lately >= min(limits.breaker_rollbacks, max(most, 1)):
         window = _ago(limits.breaker_window_s)
         why = (
@@ -225,6 +258,11 @@ def _limited(watch: Watch, brakes: Brakes, now: float) -> Decision | None:
         )
         return _hold(HoldReason.BREAKER, why)
     return None
+
+
+def _place(action: Action) -> tuple[float, str]:
+    """Where an intent stands among those of the same time."""
+    return action.created_at, action.id
 
 
 def _begun(action: Action) -> float:

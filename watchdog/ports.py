@@ -15,6 +15,7 @@ from watchdog.model import (
     ActionState,
     AuditEntry,
     Change,
+    Claim,
     Deploy,
     Label,
     LabelKind,
@@ -320,9 +321,8 @@ class Ledger(Protocol):
     def action(self, action_id: str) -> Action | None: ...
     def actions(self, *, watch_id: str | None = None, states: frozenset[ActionState] | None = None) -> list[Action]: ...
     def rollbacks_since(self, since: float) -> list[Action]: ...  # started or about to be, of all services
-    # In one transaction with lease, kill switch and state: attempt and fence rise, the action (and a rollback's watch)
-    # is RUNNING, with audit. None: somebody else has it, or it may not run now.
-    def claim_action(self, action_id: str, *, owner: str, now: float, timeout_s: float) -> Action | None: ...
+    # Attempt and fence rise, the action (and a rollback's watch) is RUNNING. None: another has it, or it may not run.
+    def claim_action(self, claim: Claim) -> Action | None: ...
 
     def check_clock(self) -> None: ...  # LedgerError: our clock is not the one that deadlines were set by
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from analysis.result import Design, Reason, Verdict, VerdictKind
 from watchdog.alert_notes import firing
-from watchdog.model import FINAL, Action, ActionKind, ActionState, State, Watch
-from watchdog.policy import DEFAULT_LIMITS, Brakes, Limits
+from watchdog.model import DEFAULT_LIMITS, FINAL, Action, ActionKind, ActionState, Limits, State, Watch
+from watchdog.policy import Brakes
 from watchdog.ports import Ledger
 from watchdog.rollout import BESIDE, PENDING, STEERING
 from watchdog.strategies.window import interval_bounds

@@ -5,10 +5,11 @@ Spans are off unless configured; `watchdog/otel.py` is the implementation that e
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Protocol
 
 from analysis.result import Verdict
-from watchdog.model import FINAL, Action, State, Watch
+from watchdog.model import FINAL, Action, Change, State, Watch
 
 Value = str | bool | int | float
 _SUCCEEDED = frozenset({State.PASSED})
@@ -45,6 +46,11 @@ class _NoSpans:
 
 
 NO_SPANS: Spans = _NoSpans()
+
+
+def about(watch: Watch, change: Change) -> dict[str, object]:
+    """What a line of the log is about, for those who read it as JSON."""
+    return {"attributes": of_watch(replace(watch, state=change.to_state or watch.state))}
 
 
 def of_watch(watch: Watch) -> dict[str, Value]:

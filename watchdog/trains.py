@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from watchdog.intended import rollback_action
 from watchdog.model import (
+    DEFAULT_LIMITS,
     FINAL,
     STILL_JUDGED,
     Action,
@@ -20,12 +21,13 @@ from watchdog.model import (
     Decision,
     DecisionKind,
     HoldReason,
+    Limits,
     MessageKind,
     Severity,
     State,
     Watch,
 )
-from watchdog.policy import DEFAULT_LIMITS, Brakes, Limits, roll_back_or_hold
+from watchdog.policy import Brakes, roll_back_or_hold
 from watchdog.ports import Ledger
 from watchdog.settlement import held
 from watchdog.telling import hold_severity, message, title

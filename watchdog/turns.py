@@ -72,7 +72,7 @@ def look_recorded(
         verdict=verdict if to_state is not None else without_paths(verdict),
         new_action=_with_servers(watch, fresh, _intended(watch, decision, verdict, earlier, now)),
         audit=_audit(watch, decision, to_state, verdict, now),
-        messages=(*_source_messages(watch, verdict), *_turn_messages(told_watch, decision, to_state, verdict, suspect)),
+        messages=(*source_messages(watch, verdict), *_turn_messages(told_watch, decision, to_state, verdict, suspect)),
     )
 
 
@@ -170,7 +170,7 @@ def _audit(
     return (replace(entry, details=details),)
 
 
-def _source_messages(watch: Watch, verdict: Verdict) -> tuple[Message, ...]:
+def source_messages(watch: Watch, verdict: Verdict) -> tuple[Message, ...]:
     """Told once when the source goes, and once when it is back."""
     was_down = watch.reason == Reason.SOURCE_DOWN.value
     is_down = verdict.reason is Reason.SOURCE_DOWN

@@ -120,3 +120,24 @@ def test_versions_that_serve_side_by_side_are_not_asked_about() -> None:
     beside = replace(own, design=Design.CONCURRENT)
     assert usual(beside, days(worse, worse, seed=7, spec=spec), SETTINGS, metric=spec.name) is None
     assert usual(own, days(worse, worse, seed=7, spec=spec), SETTINGS, metric="another") is None
+
+
+def test_days_that_cannot_be_weighed_excuse_nobody() -> None:
+    """Other buckets than today's, more errors than requests, or no numbers at all."""
+    spec, worse = WORSE["latency"]
+    own = alarmed(worse, seed=8, spec=spec)
+    assert own is not None
+    shifted = [
+        {key: replace(cells, le=tuple(3.0 * le for le in cells.le)) for key, cells in day.items()}
+        for day in days(worse, worse, worse, seed=8, spec=spec)
+    ]
+    assert usual(own, shifted, SETTINGS, metric=spec.name) is None
+    spec, worse = WORSE["errors"]
+    own = alarmed(worse, seed=9, spec=spec)
+    assert own is not None
+    for garbage in (1e9, float("nan"), -1.0):
+        broken = [
+            {key: replace(cells, value=(garbage,) * len(cells.value)) for key, cells in day.items()}
+            for day in days(worse, worse, worse, seed=9, spec=spec)
+        ]
+        assert usual(own, broken, SETTINGS, metric=spec.name) is None

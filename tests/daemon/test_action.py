@@ -16,6 +16,7 @@ from watchdog.model import (
     ActionState,
     AuditEntry,
     Change,
+    Claim,
     MessageKind,
     Severity,
     State,
@@ -230,7 +231,7 @@ def test_a_rollback_gives_way_to_a_newer_deploy(ledger: Ledger, clock: FakeClock
     watch = a_watch(deploy_id="d2")
     newer = replace(watch, created_at=clock.now() + 1, deploy=replace(watch.deploy, version="v3"))
     ledger.record_deploy(newer, [], [])
-    assert ledger.claim_action(action.id, owner="me", now=clock.now(), timeout_s=1) is None
+    assert ledger.claim_action(Claim(action_id=action.id, owner="me", now=clock.now(), timeout_s=1)) is None
     edge_of(ledger, clock, hook).carry_out(action.id)
     assert hook.calls == []
     assert states(ledger, action) == (ActionState.NOT_NEEDED, State.NOT_NEEDED)

@@ -7,9 +7,8 @@ from tests.fakes import FakeClock, FakeHook, FakeSource, counts
 from tests.samples import DEPLOYED_AT, a_watch
 from watchdog.action import ActionEdge
 from watchdog.ledger import open_ledger
-from watchdog.model import HoldReason, MessageKind, Severity, State
+from watchdog.model import DEFAULT_LIMITS, HoldReason, MessageKind, Severity, State
 from watchdog.pipeline import Pipeline
-from watchdog.policy import DEFAULT_LIMITS
 from watchdog.surroundings import Surroundings
 from watchdog.telemetry import Telemetry
 from watchdog.telling import message

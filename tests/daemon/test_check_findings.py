@@ -4,20 +4,23 @@ import math
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from analysis.prepare import Cells
 from tests.daemon.test_discovery import Pages, page, target
+from tests.fakes import FakeSource, counts
 from tests.receivers import Answer, receiver
 from watchdog.app import load_config, parts_of
+from watchdog.cli.check_days import day_findings
 from watchdog.cli.check_ends import probe_findings, sink_findings
 from watchdog.cli.check_services import migration_findings, mode_findings
 from watchdog.cli.check_sources import Seen, _clock_findings, _remedy, _rhythm_findings, _shown, source_findings
 from watchdog.cli.findings import Finding
 from watchdog.config import Config
 from watchdog.model import LabelKind, State
-from watchdog.ports import Tally
+from watchdog.ports import LookRequest, Tally
 from watchdog.sources.prometheus_catalogue import PrometheusCatalogue
 
 CONFIG = """
@@ -201,3 +204,38 @@ def test_one_sample_is_not_some(tmp_path: Path) -> None:
     assert _shown(metric, one, 5.0).startswith("1 sample in the last 5 s; v1: 1 instance, ")
     doubled = Cells(**{name: 2 * getattr(one, name) for name in Cells.__dataclass_fields__})
     assert _shown(metric, doubled, 5.0).startswith("2 samples in the last 5 s; v1: 1 instance, ")
+
+
+class Keeps(FakeSource):
+    """A source with a past of some days."""
+
+    kind: ClassVar[str] = "prometheus"
+
+
+def keeping(days: int) -> Keeps:
+    def answer(request: LookRequest) -> dict[str, Cells]:
+        return {"errors": counts([("control", "a", 1.0, 100.0)])} if -request.interval <= days else {}
+
+    return Keeps(answer)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "days", "more", "told"),
+    [
+        ("direct", 3, "", ("ok", "this hour of 3 of 3 earlier days")),
+        ("blue_green", 2, "", ("ok", "this hour of 2 of 3 earlier days")),
+        ("direct", 1, "", ("warning", "1 of 3 earlier days, too few")),
+        ("canary", 3, "[services.shop.bake]\n", ("ok", "this hour of 3 of 3 earlier days")),
+        ("canary", 3, "", None),
+    ],
+)
+def test_a_past_too_short_for_earlier_days_is_told(
+    tmp_path: Path, strategy: str, days: int, more: str, told: tuple[str, str] | None
+) -> None:
+    """Where a deploy is compared with the time before: else nobody asks for them."""
+    service = configured(tmp_path, more=more, strategy=strategy).services["shop"]
+    found = list(day_findings("shop", service, keeping(days), now=1.7e9, deadline_s=5.0))
+    assert [(one.level, told is not None and told[1] in one.message) for one in found] == (
+        [(told[0], True)] if told is not None else []
+    )
+    assert list(day_findings("shop", service, FakeSource(keeping(3).answer), now=1.7e9, deadline_s=5.0)) == []

@@ -16,7 +16,7 @@ from watchdog.ledger import open_ledger
 from watchdog.model import ActionKind, ActionState, HoldReason, MessageKind, Severity, State, Watch
 from watchdog.operator_desk import OperatorDesk
 from watchdog.pipeline import Pipeline
-from watchdog.ports import HookCall, HookOutcome, HookResult, Ledger, ProbeAnswer
+from watchdog.ports import Hook, HookCall, HookOutcome, HookResult, Ledger, ProbeAnswer
 from watchdog.telling import message
 
 
@@ -46,7 +46,7 @@ def ledger(tmp_path: Path, clock: FakeClock) -> Iterator[Ledger]:
     opened.close()
 
 
-def walk(ledger: Ledger, clock: FakeClock, watch: Watch, database: Database, *, errors: float) -> Watch:
+def walk(ledger: Ledger, clock: FakeClock, watch: Watch, database: Hook, *, errors: float) -> Watch:
     """A deploy from its event to its end or hold."""
     started = message(watch, MessageKind.STARTED, Severity.INFO, "on", key="started")
     ledger.record_deploy(watch, [started], [], first_actions(watch, DEPLOYED_AT))
@@ -59,7 +59,7 @@ def walk(ledger: Ledger, clock: FakeClock, watch: Watch, database: Database, *, 
     return standing(ledger)
 
 
-def road(ledger: Ledger, clock: FakeClock, database: Database, *, errors: float = 0.008) -> Pipeline:
+def road(ledger: Ledger, clock: FakeClock, database: Hook, *, errors: float = 0.008) -> Pipeline:
     front = FakeHook()
     return a_road(ledger, clock, FakeSource(Shop(front, candidate_errors=errors)), {"back": front, "db": database})
 
@@ -96,7 +96,7 @@ def test_a_restore_point_that_fails_is_told_and_the_watch_goes_on(ledger: Ledger
     assert "suspect" not in told
 
 
-def held(ledger: Ledger, clock: FakeClock, database: Database, *, hook: str | None = "db") -> Watch:
+def held(ledger: Ledger, clock: FakeClock, database: Hook, *, hook: str | None = "db") -> Watch:
     watch = a_watch()
     deploy = replace(watch.deploy, migration="contract")
     watch = replace(watch, deploy=deploy, plan=replace(watch.plan, migrate_down_hook=hook))

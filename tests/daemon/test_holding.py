@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.test_rollout import STEPS, Front, Shop, begin, road, said, standing, stepped
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, FakeSource
 from tests.samples import DEPLOYED_AT
 from watchdog.errors import RefusedError
 from watchdog.ledger import open_ledger
@@ -132,6 +132,22 @@ def test_a_promotion_that_failed_leaves_nobody_unwatched(ledger: Ledger, clock: 
     pipeline = road(ledger, clock, shop)
     assert walk(pipeline, ledger, clock, until=State.HELD).hold is HoldReason.PROMOTE_FAILED
     assert walk(pipeline, ledger, clock).state is State.ROLLED_BACK
+
+
+def test_a_held_deploy_that_loses_its_source_says_so_and_when_it_is_back(ledger: Ledger, clock: FakeClock) -> None:
+    """Whoever has to decide about it must know that nobody sees it any more: told once each way, still held."""
+    shop = Shop(Front())
+    begin(ledger, skewed())
+    source = FakeSource(shop)
+    pipeline = replace(road(ledger, clock, shop), sources={"pages": source})
+    walk(pipeline, ledger, clock, until=State.HELD)
+    source.down = True
+    assert walk(pipeline, ledger, clock, looks=4).reason == "SOURCE_DOWN"
+    (gone,) = said(ledger, MessageKind.SOURCE_DOWN)
+    assert "connection refused" in gone
+    source.down = False
+    assert walk(pipeline, ledger, clock, looks=4).state is State.HELD
+    assert len(said(ledger, MessageKind.SOURCE_DOWN)) == len(said(ledger, MessageKind.SOURCE_BACK)) == 1
 
 
 # --- mode approve: a step waits for a human ---------------------------------------------------------------

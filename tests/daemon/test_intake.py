@@ -16,7 +16,7 @@ from watchdog.config import AdapterConfig, Config
 from watchdog.errors import NotFoundError, RefusedError
 from watchdog.intake import DeployRequest, Intake, Pace, plan_for
 from watchdog.ledger import open_ledger
-from watchdog.model import Mode, Severity, State, Strategy
+from watchdog.model import Claim, Mode, Severity, State, Strategy
 from watchdog.ports import Ledger, Recorded
 from watchdog.strategies import STRATEGIES
 
@@ -200,7 +200,7 @@ def _roll_back(ledger: Ledger, deploy_id: str, clock: FakeClock) -> None:
         )  # fmt: skip
 
     move(State.WATCHING, State.INTENT, new_action=action)
-    assert ledger.claim_action(action.id, owner="me", now=clock.now(), timeout_s=1) is not None
+    assert ledger.claim_action(Claim(action_id=action.id, owner="me", now=clock.now(), timeout_s=1)) is not None
     done = ActionUpdate(id=action.id, expect=frozenset({ActionState.RUNNING}), to=ActionState.APPLIED)
     move(State.RUNNING, State.VERIFYING, action=done)
     move(State.VERIFYING, State.ROLLED_BACK)

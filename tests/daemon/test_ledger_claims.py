@@ -20,6 +20,8 @@ from watchdog.model import (
     ActionUpdate,
     AuditEntry,
     Change,
+    Claim,
+    Limits,
     Message,
     MessageKind,
     Severity,
@@ -87,7 +89,7 @@ def intend(ledger: SqlLedger, *, next_at: float = 0.0) -> Action:
 
 
 def claim(ledger: SqlLedger, action: Action, *, owner: str = "me", now: float = AT) -> Action | None:
-    return ledger.claim_action(action.id, owner=owner, now=now, timeout_s=30.0)
+    return ledger.claim_action(Claim(action_id=action.id, owner=owner, now=now, timeout_s=30.0))
 
 
 def test_a_claim_starts_the_attempt_with_everything_that_belongs_to_it(ledger: SqlLedger) -> None:
@@ -158,7 +160,7 @@ def test_the_kill_switch_blocks_every_claim_until_it_is_off(home: str) -> None:
 def test_unknown_cancelled_and_early_actions_are_not_claimed(ledger: SqlLedger) -> None:
     """None for what is not there, not due, or no longer wanted."""
     action = intend(ledger, next_at=AT + 1.0)
-    assert ledger.claim_action("nobody", owner="me", now=AT, timeout_s=1.0) is None
+    assert ledger.claim_action(Claim(action_id="nobody", owner="me", now=AT, timeout_s=1.0)) is None
     assert claim(ledger, action) is None
     cancel = ActionUpdate(id=action.id, expect=frozenset({ActionState.INTENT}), to=ActionState.CANCELLED)
     assert ledger.commit(move(State.INTENT, State.CANCELLED, action=cancel, key="cancel"))
@@ -201,6 +203,58 @@ def test_a_promote_leaves_its_watch_where_it_is(ledger: SqlLedger) -> None:
     ledger.commit(move(State.WATCHING, new_action=an_action(ActionKind.PROMOTE)))
     assert claim(ledger, an_action(ActionKind.PROMOTE)) is not None
     assert ledger.counts() == {"WATCHING": 1}
+
+
+ONE = Limits(breaker_rollbacks=1)
+
+
+def intend_both(ledger: SqlLedger, *, by_hand: bool = False, other: str = "cart") -> list[Action]:
+    """Two deploys whose rollbacks were decided at the same moment, neither knowing of the other."""
+    intended = []
+    for name, service in (("d1", "shop"), ("d2", other)):
+        watch = a_watch(deploy_id=name)
+        ledger.record_deploy(replace(watch, deploy=replace(watch.deploy, service=service)), [], [])
+        action = replace(an_action(watch_id=name), service=service, params={"by_hand": True} if by_hand else {})
+        change = replace(move(State.WATCHING, State.INTENT, new_action=action), watch_id=name)
+        told = Message(key="m", watch_id=name, kind=MessageKind.ACTION, severity=Severity.INFO, sentence="said")
+        entry = AuditEntry(at=AT, watch_id=name, actor="test", event="moved")
+        assert ledger.commit(replace(change, messages=(told,), audit=(entry,)))
+        intended.append(action)
+    return intended
+
+
+def test_two_replicas_that_decide_at_once_do_not_pass_the_breaker_together(ledger: SqlLedger) -> None:
+    """Claimed at the same moment from two threads: one starts, which is what the breaker allows."""
+    intended = intend_both(ledger)
+    start = Barrier(2)
+
+    def race(action: Action) -> Action | None:
+        start.wait(timeout=30)
+        return ledger.claim_action(Claim(action_id=action.id, owner=action.id, now=AT, timeout_s=30.0, limits=ONE))
+
+    with ThreadPoolExecutor(2) as pool:
+        won = [claimed.id for claimed in pool.map(race, intended) if claimed is not None]
+    assert won == [intended[0].id]
+
+
+@pytest.mark.parametrize(("by_hand", "claimed"), [(False, [True, False]), (True, [True, True])])
+def test_what_a_human_wants_is_not_limited(ledger: SqlLedger, by_hand: bool, claimed: list[bool]) -> None:
+    """The limits are those of the daemon's own decisions."""
+    intended = intend_both(ledger, by_hand=by_hand)
+    wishes = [Claim(action_id=a.id, owner="me", now=AT, timeout_s=30.0, limits=ONE) for a in intended]
+    assert [ledger.claim_action(wish) is not None for wish in wishes] == claimed
+
+
+def test_a_second_attempt_is_not_limited(ledger: SqlLedger) -> None:
+    """What has begun is carried to its end, whoever was rolled back meanwhile."""
+    first, second = intend_both(ledger)
+    none_of_it = Claim(action_id=first.id, owner="me", now=AT, timeout_s=30.0, limits=ONE)
+    assert ledger.claim_action(none_of_it) is not None
+    again = ActionUpdate(id=first.id, expect=frozenset({ActionState.RUNNING}), to=ActionState.RETRY_WAIT)
+    assert ledger.commit(move(State.RUNNING, State.RETRY_WAIT, action=again, key="again"))
+    wide = Claim(action_id=second.id, owner="me", now=AT, timeout_s=30.0, limits=Limits(breaker_rollbacks=9))
+    assert ledger.claim_action(wide) is not None
+    assert ledger.claim_action(none_of_it) is not None
 
 
 def test_fences_rise_over_all_actions_of_a_service(ledger: SqlLedger) -> None:

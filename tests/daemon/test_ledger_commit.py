@@ -23,6 +23,7 @@ from watchdog.model import (
     ActionUpdate,
     AuditEntry,
     Change,
+    Claim,
     HoldReason,
     Message,
     MessageKind,
@@ -335,7 +336,9 @@ def test_a_fault_before_the_commit_leaves_nothing(home: str, point: str) -> None
     writes = {
         "ledger-record-before-commit": lambda: ledger.record_deploy(a_watch(), [told("started")], [entry()]),
         "ledger-change-before-commit": lambda: ledger.commit(full),
-        "ledger-claim-before-commit": lambda: ledger.claim_action("a1", owner="me", now=AT, timeout_s=5.0),
+        "ledger-claim-before-commit": lambda: ledger.claim_action(
+            Claim(action_id="a1", owner="me", now=AT, timeout_s=5.0)
+        ),
     }
     with pytest.raises(FaultError):
         writes[point]()

@@ -6,8 +6,8 @@ import pytest
 
 from analysis.result import Reason, Verdict, VerdictKind
 from tests.samples import a_watch
-from watchdog.model import Action, ActionKind, ActionState, DecisionKind, HoldReason, Mode
-from watchdog.policy import Brakes, Limits, decide
+from watchdog.model import Action, ActionKind, ActionState, DecisionKind, HoldReason, Limits, Mode
+from watchdog.policy import Brakes, decide
 
 NOW = 1_700_000_100.0
 

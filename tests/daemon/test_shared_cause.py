@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from analysis.prepare import Cells
-from analysis.result import Arm
+from analysis.result import Arm, Design
 from tests.fakes import FakeClock, FakeHook, FakeSource, counts
 from tests.roads import a_road
-from tests.samples import DEPLOYED_AT, a_watch
+from tests.samples import DEPLOYED_AT, a_plan, a_watch
 from watchdog.ledger import open_ledger
-from watchdog.model import FINAL, HoldReason, MessageKind, Severity, State, Steps, Watch
+from watchdog.model import FINAL, HoldReason, MessageKind, Severity, State, Steps, Strategy, Watch
 from watchdog.ports import Ledger, LookRequest
 from watchdog.telling import message
 
@@ -125,3 +125,33 @@ def test_a_v2_that_is_worse_than_a_worse_v1_is_rolled_back(ledger: Ledger, clock
 
     watch, hook = walk(ledger, clock, a_watch(), FakeSource(answer))
     assert (watch.verdict, hook.effects) == ("DEGRADED", 1)
+
+
+def beside_a_control() -> Watch:
+    """A direct deploy that is watched beside another service, and whose verdicts may act."""
+    watch = a_watch()
+    plan = replace(a_plan(design=Design.BEFORE_AFTER), control_labels={"job": "checkout"})
+    return replace(watch, plan=plan, deploy=replace(watch.deploy, strategy=Strategy.DIRECT, share=None))
+
+
+def test_a_direct_deploy_that_is_worse_beside_a_calm_control_is_rolled_back(ledger: Ledger, clock: FakeClock) -> None:
+    """Beside its own past it is worse at once; how it stands beside the control takes some looks more to tell, and
+    until then nobody is paged."""
+    watch, hook = walk(ledger, clock, beside_a_control(), shop(frozenset({Arm.CANDIDATE})))
+    assert (watch.hold, hook.effects) == (None, 1)
+    assert MessageKind.HELD not in {row.message.kind for row, _ in ledger.messages("d1")}
+
+
+def test_what_hits_the_control_of_a_direct_deploy_too_is_held(ledger: Ledger, clock: FakeClock) -> None:
+    """As soon as the looks are over that a regression of its own would have taken."""
+    watch, hook = walk(ledger, clock, beside_a_control(), shop(frozenset({Arm.CANDIDATE, Arm.CONTROL})))
+    assert (watch.state, watch.hold, hook.effects) == (State.HELD, HoldReason.SHARED_CAUSE, 0)
+    assert "the control series moved alike" in watch.sentence
+    assert watch.looks <= 3 + 3 + 6
+
+
+def test_what_is_held_beside_a_control_is_judged_on() -> None:
+    """It may turn out worse than the control later; where the old version itself got worse, a human looks."""
+    held = replace(beside_a_control(), state=State.HELD, hold=HoldReason.SHARED_CAUSE)
+    assert held.is_judged
+    assert not replace(a_watch(), state=State.HELD, hold=HoldReason.SHARED_CAUSE).is_judged

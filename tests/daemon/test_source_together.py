@@ -112,6 +112,70 @@ def test_the_limit_of_series_is_for_each_look(town: Receiver) -> None:
     assert "by (job, version, instance)" in summed[1].queries["cpu"]
 
 
+def flooding(town: Receiver, services: set[str], *, byte: int) -> None:
+    """Services whose series fill so many bytes: more labels, replicas or routes than anyone thought."""
+    plain = town.otherwise
+
+    def said(request: Received) -> Answer:
+        answer = plain(request)
+        query = parse_qs(request.body.decode())["query"][0]
+        return Answer(body=answer.body + b" " * (byte * sum(name in query for name in services)))
+
+    town.otherwise = said
+
+
+def started(town: Receiver, **options: int) -> PrometheusSource:
+    source = PrometheusSource(name="prom", options=PrometheusOptions(url=town.url, **options), clock=SystemClock())
+    source.start()
+    return source
+
+
+def test_an_answer_that_is_too_large_costs_only_the_watch_that_makes_it_so(town: Receiver) -> None:
+    """One of sixty services floods: it has no data and says why, all others have theirs; and the next round knows."""
+    flooding(town, {"svc-0007"}, byte=3_000_000)
+    source = started(town, max_bytes=2_000_000)
+    looks = [a_look(n, T0) for n in range(60)]
+    answers = source.fetch(looks, deadline_s=30.0)
+    hurt = [n for n, answer in enumerate(answers) if answer.facts.status is not SourceStatus.OK]
+    assert hurt == [7]
+    assert (answers[7].cells, "larger than 2,000,000 bytes" in answers[7].facts.detail) == ({}, True)
+    assert all(set(answer.cells) == {"errors", "latency", "cpu"} for n, answer in enumerate(answers) if n != 7)
+    town.received.clear()
+    again = source.fetch([a_look(n, T0 + 10) for n in range(60)], deadline_s=30.0)
+    assert [n for n, answer in enumerate(again) if answer.facts.status is not SourceStatus.OK] == [7]
+    assert len(town.received) == 2 * (TEMPLATES - 1) + 1  # once for all others, once for it alone
+    source.close()
+
+
+def test_many_that_are_too_large_only_together_are_asked_in_portions(town: Receiver) -> None:
+    """Nobody's fault: all have their data, and the next round asks in portions that fit."""
+    flooding(town, {f"svc-{n:04d}" for n in range(60)}, byte=50_000)
+    source = started(town, max_bytes=2_000_000)
+    answers = source.fetch([a_look(n, T0) for n in range(60)], deadline_s=30.0)
+    assert {answer.facts.status for answer in answers} == {SourceStatus.OK}
+    town.received.clear()
+    answers = source.fetch([a_look(n, T0 + 10) for n in range(60)], deadline_s=30.0)
+    assert {answer.facts.status for answer in answers} == {SourceStatus.OK}
+    assert len(town.received) == 2 * (TEMPLATES - 1) + 1
+    source.close()
+
+
+def test_series_beyond_the_limit_cost_only_the_watch_that_has_them(town: Receiver) -> None:
+    """Even the sums of one service are too many: the sums of the others are still read."""
+    plain = town.otherwise
+
+    def said(request: Received) -> Answer:
+        answer = json.loads(plain(request).body)
+        if "svc-0002" in parse_qs(request.body.decode())["query"][0]:
+            own = answer["data"]["result"][0]
+            answer["data"]["result"] += [own] * 2_000
+        return Answer(body=json.dumps(answer).encode())
+
+    town.otherwise = said
+    answers = fetch(town, [a_look(n, T0) for n in range(4)], max_series=100)
+    assert [n for n, answer in enumerate(answers) if answer.cells.keys() != {"errors", "latency", "cpu"}] == [2]
+
+
 @pytest.mark.parametrize(
     ("start", "end", "expected"),
     [

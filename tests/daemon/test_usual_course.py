@@ -13,10 +13,12 @@ from tests.daemon.test_intake import a_config
 from tests.fakes import FakeClock, FakeHook, FakeSource, counts
 from tests.roads import a_road
 from tests.samples import DEPLOYED_AT, a_deploy, a_plan, a_watch
+from watchdog import pipeline
+from watchdog.baking import bake
 from watchdog.earlier_days import DAY_S
 from watchdog.intake import Pace, plan_for
 from watchdog.ledger import open_ledger
-from watchdog.model import FINAL, HoldReason, MessageKind, Mode, Severity, State, Strategy, Watch
+from watchdog.model import FINAL, Bake, HoldReason, MessageKind, Mode, Severity, State, Strategy, Watch
 from watchdog.ports import Ledger, LookRequest, Source
 from watchdog.telling import message
 
@@ -67,10 +69,10 @@ def a_direct_watch(*, earlier_days: int = 3, mode: Mode = Mode.AUTO) -> Watch:
 
 def walk(ledger: Ledger, clock: FakeClock, watch: Watch, source: Source, hook: FakeHook, *, seconds: int) -> Watch:
     ledger.record_deploy(watch, [message(watch, MessageKind.STARTED, Severity.INFO, "on", key="started")], [])
-    pipeline = a_road(ledger, clock, source, {"back": hook})
+    road = a_road(ledger, clock, source, {"back": hook})
     for _ in range(seconds):
         clock.advance(1.0)
-        pipeline.tick()
+        road.tick()
     standing = ledger.watch(watch.id)
     assert standing is not None
     return standing
@@ -183,3 +185,26 @@ def test_no_state_is_left_open(ledger: Ledger, clock: FakeClock) -> None:
     found = walk(ledger, clock, short, FakeSource(Shop(hook)), hook, seconds=260)
     assert found.state in FINAL
     assert hook.calls == []
+
+
+def test_the_bake_of_a_canary_asks_earlier_days_too() -> None:
+    """It compares with the time before the deploy for hours, and the day goes on meanwhile."""
+    watch = a_watch()
+    wanted = Bake(for_s=7200.0, look_s=300.0, baseline_s=7200.0, budget=0.0025)
+    follow = bake(replace(watch, plan=replace(watch.plan, earlier_days=3, bake=wanted)), DEPLOYED_AT + 900.0)
+    assert follow is not None
+    assert (follow.watch.plan.design, follow.watch.plan.earlier_days) == (Design.BEFORE_AFTER, 3)
+
+
+def test_whatever_goes_wrong_with_earlier_days_keeps_no_bad_deploy_live(
+    ledger: Ledger, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of our own in a brake is no brake."""
+
+    def breaks(*_: object) -> str:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(pipeline, "usual_course", breaks)
+    hook = FakeHook()
+    watch = walk(ledger, clock, a_direct_watch(), FakeSource(Shop(hook)), hook, seconds=160)
+    assert (watch.state, hook.effects) == (State.ROLLED_BACK, 1)

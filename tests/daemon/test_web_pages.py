@@ -10,8 +10,8 @@ import pytest
 
 from analysis.result import VerdictKind
 from tests.samples import a_deploy, a_watch
-from tests.web_server import World, running, token
-from watchdog.model import AuditEntry, State, Watch
+from tests.web_server import World, credential, running, token
+from watchdog.model import Action, ActionKind, ActionState, AuditEntry, Mode, State, Steps, Watch
 from watchdog.ports import StoredVerdict
 
 OURS = ("/", "/services", "#main", "/static/style.css", "/static/live.js", "/static/icon.svg", "…")
@@ -173,3 +173,51 @@ def test_every_answer_carries_the_security_headers(world: World, path: str) -> N
         assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
         assert "Server" not in answer.headers
         assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+
+
+def in_train(deploy_id: str, service: str, *, state: State = State.WATCHING, train: str | None = "friday") -> Watch:
+    deploy = replace(a_deploy(deploy_id=deploy_id), service=service, train=train)
+    return replace(a_watch(deploy_id=deploy_id, state=state), deploy=deploy)
+
+
+def test_a_deploy_of_a_train_links_the_others_of_it(world: World) -> None:
+    """Each with its state; a deploy of another train, or of none, is not among them."""
+    world.ledger.put(in_train("d1", "shop"))
+    world.ledger.put(in_train("d2", "checkout", state=State.HELD))
+    world.ledger.put(in_train("d3", "billing", train="monday"))
+    page = world.get("/deploys/d1").text
+    assert 'href="/deploys/d2"' in page
+    assert ('href="/deploys/d1"' in page, 'href="/deploys/d3"' in page) == (False, False)
+    mates = page[page.index("Release train") :]
+    mates = mates[: mates.index("</ul>")]
+    assert ("checkout v2" in mates, "held" in mates) == (True, True)
+    assert 'class="mates"' not in world.get("/deploys/d3").text
+
+
+def test_the_page_of_a_train_shows_no_service_that_the_caller_may_not_see() -> None:
+    """What somebody may not see does not exist for them, its name included."""
+    seeing = [credential("narrow", "read", services=("shop",)), credential("wide", "read")]
+    with running(credentials=seeing) as guarded:
+        guarded.ledger.put(in_train("d1", "shop"))
+        guarded.ledger.put(in_train("d2", "payroll"))
+        assert "payroll" in guarded.get("/deploys/d1", as_="wide").text
+        assert "payroll" not in guarded.get("/deploys/d1", as_="narrow").text
+
+
+def test_a_canary_that_asks_for_its_next_step_waits_for_somebody(world: World) -> None:
+    """It is watched on meanwhile, and stands among those that need a decision, with the share it asks for."""
+    steps = Steps(shares=(0.1, 0.25, 1.0), bake_s=10.0, hook="platform")
+    for name in ("d1", "d2"):
+        watch = a_watch(deploy_id=name)
+        world.ledger.put(replace(watch, plan=replace(watch.plan, steps=steps), mode=Mode.APPROVE))
+    held = Action(
+        id="a1", watch_id="d1", kind=ActionKind.PROMOTE, state=ActionState.HELD, hook="platform", service="shop",
+        environment="production", from_version="v1", to_version="v2", created_at=1.7e9,
+    )  # fmt: skip
+    world.ledger.intended.append(held)
+    page = world.get("/").text
+    needs = page[page.index('id="needs"') : page.index('id="watched"')]
+    assert ("1 waits for somebody" in needs, "asks for 25 % of the traffic" in needs) == (True, True)
+    assert ("/deploys/d1" in needs, "/deploys/d2" in needs) == (True, False)
+    world.ledger.intended[:] = [replace(held, state=ActionState.APPLIED)]
+    assert "for somebody" not in world.get("/").text

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import requests
+from pydantic import SecretStr
 
 from tests.samples import a_watch
 from tests.web_server import World, credential, running, token
@@ -64,6 +65,29 @@ def test_a_token_opens_a_session_that_scripts_and_other_sites_cannot_use(world: 
     assert "samesite=strict" in cookie
     assert token("admin") not in cookie
     assert world.get("/", as_=None).status_code == 200
+
+
+def test_two_tokens_of_one_user_live_beside_each_other_during_a_rotation() -> None:
+    """Both speak for the same name; the former one's session ends with it, the new one's stays."""
+    old, new = (
+        credential("ops", "admin"),
+        replace(credential("ops", "admin"), secret=SecretStr("the-new-token-0123456789")),
+    )
+    with running(credentials=[new, old], webhook_secrets=[]) as world:
+        for secret in (old.secret, new.secret):
+            bearer = {"Authorization": f"Bearer {secret.get_secret_value()}"}
+            assert world.get("/api/v1/deploys", as_=None, headers=bearer).status_code == 200
+        cookies = [
+            submit(world, "/sign-in", token=secret.get_secret_value(), onward="/").cookies[COOKIE]
+            for secret in (old.secret, new.secret)
+        ]
+        world.session.cookies.clear()
+        assert [world.get("/", as_=None, cookies={COOKIE: cookie}).status_code for cookie in cookies] == [200, 200]
+    with running(credentials=[new], webhook_secrets=[]) as world:
+        after = [world.get("/", as_=None, cookies={COOKIE: cookie}, allow_redirects=False) for cookie in cookies]
+        assert (after[0].status_code == 200, after[1].status_code == 200) == (False, True)
+        bearer = {"Authorization": f"Bearer {old.secret.get_secret_value()}"}
+        assert world.get("/api/v1/deploys", as_=None, headers=bearer).status_code == 401
 
 
 @pytest.mark.parametrize("given", ["", "wrong", "token-of-admin-012345678"])

@@ -1,5 +1,6 @@
 """One simulated daemon: the real parts of the product, wired as `watchdog.app` wires them, on simulated ports."""
 
+import math
 import sqlite3
 from collections.abc import Callable
 from functools import cache
@@ -16,27 +17,30 @@ from watchdog.action import ActionEdge
 from watchdog.intake import Intake, Pace
 from watchdog.ledger.claims import void_leases
 from watchdog.ledger.sql import SqlLedger
+from watchdog.model import Limits
 from watchdog.operator_desk import OperatorDesk
 from watchdog.outbox import Outbox
 from watchdog.pipeline import Pipeline
-from watchdog.policy import Limits
 from watchdog.ports import Hook, Sink, Source
 from watchdog.scheduler import Scheduler, Workers
 from watchdog.surroundings import Surroundings
 from watchdog.telemetry import Telemetry
 
 TICK_S = 1.0
-_WORK = {  # whether a round of a job could find anything to do
-    "tick": "SELECT 1 FROM watches WHERE next_look_at <= :now AND (lease_owner IS NULL OR lease_until <= :now) "
-    "AND state NOT IN ('PASSED', 'INCONCLUSIVE', 'SUPERSEDED', 'CANCELLED', 'NOT_NEEDED', 'FAILED', 'ROLLED_BACK', "
-    "'NOT_RECOVERED', 'SMOKE_FAILED') LIMIT 1",
-    "act": "SELECT 1 FROM actions WHERE (state IN ('INTENT', 'RETRY_WAIT') AND next_at <= :now) "
-    "OR (state = 'RUNNING' AND deadline_at < :now) LIMIT 1",
-    "outbox": "SELECT sink FROM outbox AS row WHERE state = 'pending' AND next_at <= :now AND NOT EXISTS (SELECT 1 "
-    "FROM outbox AS older WHERE older.state = 'pending' AND older.watch_id = row.watch_id AND older.sink = row.sink "
-    "AND older.id < row.id)",
-    "unknown": "SELECT 1 FROM actions WHERE state = 'UNKNOWN' AND :now LIMIT 1",
+_WORK = {  # when a round of a job could find something to do at the earliest; nothing: never
+    "tick": "SELECT min(max(next_look_at, CASE WHEN lease_owner IS NULL THEN 0 ELSE lease_until END)) FROM watches "
+    "WHERE state NOT IN ('PASSED', 'INCONCLUSIVE', 'SUPERSEDED', 'CANCELLED', 'NOT_NEEDED', 'FAILED', 'ROLLED_BACK', "
+    "'NOT_RECOVERED', 'SMOKE_FAILED')",
+    "act": "SELECT min(CASE state WHEN 'RUNNING' THEN deadline_at ELSE next_at END) FROM actions "
+    "WHERE state IN ('INTENT', 'RETRY_WAIT', 'RUNNING')",
+    "outbox": "SELECT min(next_at) FROM outbox WHERE state = 'pending'",
+    "unknown": "SELECT min(0.0) FROM actions WHERE state = 'UNKNOWN'",
 }
+_WAITING = (
+    "SELECT sink FROM outbox AS row WHERE state = 'pending' AND next_at <= :now AND NOT EXISTS (SELECT 1 "
+    "FROM outbox AS older WHERE older.state = 'pending' AND older.watch_id = row.watch_id AND older.sink = row.sink "
+    "AND older.id < row.id)"
+)
 
 
 @cache
@@ -72,10 +76,6 @@ class Daemon:
         policy = settings().policy
         self._senders = Threads(process)
         workers = Workers(pool=Threads(process))
-        edge = ActionEdge(
-            ledger=self.ledger, hooks=hooks, clock=process, owner=process.name, retries=RETRIES, alone=not shared,
-            failpoint=process.failpoint,
-        )  # fmt: skip
         limits = Limits(
             cool_down_s=policy.cool_down_s,
             breaker_rollbacks=policy.breaker_rollbacks,
@@ -83,6 +83,10 @@ class Daemon:
             breaker_window_s=policy.breaker_window_s,
             bad_target_s=policy.bad_target_s,
         )
+        edge = ActionEdge(
+            ledger=self.ledger, hooks=hooks, clock=process, owner=process.name, retries=RETRIES, alone=not shared,
+            limits=limits, failpoint=process.failpoint,
+        )  # fmt: skip
         self.pipeline = Pipeline(
             ledger=self.ledger,
             sources={"metrics": cast("Source", SimulatedSource(process, traffic, faults))},
@@ -113,6 +117,7 @@ class Daemon:
         )  # fmt: skip
         self.desk = OperatorDesk(ledger=self.ledger, clock=process)
         self.ready = False
+        self._due: dict[str, tuple[int, float]] = {}  # job → writes so far, and when it has something to do
 
     def start(self) -> None:
         """As opening a ledger and starting the daemon do."""
@@ -126,8 +131,20 @@ class Daemon:
         """Whether a round of a job could find anything to do."""
         self.process.check_alive()
         now = self.process.now()
-        found = self._raw.execute(_WORK[job], {"now": now}).fetchall()
+        due = now >= self._due_at(job)
         if job != "outbox":
-            return bool(found)
+            return due
+        if self._senders.take_news():
+            return True
         free = {name for name, line in self._outbox._lines.items() if line.sending is None and line.rests_until <= now}
-        return self._senders.take_news() or any(sink in free for (sink,) in found)
+        return due and bool(free) and any(sink in free for (sink,) in self._raw.execute(_WAITING, {"now": now}))
+
+    def _due_at(self, job: str) -> float:
+        """Asked again only when anything has been written since."""
+        written = self._raw.total_changes
+        asked_at, due_at = self._due.get(job, (-1, 0.0))
+        if asked_at != written:
+            (found,) = self._raw.execute(_WORK[job]).fetchone()
+            due_at = math.inf if found is None else float(found)
+            self._due[job] = (written, due_at)
+        return due_at

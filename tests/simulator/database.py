@@ -8,11 +8,13 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import cast
 
 from sqlalchemy import Connection, StaticPool, create_engine, event
 
 from tests.simulator.faults import Fault, Faults
 from tests.simulator.process import Process
+from tests.simulator.quick import Quick
 from watchdog.errors import LedgerError
 from watchdog.ledger.engine import Database, translated
 from watchdog.ledger.migrate import create
@@ -24,7 +26,7 @@ AWAY_S = 8.0
 @cache
 def _session() -> tuple[Connection, sqlite3.Connection]:
     """One for all runs of this interpreter: its engine remembers how statements compile."""
-    raw = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    raw = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, cached_statements=2000)
     raw.execute("PRAGMA foreign_keys=ON").close()
     engine = create_engine("sqlite+pysqlite://", poolclass=StaticPool, creator=lambda: raw)
 
@@ -53,25 +55,46 @@ def fresh() -> sqlite3.Connection:
     return raw
 
 
+@cache
+def _quick() -> Quick:
+    connection, raw = _session()
+    return Quick(raw, connection.dialect)
+
+
 class CalmDatabase(Database):
     """The database as it is, for those who look at it when a run is over."""
 
+    slowly = False  # by SQLAlchemy's own connection
+
     def __init__(self) -> None:
-        self._connection = _session()[0]
-        super().__init__(self._connection.engine)
+        self.read_only = self.is_shared = False
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         with translated():
-            try:
-                yield self._connection
-            finally:
-                self._connection.rollback()
+            if self.slowly:
+                try:
+                    yield _session()[0]
+                finally:
+                    _session()[0].rollback()
+            else:  # nobody else can go on meanwhile: a snapshot needs no transaction
+                yield cast("Connection", _quick())
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        with translated(), self._connection.begin():
-            yield self._connection
+        if self.slowly:
+            with translated(), _session()[0].begin():
+                yield _session()[0]
+            return
+        quick = _quick()
+        with translated():
+            quick.begin()
+            try:
+                yield cast("Connection", quick)
+            except BaseException:
+                quick.rollback()
+                raise
+            quick.commit()
 
     def close(self) -> None:
         """The connection lives on, for the other processes."""

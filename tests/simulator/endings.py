@@ -123,7 +123,7 @@ def _truth(run: "Simulation") -> None:
 
 def _evidence(run: "Simulation", ledger: SqlLedger, watch: Watch, truth: Truth) -> None:
     """What is stored was measured, and what was plain to see was not overlooked."""
-    seen, claim = truth.observed(), run.witness.claim
+    seen, claim = run.traffic.observed(watch.id), run.witness.claim
     for look in ledger.looks(watch.id):
         for name, cells in look.cells.items():
             real = set(_rows(seen.samples.get((name, look.interval), Cells())))

@@ -95,6 +95,7 @@ class Simulation:
         self._ambush = self.story.ambush
         self._boots = 0
         self._next_look = 0.0
+        self._written, self._settled = -1, False
 
     def run(self) -> Report:
         for replica in range(self.story.replicas):
@@ -182,7 +183,9 @@ class Simulation:
         if self._pending or self.timeline.now < self._next_look:
             return False
         self._next_look = self.timeline.now + SETTLED_EVERY_S
-        return endings.unsettled(self.raw) == []
+        if self._written != self.raw.total_changes:
+            self._written, self._settled = self.raw.total_changes, endings.unsettled(self.raw) == []
+        return self._settled
 
     # --- what people and CI do ---------------------------------------------------------------------------
 

@@ -83,15 +83,20 @@ class Traffic:
     _drawn: dict[str, Observation] = field(default_factory=dict)
 
     def answer(self, request: LookRequest) -> LookAnswer:
-        seen = self._drawn.get(request.watch_id)
-        if seen is None:
-            seen = self._drawn[request.watch_id] = self.truths[request.watch_id].observed()
+        seen = self.observed(request.watch_id)
         spec = request.metrics[0].spec.name
         cells = seen.samples.get((spec, request.interval), Cells())
         facts = seen.facts.get(request.interval, LookFacts())
         if self._candidate_gone(request):
             cells, facts = without_candidate(cells), replace(facts, candidate_up=0, candidate_down=0)
         return LookAnswer(facts=facts, cells={spec: cells} if cells.arm else {})
+
+    def observed(self, watch_id: str) -> Observation:
+        """All that was ever to be seen of a deploy, drawn once."""
+        seen = self._drawn.get(watch_id)
+        if seen is None:
+            seen = self._drawn[watch_id] = self.truths[watch_id].observed()
+        return seen
 
     def _candidate_gone(self, request: LookRequest) -> bool:
         candidate = next((arm for arm in request.arms if arm.arm == Arm.CANDIDATE.value), None)

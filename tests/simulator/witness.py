@@ -110,7 +110,7 @@ class Witness:
             self.claim(before is not None or watch.id in told, "I5", f"{watch.id} began and nobody is told")
             if before is not None:
                 self._watch_moved(before, watch, process)
-                went_blind = before.state == "WATCHING" and watch.reason == "SOURCE_DOWN" != before.reason
+                went_blind = before.state in ("WATCHING", "HELD") and watch.reason == "SOURCE_DOWN" != before.reason
                 self.claim(watch.id in told or not went_blind, "I5", f"{watch.id} lost its source and nobody is told")
             if before is None or before.state != watch.state:
                 self.been.setdefault(watch.id, []).append(watch.state)
@@ -158,16 +158,17 @@ class Witness:
     def _decided(self, watch: WatchRow) -> None:
         """The daemon itself decided to roll back."""
         self.claim(watch.mode == "auto", "I3", f"{watch.id} is rolled back by the daemon in mode {watch.mode}")
+
+    def _begun(self, action: ActionRow) -> None:
+        """A rollback begins that no human asked for: others may have begun since it was decided, by other daemons."""
         others = self.raw.execute(
-            "SELECT service, coalesce(started_at, created_at) FROM actions WHERE kind = 'rollback' AND watch_id <> ? "
-            "AND (started_at IS NOT NULL OR state = 'INTENT')",
-            (watch.id,),
+            "SELECT service, started_at FROM actions WHERE kind = 'rollback' AND id <> ? AND started_at IS NOT NULL",
+            (action.id,),
         ).fetchall()
-        loop = any(
-            service == watch.service and self.timeline.now - at < COOL_DOWN_S - CLOCK_S for service, at in others
-        )
-        self.claim(not loop, "I3", f"{watch.id} is rolled back within the cool-down of its service")
-        self.claim(len(others) < BREAKER, "I3", f"{watch.id} is rolled back after {len(others)} others: breaker")
+        now = self.timeline.now
+        loop = any(service == action.service and now - at < COOL_DOWN_S - CLOCK_S for service, at in others)
+        self.claim(not loop, "I3", f"{action.watch_id} is rolled back within the cool-down of its service")
+        self.claim(len(others) < BREAKER, "I3", f"{action.watch_id} is rolled back after {len(others)} others: breaker")
 
     def _action_moved(self, before: ActionRow | None, action: ActionRow, watches: dict[str, WatchRow]) -> None:
         if before is None:
@@ -204,6 +205,9 @@ class Witness:
             self.claim(watch.state in ("INTENT", "RETRY_WAIT"), "I3", f"{name} was claimed while {watch.state}")
             newer = [w for w in watches.values() if w.service == watch.service and w.created_at > watch.created_at]
             self.claim(not newer, "I3", f"{name} would hit a newer deploy")
+            wanted = self._count("SELECT count(*) FROM actions WHERE id = ? AND params LIKE '%by_hand%'", action.id)
+            if before.attempt == 0 and not wanted:
+                self._begun(action)
 
     def _count(self, query: str, argument: str) -> int:
         return int(self.raw.execute(query, (argument,)).fetchone()[0])

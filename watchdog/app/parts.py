@@ -104,11 +104,15 @@ def _webhook_secrets(config: Config, env: Mapping[str, str]) -> list[SecretStr]:
 
 
 def _credentials(config: Config, env: Mapping[str, str]) -> list[Credential]:
-    """The bearer tokens of [auth.tokens], read once at the start."""
+    """The bearer tokens of [auth.tokens], read once at the start; during a rotation two of one name."""
     found = []
     for token in config.auth.tokens:
-        secret = read_secret(token.token_env, token.token_file, env, config.base)
-        if secret is not None:
-            scopes = frozenset(token.scopes)
-            found.append(Credential(name=token.name, secret=secret, scopes=scopes, services=token.services))
+        current = read_secret(token.token_env, token.token_file, env, config.base)
+        former = read_secret(token.token_previous_env, token.token_previous_file, env, config.base)
+        scopes = frozenset(token.scopes)
+        found += [
+            Credential(name=token.name, secret=secret, scopes=scopes, services=token.services)
+            for secret in (current, former)
+            if secret is not None
+        ]
     return found

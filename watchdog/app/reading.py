@@ -6,10 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 from analysis.cases import BadCasesError, Case, read_cases, read_descriptions
 from watchdog.config import Config, read_secret
 from watchdog.errors import SourceError
-from watchdog.ledger import open_readonly
+from watchdog.ledger import ChainReport, open_readonly, verify_chain
 from watchdog.ports import Ledger
 
 
@@ -31,6 +33,22 @@ def read_ledger_of(config: Config, env: Mapping[str, str] | None = None) -> Iter
         yield ledger
     finally:
         ledger.close()
+
+
+def audit_report(address: Path | str, *, head: str | None = None, password: SecretStr | None = None) -> ChainReport:
+    """Whether each row of a ledger's audit is as it was written; head: a hash that must occur (LedgerError)."""
+    ledger = open_readonly(address, password=password)
+    try:
+        return verify_chain(ledger.audit_chain(), head=head)
+    finally:
+        ledger.close()
+
+
+def audit_report_of(config: Config, *, head: str | None = None, env: Mapping[str, str] | None = None) -> ChainReport:
+    """The same of a configuration's ledger (LedgerError)."""
+    daemon, env = config.daemon, os.environ if env is None else env
+    password = read_secret(daemon.ledger_password_env, daemon.ledger_password_file, env, config.base)
+    return audit_report(daemon.ledger, head=head, password=password)
 
 
 def recorded_cases(folder: Path) -> Iterator[Case]:

@@ -17,11 +17,11 @@ from watchdog.failpoints import failpoint_from
 from watchdog.intake import Intake
 from watchdog.judge_pool import JudgePool
 from watchdog.ledger import open_ledger
+from watchdog.model import Limits
 from watchdog.operator_desk import OperatorDesk
 from watchdog.outbox import Outbox
 from watchdog.picture import Easel, Painter, can_draw
 from watchdog.pipeline import Pipeline
-from watchdog.policy import Limits
 from watchdog.ports import Clock, Failpoint, Ledger, LooksAhead, Sink, Source
 from watchdog.scheduler import Scheduler, Workers
 from watchdog.showing import ShowsPictures

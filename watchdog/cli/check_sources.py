@@ -10,6 +10,7 @@ from analysis.prepare import Cells
 from analysis.result import Arm, Kind, SourceStatus
 from watchdog.app import Parts
 from watchdog.catalogue import Catalogue, HasCatalogue
+from watchdog.cli.check_days import day_findings
 from watchdog.cli.findings import Finding
 from watchdog.config import Config, ServiceConfig
 from watchdog.discovery import usual_interval
@@ -69,6 +70,9 @@ def _asked(
     for key, answer in zip(services, answers, strict=True):
         look_s = _step_s(services[key], source)
         yield from _told(f"sources.{name}", key, services[key], answer, look_s, catalogue, seen)
+        if answer.facts.status is SourceStatus.OK:
+            deadline_s = config.daemon.fetch_deadline_s
+            yield from day_findings(key, services[key], source, now=clock.now(), deadline_s=deadline_s)
 
 
 def _fetched(source: Source, services: Mapping[str, ServiceConfig], config: Config, clock: Clock) -> list[LookAnswer]:

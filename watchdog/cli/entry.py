@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from watchdog import __version__
-from watchdog.cli import backtest, calibrate, daemon, deploys, export, init, operate, quality, sensitivity
+from watchdog.cli import backtest, calibrate, daemon, deploys, export, init, operate, quality, sensitivity, verify_audit
 from watchdog.errors import ConfigError, WatchdogError
 
 PROGRAM = "deploy-watchdog"
@@ -19,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: rich costs half of the time that --help may take
     pretty_exceptions_enable=False,
 )
-for module in (init, daemon, deploys, operate, quality, export, backtest, sensitivity, calibrate):
+for module in (init, daemon, deploys, operate, quality, verify_audit, export, backtest, sensitivity, calibrate):
     module.register(app)
 
 

@@ -68,6 +68,8 @@ class TokenConfig(Section):
     name: Name = Field(description="who the token stands for; written to the audit")
     token_env: str = Field("", description="environment variable that holds the token")
     token_file: str = Field("", description="file that holds the token")
+    token_previous_env: str = Field("", description="the former token, still accepted during a rotation")
+    token_previous_file: str = Field("", description="the former token, in a file")
     scopes: tuple[Scope, ...] = Field((), description="what it may do: read trigger approve rollback admin")
     services: tuple[Text, ...] = Field(("*",), min_length=1, description='services it is good for; ["*"] is all')
 
@@ -75,6 +77,9 @@ class TokenConfig(Section):
         found = []
         if bool(self.token_env) == bool(self.token_file):
             found.append(Mistake(("token_env",), "expected exactly one of token_env and token_file"))
+        if self.token_previous_env and self.token_previous_file:
+            told = "expected only one of token_previous_env and token_previous_file"
+            found.append(Mistake(("token_previous_env",), told))
         if not self.scopes:
             found.append(Mistake(("scopes",), f"is empty; expected some of {', '.join(Scope)}"))
         return found

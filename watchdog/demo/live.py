@@ -4,8 +4,7 @@ import math
 import sys
 from typing import Protocol, TextIO
 
-from watchdog.demo.scenario import NEW, OLD
-from watchdog.demo.scene import Scene
+from watchdog.demo.scene import Scene, clock, traffic
 
 PLAIN_EVERY_S = 5.0
 
@@ -64,22 +63,3 @@ class PlainView:
 
     def close(self) -> None:
         self._out.flush()
-
-
-def clock(at_s: float | None) -> str:
-    """`T+12.3s`, or nothing before the deploy."""
-    return "" if at_s is None else f"T{at_s:+.1f}s"
-
-
-def traffic(scene: Scene) -> str:
-    """`v1 90 %: 1.1 % errors · v2 10 %: 6.4 % errors`, by the front's count."""
-    parts = []
-    for version in (OLD, NEW):
-        rates = scene.rates[version]
-        errors = "" if math.isnan(rates.error_share) else f": {percent(rates.error_share)} errors"
-        parts.append(f"{version} {scene.shares.get(version, 0.0):.0%}{errors}".replace("%", " %", 1))
-    return " · ".join(parts)
-
-
-def percent(share: float) -> str:
-    return "–" if math.isnan(share) else f"{100 * share:.1f} %"

@@ -7,9 +7,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from watchdog.demo.live import clock, percent
 from watchdog.demo.scenario import NEW, OLD
-from watchdog.demo.scene import Scene
+from watchdog.demo.scene import Scene, clock, percent
 
 COLOURS = {OLD: "green", NEW: "yellow"}
 STATE_COLOURS = {"WATCHING": "cyan", "PASSED": "green", "ROLLED_BACK": "magenta", "INCONCLUSIVE": "yellow"}

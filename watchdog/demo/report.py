@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from watchdog.demo.live import clock
 from watchdog.demo.scenario import Scenario
+from watchdog.demo.scene import clock
 from watchdog.demo.slack_desk import Post
 
 KEYS = (

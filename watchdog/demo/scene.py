@@ -75,3 +75,22 @@ def _rates(before: Mapping[str, Any], now: Mapping[str, Any], seconds: float) ->
         requests_per_s=requests / seconds if seconds > 0 else 0.0,
         error_share=errors / requests if requests > 0 else math.nan,
     )
+
+
+def clock(at_s: float | None) -> str:
+    """`T+12.3s`, or nothing before the deploy."""
+    return "" if at_s is None else f"T{at_s:+.1f}s"
+
+
+def traffic(scene: Scene) -> str:
+    """`v1 90 %: 1.1 % errors · v2 10 %: 6.4 % errors`, by the front's count."""
+    parts = []
+    for version in (OLD, NEW):
+        rates = scene.rates[version]
+        errors = "" if math.isnan(rates.error_share) else f": {percent(rates.error_share)} errors"
+        parts.append(f"{version} {scene.shares.get(version, 0.0):.0%}{errors}".replace("%", " %", 1))
+    return " · ".join(parts)
+
+
+def percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{100 * share:.1f} %"

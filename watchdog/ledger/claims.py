@@ -1,13 +1,13 @@
 """Who may work on what: leases on watches, claims on actions."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sqlalchemy import Connection, bindparam, exists, insert, or_, select, update
 
 from watchdog.ledger import journal, rows
 from watchdog.ledger.postgres import serialise
-from watchdog.ledger.queries import joined, paused
+from watchdog.ledger.queries import active, joined, paused, rollbacks_since
 from watchdog.ledger.schema import actions, fences, watches
 from watchdog.model import (
     FINAL,
@@ -15,12 +15,14 @@ from watchdog.model import (
     ActionKind,
     ActionState,
     AuditEntry,
+    Claim,
     Message,
     MessageKind,
     Severity,
     State,
     Watch,
 )
+from watchdog.policy import still_limited
 from watchdog.ports import Lease
 
 CLAIMABLE = frozenset({ActionState.INTENT, ActionState.RETRY_WAIT})
@@ -28,6 +30,22 @@ _ROLLBACK_FROM = frozenset({State.INTENT, State.RETRY_WAIT})
 _FORWARD = frozenset({ActionKind.PROMOTE, ActionKind.SWITCH})
 _WITHDRAWN = frozenset({ActionState.CANCELLED, ActionState.FAILED, ActionState.NOT_NEEDED})
 
+_DUE = (
+    joined()
+    .where(
+        watches.c.state.not_in([state.value for state in FINAL]),
+        watches.c.next_look_at <= bindparam("now"),
+        or_(watches.c.lease_owner.is_(None), watches.c.lease_until <= bindparam("now")),
+    )
+    .order_by(watches.c.next_look_at, watches.c.id)
+    .limit(bindparam("most"))
+    .with_for_update(of=watches, skip_locked=True)
+)
+_LEASE = (
+    update(watches)
+    .where(watches.c.id.in_(bindparam("ids", expanding=True)))
+    .values(lease_owner=bindparam("owner"), lease_until=bindparam("until"), epoch=watches.c.epoch + 1)
+)
 _RELEASE = (
     update(watches)
     .where(
@@ -41,24 +59,10 @@ _RELEASE = (
 
 def due(connection: Connection, *, owner: str, now: float, lease_s: float, limit: int) -> list[Watch]:
     """Lease the watches whose time has come, the longest waiting first; each lease raises the epoch."""
-    found = (
-        joined()
-        .where(
-            watches.c.state.not_in([state.value for state in FINAL]),
-            watches.c.next_look_at <= now,
-            or_(watches.c.lease_owner.is_(None), watches.c.lease_until <= now),
-        )
-        .order_by(watches.c.next_look_at, watches.c.id)
-        .limit(limit)
-        .with_for_update(of=watches, skip_locked=True)
-    )
-    claimed = [rows.to_watch(row) for row in connection.execute(found).mappings()]
+    claimed = [rows.to_watch(row) for row in connection.execute(_DUE, {"now": now, "most": limit}).mappings()]
     if claimed:
-        connection.execute(
-            update(watches)
-            .where(watches.c.id.in_([watch.id for watch in claimed]))
-            .values(lease_owner=owner, lease_until=now + lease_s, epoch=watches.c.epoch + 1)
-        )
+        mine = {"ids": [watch.id for watch in claimed], "owner": owner, "until": now + lease_s}
+        connection.execute(_LEASE, mine)
     return [replace(watch, epoch=watch.epoch + 1) for watch in claimed]
 
 
@@ -76,16 +80,6 @@ def void_leases(connection: Connection) -> None:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """Somebody's wish to start one attempt of one action."""
-
-    action_id: str
-    owner: str
-    now: float
-    timeout_s: float
-
-
 def claim(connection: Connection, wish: Claim, sinks_for: Callable[[str], Sequence[str]]) -> Action | None:
     """Start one attempt, if everything that must hold holds in this very transaction."""
     watch_id = connection.execute(select(actions.c.watch_id).where(actions.c.id == wish.action_id)).scalar()
@@ -95,12 +89,12 @@ def claim(connection: Connection, wish: Claim, sinks_for: Callable[[str], Sequen
     watch = connection.execute(select(watches).where(watches.c.id == watch_id).with_for_update()).one()
     wanted = select(actions).where(actions.c.id == wish.action_id).with_for_update()
     action = rows.to_action(connection.execute(wanted).mappings().one())
-    serialise(connection)  # kill switch and newer deploys as they are now, and stay until this is committed
+    serialise(connection)  # kill switch, newer deploys and other rollbacks as they are now, until this is committed
     if action.state not in CLAIMABLE or action.next_at > wish.now or paused(connection) is not None:
         return None
     if watch.lease_owner not in (None, wish.owner) and watch.lease_until > wish.now:
         return None
-    if _opposed(connection, action, State(watch.state)):
+    if _opposed(connection, action, State(watch.state)) or _limited(connection, action, wish):
         return None
     claimed = replace(
         action,
@@ -130,6 +124,14 @@ def _opposed(connection: Connection, action: Action, watch_state: State) -> bool
     if action.kind in _FORWARD:
         return _any(connection, action, {ActionKind.ROLLBACK}, set(ActionState) - _WITHDRAWN)
     return False
+
+
+def _limited(connection: Connection, action: Action, wish: Claim) -> bool:
+    """Whether others were rolled back since this was decided, by another replica or in the same moment."""
+    if action.kind is not ActionKind.ROLLBACK:
+        return False
+    others = rollbacks_since(connection, wish.now - wish.limits.reach_s)
+    return still_limited(action, others, active(connection), wish.limits, wish.now) is not None
 
 
 def _overtaken(connection: Connection, action: Action) -> bool:

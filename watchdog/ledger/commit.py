@@ -26,6 +26,8 @@ from watchdog.model import (
 from watchdog.ports import Recorded
 
 _EXPECTED = update(watches).where(watches.c.id == bindparam("own_id"), watches.c.state == bindparam("own_state"))
+_INSERT = {table.name: insert(table) for table in (actions, deploys, looks, plans, samples, verdicts, watches)}
+_SERVICES = select(watches.c.id, watches.c.service).where(watches.c.id.in_(bindparam("ids", expanding=True)))
 _EXPECTED_EPOCH = _EXPECTED.where(watches.c.epoch == bindparam("own_epoch"))
 
 
@@ -154,7 +156,7 @@ def apply(
 
 def _insert(connection: Connection, table: Table, new: list[dict[str, Any]]) -> None:
     if new:
-        connection.execute(insert(table), new)
+        connection.execute(_INSERT[table.name], new)
 
 
 def _compare_and_set(connection: Connection, prepared: Prepared) -> bool:
@@ -168,7 +170,7 @@ def _compare_and_set(connection: Connection, prepared: Prepared) -> bool:
 
 def _services_of(connection: Connection, watch_ids: Sequence[str]) -> dict[str, str]:
     """The services of stored watches; they never change, so they may be read before the comparison."""
-    found = connection.execute(select(watches.c.id, watches.c.service).where(watches.c.id.in_(watch_ids)))
+    found = connection.execute(_SERVICES, {"ids": list(watch_ids)})
     services = {str(row.id): str(row.service) for row in found}
     for watch_id in watch_ids:
         if watch_id not in services:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import Connection, exists, func, insert, select, update
+from sqlalchemy import Connection, bindparam, exists, func, insert, select, update
 
 from watchdog.ledger import rows
 from watchdog.ledger.chain import GENESIS, hash_entry
@@ -14,6 +14,34 @@ from watchdog.model import AuditEntry, Message
 from watchdog.ports import OutboxRow
 
 PENDING, DELIVERED, DEAD = "pending", "delivered", "dead"
+
+_LAST_HASH = select(audit.c.hash).order_by(audit.c.id.desc()).limit(1)
+_CHAIN = insert(audit)
+_QUEUE = insert(outbox)
+_QUEUED = select(
+    exists().where(
+        outbox.c.watch_id == bindparam("watch_id"), outbox.c.key == bindparam("key"), outbox.c.sink == bindparam("sink")
+    )
+)
+_OLDEST = (
+    select(func.min(outbox.c.id))
+    .where(outbox.c.state == PENDING)
+    .group_by(outbox.c.watch_id, outbox.c.sink)
+    .scalar_subquery()
+)
+_DUE = (
+    select(outbox)
+    .where(outbox.c.id.in_(_OLDEST), outbox.c.next_at <= bindparam("now"))
+    .order_by(outbox.c.id)
+    .limit(bindparam("most"))
+)
+_PENDING_ROW = update(outbox).where(outbox.c.id == bindparam("own_id"), outbox.c.state == PENDING)
+_CLAIM = _PENDING_ROW.where(outbox.c.next_at <= bindparam("now"))
+_SETTLE = _PENDING_ROW.values(attempts=outbox.c.attempts + 1)
+_LINE = select(outbox.c.watch_id, outbox.c.sink).where(outbox.c.id == bindparam("own_id"))
+_MEMORY = select(threads.c.memory).where(
+    threads.c.watch_id == bindparam("watch_id"), threads.c.sink == bindparam("sink")
+)
 
 
 def append(connection: Connection, entries: Iterable[AuditEntry]) -> None:
@@ -28,11 +56,11 @@ def append(connection: Connection, entries: Iterable[AuditEntry]) -> None:
         last = hash_entry(entry, prev)
         new.append(rows.audit_row(entry, prev, last))
     if new:
-        connection.execute(insert(audit), new)
+        connection.execute(_CHAIN, new)
 
 
 def _head(connection: Connection) -> str:
-    last = connection.execute(select(audit.c.hash).order_by(audit.c.id.desc()).limit(1)).scalar()
+    last = connection.execute(_LAST_HASH).scalar()
     return GENESIS if last is None else str(last)
 
 
@@ -40,33 +68,24 @@ def enqueue(connection: Connection, messages: Sequence[Message], sinks: Sequence
     """One outbox row per (message, sink); a key that is there already is not told twice."""
     new = [rows.message_row(message, sink, at) for message in messages for sink in sinks]
     for row in new:
-        same = (outbox.c.watch_id == row["watch_id"], outbox.c.key == row["key"], outbox.c.sink == row["sink"])
-        if not connection.execute(select(exists().where(*same))).scalar():
-            connection.execute(insert(outbox), row)
+        if not connection.execute(_QUEUED, {name: row[name] for name in ("watch_id", "key", "sink")}).scalar():
+            connection.execute(_QUEUE, row)
 
 
 def due(connection: Connection, *, now: float, limit: int) -> list[OutboxRow]:
     """The oldest pending row of each (watch, sink), where its time has come: a sink hears things in order."""
-    oldest = (
-        select(func.min(outbox.c.id))
-        .where(outbox.c.state == PENDING)
-        .group_by(outbox.c.watch_id, outbox.c.sink)
-        .scalar_subquery()
-    )
-    found = select(outbox).where(outbox.c.id.in_(oldest), outbox.c.next_at <= now).order_by(outbox.c.id).limit(limit)
-    return [rows.to_outbox_row(row) for row in connection.execute(found).mappings()]
+    return [rows.to_outbox_row(row) for row in connection.execute(_DUE, {"now": now, "most": limit}).mappings()]
 
 
 def claim(connection: Connection, row_id: int, *, now: float, hold_s: float) -> bool:
     """Take a due row for one delivery. It stays the oldest of its line, so that nothing overtakes it; a replica that
     dies with it gives it back by time."""
-    mine = update(outbox).where(outbox.c.id == row_id, outbox.c.state == PENDING, outbox.c.next_at <= now)
-    return connection.execute(mine.values(next_at=now + hold_s)).rowcount == 1
+    return connection.execute(_CLAIM, {"own_id": row_id, "now": now, "next_at": now + hold_s}).rowcount == 1
 
 
 def delivered(connection: Connection, row_id: int, *, at: float, remember: Mapping[str, str]) -> None:
     """Mark a row told, and keep what its sink wants to remember about the deploy."""
-    row = connection.execute(select(outbox.c.watch_id, outbox.c.sink).where(outbox.c.id == row_id)).one_or_none()
+    row = connection.execute(_LINE, {"own_id": row_id}).one_or_none()
     if row is None:
         return
     _settle(connection, row_id, {"state": DELIVERED, "tried_at": at, "error": ""})
@@ -84,13 +103,11 @@ def failed(connection: Connection, row_id: int, *, at: float, error: str, next_a
 
 
 def _settle(connection: Connection, row_id: int, values: Mapping[str, object]) -> None:
-    found = update(outbox).where(outbox.c.id == row_id, outbox.c.state == PENDING)
-    connection.execute(found.values(attempts=outbox.c.attempts + 1, **values))
+    connection.execute(_SETTLE, {"own_id": row_id, **values})
 
 
 def thread(connection: Connection, watch_id: str, sink: str) -> dict[str, str]:
     """What a sink remembers about a deploy."""
-    found = select(threads.c.memory).where(threads.c.watch_id == watch_id, threads.c.sink == sink)
-    text = connection.execute(found).scalar()
+    text = connection.execute(_MEMORY, {"watch_id": watch_id, "sink": sink}).scalar()
     memory: dict[str, str] = {} if text is None else rows.read("a sink's memory", lambda: json.loads(text))
     return memory

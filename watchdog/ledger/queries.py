@@ -1,15 +1,19 @@
-"""What is asked of the ledger: pure reading, on the caller's snapshot."""
+"""What is asked of the ledger: pure reading, on the caller's snapshot.
+
+Statements that are asked with every look are built once: building one takes longer than SQLite takes to answer it.
+"""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select, tuple_
+from sqlalchemy import Connection, Select, bindparam, func, select, tuple_
 
 from watchdog.ledger import rows
 from watchdog.ledger.chain import ChainedEntry
 from watchdog.ledger.schema import actions, audit, deploys, flags, looks, outbox, plans, samples, verdicts, watches
-from watchdog.model import Action, ActionKind, ActionState, State, StoredLook, Watch
+from watchdog.model import FINAL, Action, ActionKind, ActionState, State, StoredLook, Watch
 from watchdog.ports import OutboxRow, StoredVerdict
 
 PAUSED = "paused"
@@ -24,13 +28,26 @@ def joined() -> Select[Any]:
     )
 
 
+_WATCH = joined().where(watches.c.id == bindparam("own_id"))
+_WATCHES_OF = joined().where(watches.c.id.in_(bindparam("ids", expanding=True)))
+_LOOKS = (
+    select(looks)
+    .where(looks.c.watch_id == bindparam("own_id"), looks.c.interval > bindparam("after"))
+    .order_by(looks.c.interval)
+)
+_SAMPLES = select(samples).where(samples.c.watch_id == bindparam("own_id"), samples.c.interval > bindparam("after"))
+_BEFORE_ALL = -(2**31)  # no interval is older
+_ACTION = select(actions).where(actions.c.id == bindparam("own_id"))
+_PAUSE = select(flags).where(flags.c.name == PAUSED)
+
+
 def watch(connection: Connection, watch_id: str) -> Watch | None:
-    row = connection.execute(joined().where(watches.c.id == watch_id)).mappings().one_or_none()
+    row = connection.execute(_WATCH, {"own_id": watch_id}).mappings().one_or_none()
     return None if row is None else rows.to_watch(row)
 
 
 def watches_of(connection: Connection, watch_ids: Sequence[str]) -> dict[str, Watch]:
-    found = connection.execute(joined().where(watches.c.id.in_(watch_ids))).mappings()
+    found = connection.execute(_WATCHES_OF, {"ids": list(watch_ids)}).mappings()
     return {row["id"]: rows.to_watch(row) for row in found}
 
 
@@ -46,22 +63,36 @@ def find_watches(
     services: frozenset[str] | None,
 ) -> list[Watch]:
     """The newest first. Only ids are sorted; the long texts are fetched for the rows of the page alone."""
+    wanted = {
+        "service": service,
+        "services": sorted(services) if services is not None else None,
+        "environment": environment,
+        "states": sorted(state.value for state in states) if states is not None else None,
+        "before": before,
+        "before_id": before_id if before is not None else None,
+    }
+    given = {name: value for name, value in wanted.items() if value is not None}
+    found = connection.execute(_newest(frozenset(given)), {**given, "most": limit}).mappings()
+    return [rows.to_watch(row) for row in found]
+
+
+@cache
+def _newest(given: frozenset[str]) -> Select[Any]:
+    """The page that these conditions ask for."""
     newest = (watches.c.created_at.desc(), watches.c.id.desc())
-    ids = select(watches.c.id).order_by(*newest).limit(limit)
-    if service is not None:
-        ids = ids.where(watches.c.service == service)
-    if services is not None:
-        ids = ids.where(watches.c.service.in_(sorted(services)))
-    if environment is not None:
-        ids = ids.where(watches.c.environment == environment)
-    if states is not None:
-        ids = ids.where(watches.c.state.in_([state.value for state in states]))
-    if before is not None and before_id is not None:
-        ids = ids.where(tuple_(watches.c.created_at, watches.c.id) < tuple_(before, before_id))
-    elif before is not None:
-        ids = ids.where(watches.c.created_at < before)
-    found = joined().where(watches.c.id.in_(ids.scalar_subquery())).order_by(*newest)
-    return [rows.to_watch(row) for row in connection.execute(found).mappings()]
+    place, last = tuple_(watches.c.created_at, watches.c.id), tuple_(bindparam("before"), bindparam("before_id"))
+    conditions = {
+        "service": watches.c.service == bindparam("service"),
+        "services": watches.c.service.in_(bindparam("services", expanding=True)),
+        "environment": watches.c.environment == bindparam("environment"),
+        "states": watches.c.state.in_(bindparam("states", expanding=True)),
+        "before": watches.c.created_at < bindparam("before"),
+        "before_id": place < last,
+    }
+    names = given - {"before"} if "before_id" in given else given
+    ids = select(watches.c.id).order_by(*newest).limit(bindparam("most"))
+    ids = ids.where(*(conditions[name] for name in sorted(names)))
+    return joined().where(watches.c.id.in_(ids.scalar_subquery())).order_by(*newest)
 
 
 def train(connection: Connection, name: str, environment: str) -> list[Watch]:
@@ -82,15 +113,13 @@ def distinct(connection: Connection, name: str) -> list[str]:
 
 def stored_looks(connection: Connection, watch_id: str, after: int | None) -> list[StoredLook]:
     """In the order of their intervals; `after` leaves out intervals up to and including it."""
-    heads = select(looks).where(looks.c.watch_id == watch_id).order_by(looks.c.interval)
-    bodies = select(samples).where(samples.c.watch_id == watch_id)
-    if after is not None:
-        heads, bodies = heads.where(looks.c.interval > after), bodies.where(samples.c.interval > after)
+    wanted = {"own_id": watch_id, "after": _BEFORE_ALL if after is None else after}
     cells: defaultdict[int, dict[str, str]] = defaultdict(dict)
     # sorted here: databases differ in how they order texts
-    for row in sorted(connection.execute(bodies), key=lambda row: (row.interval, row.metric)):
+    for row in sorted(connection.execute(_SAMPLES, wanted), key=lambda row: (row.interval, row.metric)):
         cells[row.interval][row.metric] = row.cells
-    return [rows.to_look(row, cells.get(row["interval"], {})) for row in connection.execute(heads).mappings()]
+    heads = connection.execute(_LOOKS, wanted).mappings()
+    return [rows.to_look(row, cells.get(row["interval"], {})) for row in heads]
 
 
 def stored_verdicts(connection: Connection, watch_id: str, last: int | None) -> list[StoredVerdict]:
@@ -111,40 +140,51 @@ def find_actions(
     connection: Connection, *, watch_id: str | None, states: frozenset[ActionState] | None
 ) -> list[Action]:
     """In the order they were intended."""
-    found = select(actions).order_by(actions.c.created_at, actions.c.id)
+    wanted: dict[str, object] = {}
     if watch_id is not None:
-        found = found.where(actions.c.watch_id == watch_id)
+        wanted["own_id"] = watch_id
     if states is not None:
-        found = found.where(actions.c.state.in_([state.value for state in states]))
-    return [rows.to_action(row) for row in connection.execute(found).mappings()]
+        wanted["states"] = sorted(state.value for state in states)
+    found = _actions(of_watch=watch_id is not None, in_states=states is not None)
+    return [rows.to_action(row) for row in connection.execute(found, wanted).mappings()]
+
+
+@cache
+def _actions(*, of_watch: bool, in_states: bool) -> Select[Any]:
+    found = select(actions).order_by(actions.c.created_at, actions.c.id)
+    if of_watch:
+        found = found.where(actions.c.watch_id == bindparam("own_id"))
+    if in_states:
+        found = found.where(actions.c.state.in_(bindparam("states", expanding=True)))
+    return found
 
 
 def action(connection: Connection, action_id: str) -> Action | None:
-    row = connection.execute(select(actions).where(actions.c.id == action_id)).mappings().one_or_none()
+    row = connection.execute(_ACTION, {"own_id": action_id}).mappings().one_or_none()
     return None if row is None else rows.to_action(row)
 
 
 _UNDONE = (ActionState.HELD, ActionState.CANCELLED, ActionState.NOT_NEEDED)
+_BEGAN = func.coalesce(actions.c.started_at, actions.c.created_at)
+_ROLLBACKS = (
+    select(actions)
+    .where(
+        actions.c.kind == ActionKind.ROLLBACK.value,
+        actions.c.state.not_in([state.value for state in _UNDONE]),
+        bindparam("since") <= _BEGAN,
+    )
+    .order_by(_BEGAN, actions.c.id)
+)
 
 
 def rollbacks_since(connection: Connection, since: float) -> list[Action]:
     """The rollbacks of all services that were started, or are about to be, whatever came of them but NOT_NEEDED."""
-    at = func.coalesce(actions.c.started_at, actions.c.created_at)
-    found = (
-        select(actions)
-        .where(
-            actions.c.kind == ActionKind.ROLLBACK.value,
-            actions.c.state.not_in([state.value for state in _UNDONE]),
-            at >= since,
-        )
-        .order_by(at, actions.c.id)
-    )
-    return [rows.to_action(row) for row in connection.execute(found).mappings()]
+    return [rows.to_action(row) for row in connection.execute(_ROLLBACKS, {"since": since}).mappings()]
 
 
 def paused(connection: Connection) -> str | None:
     """Why no action may start, while the kill switch is on."""
-    row = connection.execute(select(flags).where(flags.c.name == PAUSED)).one_or_none()
+    row = connection.execute(_PAUSE).one_or_none()
     if row is None:
         return None
     return str(row.value) or f"paused by {row.actor}"
@@ -153,6 +193,12 @@ def paused(connection: Connection) -> str | None:
 def messages(connection: Connection, watch_id: str) -> list[tuple[OutboxRow, str]]:
     found = select(outbox).where(outbox.c.watch_id == watch_id).order_by(outbox.c.id)
     return [(rows.to_outbox_row(row), str(row["state"])) for row in connection.execute(found).mappings()]
+
+
+def active(connection: Connection) -> int:
+    """How many watches go on."""
+    ended = [state.value for state in FINAL]
+    return int(connection.execute(select(func.count()).where(watches.c.state.not_in(ended))).scalar_one())
 
 
 def counts(connection: Connection) -> Mapping[str, int]:

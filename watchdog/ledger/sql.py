@@ -10,7 +10,18 @@ from watchdog.ledger.engine import Database
 from watchdog.ledger.lock import FileLock
 from watchdog.ledger.postgres import serialise
 from watchdog.ledger.schema import flags, webhook_ids
-from watchdog.model import Action, ActionState, AuditEntry, Change, Label, Message, State, StoredLook, Watch
+from watchdog.model import (
+    Action,
+    ActionState,
+    AuditEntry,
+    Change,
+    Claim,
+    Label,
+    Message,
+    State,
+    StoredLook,
+    Watch,
+)
 from watchdog.ports import EvidencePoint, Failpoint, Lease, OutboxRow, RawSamples, Recorded, StoredVerdict, Tally
 
 
@@ -209,12 +220,11 @@ class SqlLedger:
         with self._database.read() as connection:
             return queries.rollbacks_since(connection, since)
 
-    def claim_action(self, action_id: str, *, owner: str, now: float, timeout_s: float) -> Action | None:
+    def claim_action(self, claim: Claim) -> Action | None:
         """Start one attempt; None where somebody else has it or it may not run now."""
-        wish = claims.Claim(action_id=action_id, owner=owner, now=now, timeout_s=timeout_s)
         with self._database.write() as connection:
             self._database.check_clock(connection)
-            claimed = claims.claim(connection, wish, self._sinks_for)
+            claimed = claims.claim(connection, claim, self._sinks_for)
             self._failpoint("ledger-claim-before-commit")
         return claimed
 

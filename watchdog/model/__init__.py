@@ -1,11 +1,13 @@
 """What the daemon speaks of: its nouns, and the words that may be said of them."""
 
+from watchdog.model.limits import DEFAULT_LIMITS, Limits
 from watchdog.model.nouns import (
     Action,
     ActionUpdate,
     AuditEntry,
     Bake,
     Change,
+    Claim,
     Decision,
     Deploy,
     Follow,
@@ -38,6 +40,7 @@ from watchdog.model.words import (
 
 __all__ = [
     "ACTION_TRANSITIONS",
+    "DEFAULT_LIMITS",
     "FINAL",
     "RESTING",
     "STILL_JUDGED",
@@ -49,6 +52,7 @@ __all__ = [
     "AuditEntry",
     "Bake",
     "Change",
+    "Claim",
     "Decision",
     "DecisionKind",
     "Deploy",
@@ -56,6 +60,7 @@ __all__ = [
     "HoldReason",
     "Label",
     "LabelKind",
+    "Limits",
     "LowTraffic",
     "Message",
     "MessageKind",

@@ -6,6 +6,7 @@ from typing import Any
 
 from analysis.prepare import Cells, LookFacts
 from analysis.result import Design, JudgeSettings, MetricSpec, Verdict
+from watchdog.model.limits import DEFAULT_LIMITS, Limits
 from watchdog.model.words import (
     STILL_JUDGED,
     ActionKind,
@@ -155,7 +156,13 @@ class Watch:
     @property
     def is_judged(self) -> bool:
         """Whether its looks are judged: while it is watched, and while it is held though nobody called it worse."""
-        return self.state is State.WATCHING or (self.state is State.HELD and self.hold in STILL_JUDGED)
+        open_to_doubt = self.hold in STILL_JUDGED or (self.hold is HoldReason.SHARED_CAUSE and self.has_control)
+        return self.state is State.WATCHING or (self.state is State.HELD and open_to_doubt)
+
+    @property
+    def has_control(self) -> bool:
+        """Whether it is compared with the time before, beside what the deploy cannot have touched."""
+        return self.plan.design is Design.BEFORE_AFTER and bool(self.plan.control_labels)
 
     @property
     def live_at(self) -> float:
@@ -279,6 +286,18 @@ class ActionUpdate:
     to: ActionState
     fields: Mapping[str, Any] = field(default_factory=dict)
     fence: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """Somebody's wish to start one attempt of one action: granted in one transaction with everything that could forbid
+    it (lease, kill switch, newer deploys, what others were rolled back lately), or not at all."""
+
+    action_id: str
+    owner: str
+    now: float
+    timeout_s: float
+    limits: Limits = DEFAULT_LIMITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ class Outcome:
     trouble: str = ""
     lack: str = ""
     refused: bool = False
+    too_much: bool = False  # to be read; of fewer watches it may be less
     summed: bool = False  # over the instances, by Prometheus
 
     @property
@@ -75,7 +76,8 @@ class Asker:
             return [replace(outcome, summed=text == inquiry.sums) for outcome in outcomes]
         except TooManySeriesError as error:
             if text == inquiry.sums or not inquiry.sums:
-                return [Outcome(text=text, trouble=str(error), summed=text == inquiry.sums)] * run.moments.count
+                summed = text == inquiry.sums
+                return [Outcome(text=text, trouble=str(error), summed=summed, too_much=True)] * run.moments.count
         self._wide.add(inquiry.width)
         return self._ask_run(run, deadline=deadline, headers=headers)
 
@@ -94,8 +96,8 @@ class Asker:
             if fewer:
                 pieces = [self._ask(text, piece, deadline, headers, askers) for piece in moments.pieces(fewer)]
                 return [outcome for piece in pieces for outcome in piece]
-            refused = isinstance(error, QueryRefusedError)
-            return [Outcome(text=text, trouble=str(error), refused=refused)] * moments.count
+            refused, too_much = isinstance(error, QueryRefusedError), isinstance(error, TooLargeError)
+            return [Outcome(text=text, trouble=str(error), refused=refused, too_much=too_much)] * moments.count
         return [self._outcome(text, answer) for answer in answers]
 
     def _outcome(self, text: str, answer: Answer) -> Outcome:

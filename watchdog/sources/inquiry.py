@@ -48,7 +48,7 @@ def about_group(group: Group, dialect: Dialect) -> Inquiry:
         start_ms=template.start_ms,
         end_ms=template.end_ms,
         sums=group.query(dialect, per_instance=False) if summable else "",
-        width=_width(template),
+        width=width(template),
         alone=group.names_its_range,
         askers=group.askers,
     )
@@ -79,5 +79,6 @@ def _run(inquiries: Sequence[Inquiry], positions: Iterable[int]) -> Run:
     return Run(first, Moments(first.end_ms, first.end_ms - first.start_ms, len(mine)), mine)
 
 
-def _width(template: Template) -> Width:
+def width(template: Template) -> Width:
+    """What decides how many series answer a template, whatever the interval."""
     return (template.ask, template.selector, template.by, template.native, template.names)

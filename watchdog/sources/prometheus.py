@@ -13,11 +13,12 @@ from watchdog.ports import Clock, LookAnswer, LookRequest
 from watchdog.sources.asker import Asker, Outcome
 from watchdog.sources.fold import fold
 from watchdog.sources.inquiry import Inquiry, about_group, about_roll
+from watchdog.sources.portions import Portions
 from watchdog.sources.presence import UP, Roll, Roster, present, query, rolls, roster
 from watchdog.sources.prometheus_api import Limits, PrometheusApi
 from watchdog.sources.prometheus_catalogue import PrometheusCatalogue
 from watchdog.sources.prometheus_options import PrometheusOptions
-from watchdog.sources.promql import Dialect, grouped
+from watchdog.sources.promql import Dialect, Group, grouped
 from watchdog.sources.questions import Question, Series, questions
 
 _Told = Mapping[int, tuple[Outcome, Sequence[Series]]]  # by identity of the question
@@ -51,6 +52,7 @@ class PrometheusSource:
             compress=options.compress,
             pool=options.max_in_flight,
         )
+        self._portions = Portions(clock=clock, dialect=self._dialect)
         self._asker: Asker | None = None
         options.authorization(self._env)  # a secret that cannot be read is told at the start
 
@@ -80,14 +82,17 @@ class PrometheusSource:
 
     def fetch(self, requests: Sequence[LookRequest], *, deadline_s: float) -> list[LookAnswer]:
         """Answer all looks within the deadline."""
+        deadline = self._clock.monotonic() + deadline_s
         asked = [questions(request) for request in requests]
-        groups = grouped([question for looks in asked for question in looks], self._dialect)
+        whose = {id(one): request.watch_id for request, mine in zip(requests, asked, strict=True) for one in mine}
+        groups = self._portions.of(grouped([one for mine in asked for one in mine], self._dialect), whose)
         wanted = rolls(requests)
         inquiries = [about_group(group, self._dialect) for group in groups]
         inquiries += [about_roll(roll, query(roll, arms, self._dialect), len(arms)) for roll, arms in wanted.items()]
         outcomes = self._ask(inquiries, deadline_s)
         told: dict[int, tuple[Outcome, Sequence[Series]]] = {}
-        for group, outcome in zip(groups, outcomes, strict=False):
+        first = outcomes[: len(groups)]
+        for group, outcome in self._portions.settled(groups, first, whose, self._ask_groups, deadline=deadline):
             shares = group.share_out(outcome.answer.series, self._dialect)
             told.update((id(q), (outcome, shares[at])) for at, q in enumerate(group.questions))
         alive = {
@@ -95,6 +100,9 @@ class PrometheusSource:
             for roll, outcome in zip(wanted, outcomes[len(groups) :], strict=True)
         }
         return [self._look(request, mine, told, alive) for request, mine in zip(requests, asked, strict=True)]
+
+    def _ask_groups(self, groups: Sequence[Group], deadline_s: float) -> list[Outcome]:
+        return self._ask([about_group(group, self._dialect) for group in groups], deadline_s)
 
     def _ask(self, inquiries: Sequence[Inquiry], deadline_s: float) -> list[Outcome]:
         if self._asker is None:

@@ -140,12 +140,22 @@ class PrometheusApi(PrometheusConnect):
                 if len(body) > self._limits.max_bytes:
                     raise TooLargeError(f"its answer is larger than {self._limits.max_bytes:,} bytes")
             whole = True
-            return response.status_code, bytes(body), response.headers.get("Date", "")
+            return response.status_code, _without(_credential(headers), bytes(body)), response.headers.get("Date", "")
         finally:
             if whole:
                 response.raw.release_conn()
             else:
                 response.close()  # the rest of the body must not be mistaken for the next answer
+
+
+def _credential(headers: Mapping[str, str]) -> bytes:
+    """What we show the server so that it lets us in."""
+    return headers.get("Authorization", "").partition(" ")[2].encode()
+
+
+def _without(credential: bytes, body: bytes) -> bytes:
+    """An answer in which our own credential is not repeated: parts of errors are shown, logged and stored."""
+    return body.replace(credential, b"***") if credential else body
 
 
 def skew(date: str, asked_at: float, answered_at: float) -> float:

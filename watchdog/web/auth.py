@@ -154,20 +154,20 @@ class Authenticator:
 
     def sign_in(self, token: str) -> str | None:
         """The cookie of a new session, or None where the token is nobody's."""
-        found = self._token(token)
-        if found is None:
-            return None
-        name = found.actor.removeprefix("token:")
-        secret = next(secret for secret, credential in self._tokens if credential.name == name)
-        return new_session(name, secret, now=self._clock.now(), nonce=self._clock.new_id())
-
-    def _token(self, token: str) -> Caller | None:
-        """Compare with every credential, always: the time taken says nothing about which was nearest."""
-        given = _digest(token)
-        matching = [c for digest, c in self._tokens if hmac.compare_digest(digest, given)]
+        matching = self._matching(token)
         if not matching:
             return None
-        return _caller(matching[0])
+        secret, credential = matching[0]  # of two tokens of one name the one that was given: it ends with that one
+        return new_session(credential.name, secret, now=self._clock.now(), nonce=self._clock.new_id())
+
+    def _token(self, token: str) -> Caller | None:
+        matching = self._matching(token)
+        return _caller(matching[0][1]) if matching else None
+
+    def _matching(self, token: str) -> list[tuple[bytes, Credential]]:
+        """Compare with every credential, always: the time taken says nothing about which was nearest."""
+        given = _digest(token)
+        return [(digest, c) for digest, c in self._tokens if hmac.compare_digest(digest, given)]
 
 
 def intake_key(caller: Caller, idempotency_key: str | None) -> str | None:

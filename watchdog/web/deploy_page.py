@@ -14,10 +14,11 @@ from watchdog.web.auth import Caller
 from watchdog.web.charts import Line, Mark, Plot, chart, evidence_chart, interval_strip
 from watchdog.web.deciding import buttons
 from watchdog.web.events import events
-from watchdog.web.views import recorded_json
+from watchdog.web.views import recorded_json, watch_summary
 
 _LN10 = math.log(10.0)
 _AUDIT_SHOWN = 500
+_MATES_SHOWN = 50
 _NOTHING = 1e-6  # the lower end of an interval that reaches to zero is a rounding
 
 
@@ -26,8 +27,20 @@ def stamp(ledger: Ledger, watch: Watch, paused: str | None) -> str:
     label = ledger.labels([watch.id]).get(watch.id)
     told = [(row.id, state) for row, state in ledger.messages(watch.id)]
     done = [(a.id, a.state, a.attempt, a.detail) for a in ledger.actions(watch_id=watch.id)]
+    mates = [(mate.id, mate.state) for mate in _train(ledger, watch)]
     return repr(
-        (watch.state, watch.updated_at, watch.looks, watch.next_look_at, watch.sentence, label, told, done, paused)
+        (
+            watch.state,
+            watch.updated_at,
+            watch.looks,
+            watch.next_look_at,
+            watch.sentence,
+            label,
+            told,
+            done,
+            mates,
+            paused,
+        )
     )
 
 
@@ -53,9 +66,18 @@ def deploy_model(ledger: Ledger, drawer: Drawer, watch: Watch, caller: Caller, p
         "steps": _steps(watch),
         "shares": _shares_chart(watch, actions, drawer.shares(watch), marks),
         "observed_share": _observed_share(watch),
+        "mates": [watch_summary(mate) for mate in _train(ledger, watch) if caller.serves(mate.deploy.service)],
         "actions": actions,
         "events": events(watch, audit, ledger.messages(watch.id)),
     }
+
+
+def _train(ledger: Ledger, watch: Watch) -> list[Watch]:
+    """The others of its release train, in the order of their deploys; of a long one the newest."""
+    if watch.deploy.train is None:
+        return []
+    others = ledger.train(watch.deploy.train, environment=watch.deploy.environment)
+    return [mate for mate in others if mate.id != watch.id][-_MATES_SHOWN:]
 
 
 def _marks(found: Iterable[Moment]) -> list[Mark]:

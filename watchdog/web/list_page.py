@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from fastapi import Request
 
-from watchdog.model import FINAL, State, Watch
+from watchdog.model import FINAL, ActionKind, ActionState, State, Watch
 from watchdog.ports import Ledger
 from watchdog.web.auth import Caller
 from watchdog.web.errors import ApiError
@@ -18,6 +18,7 @@ from watchdog.web.views import watch_summary
 SHOWN = 50
 OPEN = frozenset(State) - FINAL
 _OPEN_WORD = "open"
+_WAITING = frozenset({State.HELD, State.UNKNOWN})
 
 
 def list_model(
@@ -33,12 +34,16 @@ def list_model(
         now, _ = reading.page(caller, still, limit=2 * SHOWN)
     found, following = reading.page(caller, sought, limit=SHOWN, before=position)
     above = {watch.id for watch in now}
+    asking = _asking(ledger) if now else frozenset()
+    needs = [
+        watch for watch in now if watch.state in _WAITING or (watch.state is State.WATCHING and watch.id in asking)
+    ]
     rest = [watch for watch in found if watch.id not in above]
     labels = ledger.labels([watch.id for watch in rest])
     return {
         "here": "deploys",
-        "needs": [_row(w) for w in now if w.state in (State.HELD, State.UNKNOWN)],
-        "watched": [_row(w) for w in now if w.state not in (State.HELD, State.UNKNOWN)],
+        "needs": [_row(w) | {"asked_share": w.next_share if w.id in asking else None} for w in needs],
+        "watched": [_row(w) for w in now if w not in needs],
         "rest": [_row(w) | {"label": said.kind.value if (said := labels.get(w.id)) else None} for w in rest],
         "paused": paused,
         "asked": asked,
@@ -50,6 +55,12 @@ def list_model(
         "older": _older(asked, following),
         "newest": "/?" + urlencode({k: v for k, v in asked.items() if v}) if position != NEWEST else None,
     }
+
+
+def _asking(ledger: Ledger) -> frozenset[str]:
+    """The deploys whose next step waits for its approval, while they are watched on."""
+    held = ledger.actions(states=frozenset({ActionState.HELD}))
+    return frozenset(action.watch_id for action in held if action.kind is ActionKind.PROMOTE)
 
 
 def _row(watch: Watch) -> dict[str, Any]:

@@ -153,6 +153,7 @@ _HOLDS = {
     "SWITCH_FAILED": "the switch failed",
     "BREAKER": "too many rollbacks at once",
     "BAD_TARGET": "the version to go back to is bad too",
+    "DAMAGED": "the ledger is damaged there",
     "TARGET_GONE": "the version to go back to is gone",
 }
 

@@ -33,7 +33,7 @@ def a_failed_hook_is_not_asked_what_it_did(ground: Ground) -> None:
     ground.put(ActionEdge, "_judge", believe)
 
 
-@FOUND.breaks("I1")
+@FOUND.breaks("I1", 45, needs=(Fault.HOOK_FAILS,))
 def what_nobody_knows_is_tried_again(ground: Ground) -> None:
     ground.put(ActionEdge, "_unsure", lambda s, found, hook, why: s._again(found, why))
 
@@ -64,7 +64,7 @@ def a_stale_claim_starts_its_hook(ground: Ground) -> None:
     ground.put(action, "CLAIM_FRESH_S", 1e9)
 
 
-@FOUND.breaks("I3", 76, needs=(Fault.HOOK_FAILS,))
+@FOUND.breaks("I3", 111, needs=(Fault.HOOK_FAILS,))
 def retries_never_end(ground: Ground) -> None:
     ground.put(ActionEdge, "_again", lambda s, found, why: Outcome(state=ActionState.RETRY_WAIT, why=why))
 

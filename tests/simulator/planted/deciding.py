@@ -11,9 +11,8 @@ from tests.simulator.planted.bug import Bugs, Ground
 from watchdog import pipeline, policy
 from watchdog.intake import Intake
 from watchdog.judging import Judging, Seen
-from watchdog.model import Change, Decision, DecisionKind, StoredLook, Watch
+from watchdog.model import Change, Decision, DecisionKind, Limits, StoredLook, Watch
 from watchdog.pipeline import Pipeline
-from watchdog.policy import Brakes
 from watchdog.sources import fold
 
 FOUND = Bugs()
@@ -102,14 +101,16 @@ def the_breaker_is_forgotten(ground: Ground) -> None:
 @FOUND.breaks("I3", 20)
 def a_rollback_is_rolled_back(ground: Ground) -> None:
     ground.put(Intake, "_mode", lambda intake, deploy, service: service.mode)
-    ground.put(policy, "_limited", lambda watch, brakes, now: None)
+    ground.put(policy, "_stopped_by_others", lambda *_: None)
 
 
 def _limited_by(ground: Ground, **limits: float) -> None:
-    def limited(real: Callable[..., object], watch: Watch, brakes: Brakes, now: float) -> object:
-        return real(watch, replace(brakes, limits=replace(brakes.limits, **limits)), now)  # type: ignore[arg-type]
+    def stopped(
+        real: Callable[..., object], way: object, rollbacks: object, active: int, by: Limits, now: float
+    ) -> object:
+        return real(way, rollbacks, active, replace(by, **limits), now)  # type: ignore[arg-type]
 
-    ground.wrap(policy, "_limited", limited)
+    ground.wrap(policy, "_stopped_by_others", stopped)
 
 
 @FOUND.breaks("I3", 4)

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, select
 
 from tests.simulator.faults import Fault
 from tests.simulator.planted.bug import Bugs, Ground
-from watchdog import action, pipeline, turns
+from watchdog import action, holding, pipeline, turns
 from watchdog.errors import LedgerError
 from watchdog.intake import DeployRequest, Intake
 from watchdog.ledger import commit, journal, queries, rows
@@ -72,7 +72,8 @@ def _quieter(change: Change) -> Change:
 
 @FOUND.breaks("I5", 6, needs=(Fault.SOURCE_DOWN,))
 def nobody_is_told_that_the_source_is_gone(ground: Ground) -> None:
-    ground.put(turns, "_source_messages", lambda watch, verdict: ())
+    for said in (turns, holding):
+        ground.put(said, "source_messages", lambda watch, verdict: ())
 
 
 @FOUND.breaks("P9", 6, needs=(Fault.SINK_FAILS,))
@@ -94,7 +95,7 @@ def newer_messages_overtake_older_ones(ground: Ground) -> None:
     ground.put(journal, "due", due)
 
 
-@FOUND.breaks("P8", 60, needs=(Fault.LEDGER_BUSY,))
+@FOUND.breaks("P8", 38, needs=(Fault.LEDGER_BUSY,))
 def a_deploy_is_acknowledged_that_is_not_on_disk(ground: Ground) -> None:
     def receive(
         real: Callable[..., tuple[Recorded, Watch]], intake: Intake, request: DeployRequest, *, actor: str

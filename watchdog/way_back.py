@@ -1,0 +1,77 @@
+"""Before a rollback begins: does the version to go back to answer, and would it know the schema of the data?"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from watchdog.hook_words import finding, last_words
+from watchdog.intended import SCHEMA_KNOWN
+from watchdog.missing_hook import NO_HOOK
+from watchdog.model import Action, ActionKind, ActionState, HoldReason, Watch
+from watchdog.ports import Hook, HookCall, HookOutcome, Ledger, ProbeAnswer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WayBack:
+    """Asks the hooks that know; touches nothing."""
+
+    ledger: Ledger
+    hooks: Mapping[str, Hook]
+
+    def closed(self, action: Action, before: ProbeAnswer) -> tuple[HoldReason, str] | None:
+        """Why going back would make it worse. before: what the probe says of production."""
+        if action.kind is not ActionKind.ROLLBACK or action.attempt > 0:
+            return None
+        watch = self.ledger.watch(action.watch_id)
+        if watch is None:
+            return None
+        gone = self._target_gone(watch, action) if before is ProbeAnswer.NOT_APPLIED else None
+        if gone is not None:
+            return HoldReason.TARGET_GONE, gone
+        changed = self._schema_changed(watch, action) if before is not ProbeAnswer.APPLIED else None
+        return None if changed is None else (HoldReason.MIGRATION, changed)
+
+    def _target_gone(self, watch: Watch, action: Action) -> str | None:
+        """Whether the version to switch back to does not answer."""
+        name = watch.plan.smoke_hook
+        if name is None:
+            return None
+        result = self.hooks.get(name, NO_HOOK).run(call_of(replace(action, kind=ActionKind.SMOKE)))
+        if result.outcome is HookOutcome.OK:
+            return None
+        failed = f"{action.to_version} does not pass its smoke test ({finding(result)})"
+        return f"{failed}; switching back would make it worse"
+
+    def _schema_changed(self, watch: Watch, action: Action) -> str | None:
+        """Whether the schema is another than the one that the deploy began with; one that changed unannounced may not
+        suit the version to go back to. A schema that cannot be asked for is no reason to leave a bad version live."""
+        name = watch.plan.schema_hook
+        if name is None:
+            return None
+        told = [a for a in self.ledger.actions(watch_id=watch.id) if a.kind is ActionKind.SCHEMA]
+        known = next((a.detail for a in told if a.state is ActionState.APPLIED), None)
+        if watch.deploy.migration != "none" or known is None or action.params.get(SCHEMA_KNOWN):
+            return None
+        result = self.hooks.get(name, NO_HOOK).run(call_of(replace(action, kind=ActionKind.SCHEMA)))
+        now_is = last_words(result)
+        if result.outcome is not HookOutcome.OK or now_is == known:
+            return None
+        return (
+            f"the schema was {known} when the deploy began and is {now_is} now, though no migration was announced; "
+            f"{action.to_version} may not work with it: a human decides"
+        )
+
+
+def call_of(action: Action) -> HookCall:
+    """What a hook is told of an action."""
+    return HookCall(
+        action_id=action.id,
+        kind=action.kind,
+        attempt=action.attempt,
+        fence=action.fence,
+        service=action.service,
+        environment=action.environment,
+        from_version=action.from_version,
+        to_version=action.to_version,
+        deploy_id=action.watch_id,
+        params=action.params,
+    )
