@@ -63,9 +63,12 @@ def _built(kept_in: str, name: str, argv: list[str], source: Path | None) -> str
         with tempfile.TemporaryDirectory(dir=kept) as folder:
             env = {**os.environ, "CGO_ENABLED": "0", "GOBIN": folder, "GOFLAGS": "-mod=readonly" if source else ""}
             placed = [word.replace("{folder}", folder) for word in argv]
-            built = subprocess.run(
-                placed, cwd=source or folder, env=env, capture_output=True, text=True, timeout=BUILD_S, check=False
-            )
+            try:
+                built = subprocess.run(
+                    placed, cwd=source or folder, env=env, capture_output=True, text=True, timeout=BUILD_S, check=False
+                )
+            except subprocess.TimeoutExpired:
+                without(name, f"it was not built within {BUILD_S / 60:g} minutes; once more, and Go goes on from there")
             if built.returncode != 0:
                 without(name, built.stderr.strip()[-500:])
             (Path(folder) / name).rename(kept / name)

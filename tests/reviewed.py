@@ -11,14 +11,11 @@ from analysis.prepare import Cells
 from analysis.result import Arm
 from analysis.review.database import is_ledger
 from tests.fakes import FakeClock, FakeHook, FakeSource, counts
+from tests.roads import a_road
 from tests.samples import DEPLOYED_AT, a_watch
-from watchdog.action import ActionEdge
 from watchdog.ledger import open_ledger
 from watchdog.model import FINAL, MessageKind, Severity
-from watchdog.pipeline import Pipeline
 from watchdog.ports import LookRequest
-from watchdog.surroundings import Surroundings
-from watchdog.telemetry import Telemetry
 from watchdog.telling import message
 
 
@@ -28,16 +25,7 @@ def bad_canary(address: str) -> str:
     opened = open_ledger(address, clock=clock, owner="me", sinks_for=lambda service: ("log",), max_skew_s=math.inf)
     watch = a_watch()
     opened.record_deploy(watch, [message(watch, MessageKind.STARTED, Severity.INFO, "on", key="started")], [])
-    road = Pipeline(
-        ledger=opened,
-        surroundings=Surroundings(ledger=opened),
-        sources={"pages": FakeSource(lambda request: _samples(request, hook))},
-        edge=ActionEdge(ledger=opened, hooks={"back": hook}, clock=clock, owner="me"),
-        clock=clock,
-        owner="me",
-        telemetry=Telemetry(),
-        submit=lambda job, key: job(),
-    )
+    road = a_road(opened, clock, FakeSource(lambda request: _samples(request, hook)), {"back": hook})
     for _ in range(300):
         clock.advance(1.0)
         road.tick()

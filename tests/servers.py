@@ -5,6 +5,7 @@ neither way its tests are skipped with the reason, and fail where CI=true.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -76,17 +77,27 @@ def cache_folder() -> Path:
 def _unpacked(name: str) -> Path:
     package = PACKAGES[name]
     root = cache_folder() / package
-    if not (root / name).exists():
-        cache_folder().mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache_folder()) as fresh:
+    if (root / name).exists():
+        return root / name
+    with _alone(), tempfile.TemporaryDirectory(dir=cache_folder()) as fresh:
+        if not (root / name).exists():
             unpacked = Path(fresh) / "root"
             _unpack([_versioned(package)], unpacked)
             for member in (n for n, p in PACKAGES.items() if p == package):
                 _complete(_versioned(package), _binary(unpacked, member), unpacked)
                 _write_starter(member, unpacked)
-            with contextlib.suppress(OSError):  # another run was faster
-                unpacked.rename(root)
+            shutil.rmtree(root, ignore_errors=True)  # of a time when another program of the package was meant
+            unpacked.rename(root)
     return root / name
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """One process at a time: apt locks its lists, and who meets the lock would skip a test for that."""
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with (cache_folder() / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _versioned(package: str) -> str:
@@ -383,6 +394,33 @@ def backfill(openmetrics: str, folder: Path) -> Path:
     large = "--max-block-duration=720h"  # by default the text is read again for every two hours of it
     _run([program("promtool"), "tsdb", "create-blocks-from", large, "openmetrics", str(text), str(blocks)])
     return blocks
+
+
+_HAPROXY = """
+global
+    stats socket {socket} mode 600 level admin
+defaults
+    mode http
+    timeout connect 2s
+    timeout client 10s
+    timeout server 10s
+frontend front
+    bind {listen}
+{front}
+    default_backend {backend}
+backend {backend}
+    balance roundrobin
+{servers}
+"""
+
+
+def haproxy_config(
+    listen: str, weights: Mapping[str, tuple[int, int]], *, backend: str = "shop", front: str = ""
+) -> str:
+    """A front and a backend for `haproxy`; weights: by server, its port on loopback and its weight."""
+    lines = [f"    server {name} 127.0.0.1:{port} weight {weight}" for name, (port, weight) in weights.items()]
+    given = {"listen": listen, "front": f"    {front}", "backend": backend, "servers": "\n".join(lines)}
+    return re.sub(r"\{(listen|front|backend|servers)\}", lambda found: given[found[1]], _HAPROXY)
 
 
 @contextlib.contextmanager

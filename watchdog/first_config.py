@@ -145,7 +145,7 @@ def _commented_business(table: str, service: Service) -> Iterator[str]:
     ratio = next((one for one in tables if "total" in one and not one.get("native")), None)
     if ratio is None:
         return
-    (metric,) = preset(BUSINESS).filled({"events": "shop_orders_total", "exposure": str(ratio["total"])})
+    (metric,) = preset(BUSINESS).filled({"events": "orders_total", "exposure": str(ratio["total"])})
     yield ""
     yield "# What it is there for: a counter of orders, sign-ups or payments."
     yield f"# [[{table}.metrics]]"
@@ -153,7 +153,8 @@ def _commented_business(table: str, service: Service) -> Iterator[str]:
 
 
 def _foot(services: Sequence[Service]) -> Iterator[str]:
-    name = services[0].name
+    told_apart = [service for service in services if service.version_label]  # of which rolling back means most
+    name = (told_apart or list(services))[0].name
     yield ""
     yield '# Once the verdicts have earned it: a program of yours that rolls back, and mode = "approve" or "auto" with'
     yield f'# rollback_hook = "back" in [services.{_key(name)}]. There are hooks ready made: docs/hooks.md.'

@@ -10,8 +10,8 @@ import pytest
 from analysis.prepare import Cells
 from analysis.result import Arm, Design
 from tests.fakes import FakeClock, FakeHook, FakeSource, counts
+from tests.roads import a_road
 from tests.samples import DEPLOYED_AT, a_plan, a_watch
-from watchdog.action import ActionEdge
 from watchdog.app import load_config
 from watchdog.config import Config
 from watchdog.errors import ConfigError
@@ -20,8 +20,6 @@ from watchdog.ledger import open_ledger
 from watchdog.model import FINAL, Bake, HoldReason, MessageKind, Severity, State, Steps, Watch
 from watchdog.pipeline import Pipeline
 from watchdog.ports import Ledger, LookRequest
-from watchdog.surroundings import Surroundings
-from watchdog.telemetry import Telemetry
 from watchdog.telling import message
 
 HOUR = 3600.0
@@ -77,16 +75,7 @@ def begin(ledger: Ledger, watch: Watch) -> None:
 
 
 def road(ledger: Ledger, clock: FakeClock, shop: Shop) -> Pipeline:
-    return Pipeline(
-        ledger=ledger,
-        surroundings=Surroundings(ledger=ledger),
-        sources={"pages": FakeSource(shop)},
-        edge=ActionEdge(ledger=ledger, hooks={"back": shop.hook, "front": shop.hook}, clock=clock, owner="me"),
-        clock=clock,
-        owner="me",
-        telemetry=Telemetry(),
-        submit=lambda job, key: job(),
-    )
+    return a_road(ledger, clock, FakeSource(shop), {"back": shop.hook, "front": shop.hook})
 
 
 def walk(pipeline: Pipeline, ledger: Ledger, clock: FakeClock) -> dict[str, Watch]:

@@ -1,5 +1,6 @@
 """What `check` makes of a service's record, probes, sinks, clocks and wrong names: each finding with its remedy."""
 
+import math
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from watchdog.app import load_config, parts_of
 from watchdog.cli.check_days import day_findings
 from watchdog.cli.check_ends import probe_findings, sink_findings
 from watchdog.cli.check_services import migration_findings, mode_findings
-from watchdog.cli.check_sources import Seen, _clock_findings, _remedy, _rhythm_findings, source_findings
+from watchdog.cli.check_sources import Seen, _clock_findings, _remedy, _rhythm_findings, _shown, source_findings
 from watchdog.cli.findings import Finding
 from watchdog.config import Config
 from watchdog.model import LabelKind, State
@@ -194,6 +195,15 @@ def test_versions_that_cannot_be_told_apart_are_a_warning(tmp_path: Path) -> Non
     (told,) = [one for one in found if one.about == "services.shop.version_label"]
     assert isinstance(told, Finding)
     assert (told.level, "set strategy" in told.remedy) == ("warning", True)
+
+
+def test_one_sample_is_not_some(tmp_path: Path) -> None:
+    """What `check` says of a metric counts in words: 1 sample, 2 samples."""
+    metric = configured(tmp_path).services["shop"].metrics[0]
+    one = Cells(arm=("",), replica=("a",), stratum=("v1",), le=(math.nan,), value=(1.0,), total=(10.0,))
+    assert _shown(metric, one, 5.0).startswith("1 sample in the last 5 s; v1: 1 instance, ")
+    doubled = Cells(**{name: 2 * getattr(one, name) for name in Cells.__dataclass_fields__})
+    assert _shown(metric, doubled, 5.0).startswith("2 samples in the last 5 s; v1: 1 instance, ")
 
 
 class Keeps(FakeSource):

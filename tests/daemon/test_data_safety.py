@@ -8,8 +8,8 @@ import pytest
 
 from tests.daemon.test_pipeline import Shop
 from tests.fakes import FakeClock, FakeHook, FakeSource
+from tests.roads import a_road
 from tests.samples import DEPLOYED_AT, a_watch
-from watchdog.action import ActionEdge
 from watchdog.errors import RefusedError
 from watchdog.intended import first_actions
 from watchdog.ledger import open_ledger
@@ -17,8 +17,6 @@ from watchdog.model import ActionKind, ActionState, HoldReason, MessageKind, Sev
 from watchdog.operator_desk import OperatorDesk
 from watchdog.pipeline import Pipeline
 from watchdog.ports import Hook, HookCall, HookOutcome, HookResult, Ledger, ProbeAnswer
-from watchdog.surroundings import Surroundings
-from watchdog.telemetry import Telemetry
 from watchdog.telling import message
 
 
@@ -63,16 +61,7 @@ def walk(ledger: Ledger, clock: FakeClock, watch: Watch, database: Hook, *, erro
 
 def road(ledger: Ledger, clock: FakeClock, database: Hook, *, errors: float = 0.008) -> Pipeline:
     front = FakeHook()
-    return Pipeline(
-        ledger=ledger,
-        surroundings=Surroundings(ledger=ledger),
-        sources={"pages": FakeSource(Shop(front, candidate_errors=errors))},
-        edge=ActionEdge(ledger=ledger, hooks={"back": front, "db": database}, clock=clock, owner="me"),
-        clock=clock,
-        owner="me",
-        telemetry=Telemetry(),
-        submit=lambda job, key: job(),
-    )
+    return a_road(ledger, clock, FakeSource(Shop(front, candidate_errors=errors)), {"back": front, "db": database})
 
 
 def standing(ledger: Ledger) -> Watch:

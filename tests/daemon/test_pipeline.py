@@ -12,10 +12,10 @@ from analysis.prepare import Cells
 from analysis.result import Arm, JudgeSettings, Verdict
 from tests.fakes import FakeClock, FakeHook, FakeSource, counts
 from tests.receivers import fake_slack
+from tests.roads import a_road
 from tests.samples import DEPLOYED_AT, a_watch
 from tests.servers import wait_until
 from tests.spans import in_memory
-from watchdog.action import ActionEdge
 from watchdog.ledger import open_ledger
 from watchdog.model import FINAL, MessageKind, Mode, Severity, State, Watch
 from watchdog.outbox import Outbox
@@ -24,8 +24,6 @@ from watchdog.pipeline import Pipeline
 from watchdog.ports import Ledger, LookRequest
 from watchdog.series import Drawer
 from watchdog.sinks.slack import SlackOptions, SlackSink
-from watchdog.surroundings import Surroundings
-from watchdog.telemetry import Telemetry
 from watchdog.telling import message
 
 
@@ -72,18 +70,7 @@ def road(
     ledger: Ledger, clock: FakeClock, source: FakeSource, hook: FakeHook, failpoint: Callable[[str], None] | None = None
 ) -> Pipeline:
     point = failpoint if failpoint is not None else lambda name: None
-    edge = ActionEdge(ledger=ledger, hooks={"back": hook}, clock=clock, owner="me", failpoint=point)
-    return Pipeline(
-        ledger=ledger,
-        surroundings=Surroundings(ledger=ledger),
-        sources={"pages": source},
-        edge=edge,
-        clock=clock,
-        owner="me",
-        telemetry=Telemetry(),
-        submit=lambda job, key: job(),
-        failpoint=point,
-    )
+    return a_road(ledger, clock, source, {"back": hook}, failpoint=point)
 
 
 def begin(ledger: Ledger, watch: Watch) -> None:

@@ -10,15 +10,12 @@ import pytest
 from analysis.prepare import Cells, LookFacts
 from analysis.result import Arm, SourceStatus
 from tests.fakes import FakeClock, FakeHook, FakeSource, counts
+from tests.roads import a_road
 from tests.samples import DEPLOYED_AT, a_plan, a_watch
-from watchdog.action import ActionEdge
 from watchdog.ledger import open_ledger
 from watchdog.model import FINAL, HoldReason, MessageKind, Severity, State, StoredLook, Strategy, Watch
-from watchdog.pipeline import Pipeline
 from watchdog.ports import HookCall, HookResult, Ledger, LookRequest
 from watchdog.strategies.rolling import frozen, updated_servers
-from watchdog.surroundings import Surroundings
-from watchdog.telemetry import Telemetry
 from watchdog.telling import message
 
 SERVERS = "abcd"
@@ -91,16 +88,7 @@ def rolling(*, looks: int = 40, act: bool = False) -> Watch:
 
 def walk(ledger: Ledger, clock: FakeClock, watch: Watch, fleet: Fleet) -> Watch:
     ledger.record_deploy(watch, [message(watch, MessageKind.STARTED, Severity.INFO, "on", key="started")], [])
-    pipeline = Pipeline(
-        ledger=ledger,
-        surroundings=Surroundings(ledger=ledger),
-        sources={"pages": FakeSource(fleet)},
-        edge=ActionEdge(ledger=ledger, hooks={"back": PutBack(fleet=fleet)}, clock=clock, owner="me"),
-        clock=clock,
-        owner="me",
-        telemetry=Telemetry(),
-        submit=lambda job, key: job(),
-    )
+    pipeline = a_road(ledger, clock, FakeSource(fleet), {"back": PutBack(fleet=fleet)})
     for _ in range(150):
         now = ledger.watch("d1")
         assert now is not None

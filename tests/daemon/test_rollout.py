@@ -16,8 +16,8 @@ from analysis.judge import judge_decoded
 from analysis.prepare import Cells
 from analysis.result import Arm, Design, Direction, JudgeSettings, Kind, MetricSpec, Verdict
 from tests.fakes import FakeClock, FakeSource, NoOptions, counts
+from tests.roads import a_road
 from tests.samples import DEPLOYED_AT, a_plan, a_watch
-from watchdog.action import ActionEdge
 from watchdog.export import step_at
 from watchdog.intended import first_actions
 from watchdog.ledger import open_ledger
@@ -39,8 +39,6 @@ from watchdog.model import (
 from watchdog.operator_desk import OperatorDesk
 from watchdog.pipeline import Pipeline
 from watchdog.ports import HookCall, HookOutcome, HookResult, Ledger, LookRequest, ProbeAnswer
-from watchdog.surroundings import Surroundings
-from watchdog.telemetry import Telemetry
 from watchdog.telling import message
 
 STEPS = Steps(shares=(0.1, 0.25, 0.5, 1.0), bake_s=40.0, hook="front")
@@ -151,20 +149,7 @@ def ledger(tmp_path: Path, clock: FakeClock) -> Iterator[Ledger]:
 def road(
     ledger: Ledger, clock: FakeClock, shop: Shop, failpoint: Callable[[str], None] = lambda name: None
 ) -> Pipeline:
-    edge = ActionEdge(
-        ledger=ledger, hooks={"back": shop.front, "front": shop.front}, clock=clock, owner="me", failpoint=failpoint
-    )
-    return Pipeline(
-        ledger=ledger,
-        surroundings=Surroundings(ledger=ledger),
-        sources={"pages": FakeSource(shop)},
-        edge=edge,
-        clock=clock,
-        owner="me",
-        telemetry=Telemetry(),
-        submit=lambda job, key: job(),
-        failpoint=failpoint,
-    )
+    return a_road(ledger, clock, FakeSource(shop), {"back": shop.front, "front": shop.front}, failpoint=failpoint)
 
 
 def begin(ledger: Ledger, watch: Watch) -> None:

@@ -10,14 +10,11 @@ import pytest
 from analysis.prepare import Cells
 from analysis.result import Arm, Design
 from tests.fakes import FakeClock, FakeHook, FakeSource, counts
+from tests.roads import a_road
 from tests.samples import DEPLOYED_AT, a_plan, a_watch
-from watchdog.action import ActionEdge
 from watchdog.ledger import open_ledger
 from watchdog.model import FINAL, HoldReason, MessageKind, Severity, State, Steps, Strategy, Watch
-from watchdog.pipeline import Pipeline
 from watchdog.ports import Ledger, LookRequest
-from watchdog.surroundings import Surroundings
-from watchdog.telemetry import Telemetry
 from watchdog.telling import message
 
 USUAL, HURT = 0.01, 0.08
@@ -55,17 +52,7 @@ def walk(ledger: Ledger, clock: FakeClock, watch: Watch, source: FakeSource) -> 
     """Tick until somebody must decide or it has ended."""
     hook = FakeHook()
     ledger.record_deploy(watch, [message(watch, MessageKind.STARTED, Severity.INFO, "on", key="started")], [])
-    edge = ActionEdge(ledger=ledger, hooks={"back": hook}, clock=clock, owner="me")
-    pipeline = Pipeline(
-        ledger=ledger,
-        surroundings=Surroundings(ledger=ledger),
-        sources={"pages": source},
-        edge=edge,
-        clock=clock,
-        owner="me",
-        telemetry=Telemetry(),
-        submit=lambda job, key: job(),
-    )
+    pipeline = a_road(ledger, clock, source, {"back": hook})
     for _ in range(200):
         clock.advance(1.0)
         pipeline.tick()

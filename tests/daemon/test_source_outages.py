@@ -15,16 +15,14 @@ from analysis.result import SourceStatus
 from tests import servers
 from tests.fakes import FakeClock, FakeHook
 from tests.fault_proxy import BLIND, HUGE_BYTES, Fault, FaultProxy, fault_proxy
+from tests.roads import a_road
 from tests.samples import DEPLOYED_AT, a_plan, a_watch
-from watchdog.action import ActionEdge
 from watchdog.ledger import open_ledger
 from watchdog.model import FINAL, MessageKind, Severity, State, Watch
 from watchdog.pipeline import Pipeline
 from watchdog.ports import Ledger
 from watchdog.sources.prometheus import PrometheusSource
 from watchdog.sources.prometheus_options import PrometheusOptions
-from watchdog.surroundings import Surroundings
-from watchdog.telemetry import Telemetry
 from watchdog.telling import message
 
 STEP_S, LOOKS, PAST = 5, 15, 20
@@ -126,17 +124,7 @@ def world(url: str, tmp_path: Path) -> Iterator[World]:
         source = PrometheusSource(name="prom", options=PrometheusOptions(url=proxy.url), clock=clock)
         source.start()
         hook = FakeHook(live=VERSIONS[BAD])
-        road = Pipeline(
-            ledger=ledger,
-            surroundings=Surroundings(ledger=ledger),
-            sources={"pages": source},
-            edge=ActionEdge(ledger=ledger, hooks={"back": hook}, clock=clock, owner="me"),
-            clock=clock,
-            owner="me",
-            telemetry=Telemetry(),
-            submit=lambda job, key: job(),
-            failpoint=lambda name: None,
-        )
+        road = a_road(ledger, clock, source, {"back": hook})
         for name, version in VERSIONS.items():
             watch = a_watch(deploy_id=name)
             plan = replace(a_plan(planned_looks=LOOKS), baseline_looks=PAST)

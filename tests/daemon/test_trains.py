@@ -10,8 +10,8 @@ import pytest
 from analysis.prepare import Cells
 from analysis.result import Arm, Design
 from tests.fakes import FakeClock, FakeHook, FakeSource, counts
+from tests.roads import a_road
 from tests.samples import DEPLOYED_AT, a_plan, a_watch
-from watchdog.action import ActionEdge
 from watchdog.ledger import open_ledger
 from watchdog.model import (
     FINAL,
@@ -30,8 +30,6 @@ from watchdog.operator_desk import OperatorDesk
 from watchdog.pipeline import Pipeline
 from watchdog.policy import Brakes, roll_back_or_hold
 from watchdog.ports import HookCall, HookOutcome, Ledger, LookRequest
-from watchdog.surroundings import Surroundings
-from watchdog.telemetry import Telemetry
 from watchdog.telling import message
 
 SERVICES = ("accounts", "basket", "checkout")  # in the order in which they are deployed, 20 s apart
@@ -90,17 +88,7 @@ def ledger(tmp_path: Path, clock: FakeClock) -> Iterator[Ledger]:
 def road(
     ledger: Ledger, clock: FakeClock, town: Town, failpoint: Callable[[str], None] = lambda name: None
 ) -> Pipeline:
-    return Pipeline(
-        ledger=ledger,
-        surroundings=Surroundings(ledger=ledger),
-        sources={"pages": FakeSource(town)},
-        edge=ActionEdge(ledger=ledger, hooks=dict(town.hooks), clock=clock, owner="me", failpoint=failpoint),
-        clock=clock,
-        owner="me",
-        telemetry=Telemetry(),
-        submit=lambda job, key: job(),
-        failpoint=failpoint,
-    )
+    return a_road(ledger, clock, FakeSource(town), dict(town.hooks), failpoint=failpoint)
 
 
 def a_member(service: str, *, train: str | None = "monday", planned: int = PLANNED) -> Watch:

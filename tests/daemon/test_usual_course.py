@@ -11,18 +11,15 @@ from analysis.prepare import Cells
 from analysis.result import Design
 from tests.daemon.test_intake import a_config
 from tests.fakes import FakeClock, FakeHook, FakeSource, counts
+from tests.roads import a_road
 from tests.samples import DEPLOYED_AT, a_deploy, a_plan, a_watch
 from watchdog import pipeline
-from watchdog.action import ActionEdge
 from watchdog.baking import bake
 from watchdog.earlier_days import DAY_S
 from watchdog.intake import Pace, plan_for
 from watchdog.ledger import open_ledger
 from watchdog.model import FINAL, Bake, HoldReason, MessageKind, Mode, Severity, State, Strategy, Watch
-from watchdog.pipeline import Pipeline
 from watchdog.ports import Ledger, LookRequest, Source
-from watchdog.surroundings import Surroundings
-from watchdog.telemetry import Telemetry
 from watchdog.telling import message
 
 BAD_FROM_S = 40.0  # after the deploy: the hour at which it gets worse
@@ -72,16 +69,7 @@ def a_direct_watch(*, earlier_days: int = 3, mode: Mode = Mode.AUTO) -> Watch:
 
 def walk(ledger: Ledger, clock: FakeClock, watch: Watch, source: Source, hook: FakeHook, *, seconds: int) -> Watch:
     ledger.record_deploy(watch, [message(watch, MessageKind.STARTED, Severity.INFO, "on", key="started")], [])
-    road = Pipeline(
-        ledger=ledger,
-        surroundings=Surroundings(ledger=ledger),
-        sources={"pages": source},
-        edge=ActionEdge(ledger=ledger, hooks={"back": hook}, clock=clock, owner="me"),
-        clock=clock,
-        owner="me",
-        telemetry=Telemetry(),
-        submit=lambda job, key: job(),
-    )
+    road = a_road(ledger, clock, source, {"back": hook})
     for _ in range(seconds):
         clock.advance(1.0)
         road.tick()

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 
 from tests.daemon.test_pipeline import Shop
 from tests.fakes import FakeClock, FakeHook, FakeSource
+from tests.roads import a_road
 from tests.samples import DEPLOYED_AT, a_watch
-from watchdog.action import ActionEdge
 from watchdog.app import load_config
 from watchdog.deploy_request import DeployRequest
 from watchdog.errors import ConfigError
@@ -22,8 +22,6 @@ from watchdog.model import ActionKind, HoldReason, MessageKind, Severity, State,
 from watchdog.operator_desk import OperatorDesk
 from watchdog.pipeline import Pipeline
 from watchdog.ports import HookCall, HookOutcome, HookResult, Ledger, ProbeAnswer
-from watchdog.surroundings import Surroundings
-from watchdog.telemetry import Telemetry
 from watchdog.telling import message
 from watchdog.web.views import recorded_json
 
@@ -56,16 +54,7 @@ def ledger(tmp_path: Path, clock: FakeClock) -> Iterator[Ledger]:
 
 
 def road(ledger: Ledger, clock: FakeClock, schema: Schema, back: FakeHook) -> Pipeline:
-    return Pipeline(
-        ledger=ledger,
-        surroundings=Surroundings(ledger=ledger),
-        sources={"pages": FakeSource(Shop(back, candidate_errors=0.2))},
-        edge=ActionEdge(ledger=ledger, hooks={"back": back, "schema": schema}, clock=clock, owner="me"),
-        clock=clock,
-        owner="me",
-        telemetry=Telemetry(),
-        submit=lambda job, key: job(),
-    )
+    return a_road(ledger, clock, FakeSource(Shop(back, candidate_errors=0.2)), {"back": back, "schema": schema})
 
 
 def walk(ledger: Ledger, clock: FakeClock, watch: Watch, schema: Schema, back: FakeHook) -> Pipeline:

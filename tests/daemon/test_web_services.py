@@ -59,6 +59,14 @@ def test_without_deploys_the_page_says_so(world: World) -> None:
     assert "<table" not in page
 
 
+def test_deploys_a_week_have_as_many_digits_as_anybody_needs(world: World) -> None:
+    """1 521, not 1521.1; and 3.0 of a quiet service."""
+    deploys(world, 12)
+    assert "12 a week" in world.get("/services/shop").text
+    deploys(world, 3, "till")
+    assert "3.0 a week" in world.get("/services/till").text
+
+
 def test_a_kept_promise_speaks_for_the_next_mode(world: World) -> None:
     """400 healthy deploys without an alarm: the rate is below 1 % beyond doubt."""
     deploys(world, 400)

@@ -76,16 +76,17 @@ def prometheus_3(translation: str) -> Iterator[str]:
             yield url
 
 
-@pytest.fixture(params=[ESCAPED, AS_IT_IS])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, str, Processes]]:
-    """A Prometheus 3 and a shop of two versions, of which the new one takes twice as long."""
+@pytest.fixture(params=[(ESCAPED, "http"), (AS_IT_IS, "http"), (ESCAPED, "rpc")], ids="-".join)
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, str, str, Processes]]:
+    """A Prometheus 3 and a shop of two versions that answers HTTP or RPC; the new one takes twice as long."""
+    translation, kind = request.param
     processes = Processes(tmp_path, remove=False)
     try:
-        with prometheus_3(str(request.param)) as url:
+        with prometheus_3(translation) as url:
             for version, seconds in (("v1", "0.1"), ("v2", "0.2")):
-                processes.start(version, ["-m", "tests.otel_shop", url, version, seconds, "0.01"])
+                processes.start(version, ["-m", "tests.otel_shop", url, version, seconds, "0.01", kind])
             wait_for(lambda: _series(url) >= 2, what="histograms of both versions", within_s=90, step_s=0.5)
-            yield str(request.param), url, processes
+            yield translation, kind, url, processes
             processes.close()
     finally:
         processes.close()
@@ -101,16 +102,16 @@ def _series(url: str) -> int:
 
 
 def test_native_histograms_are_judged_as_latency(
-    world: tuple[str, str, Processes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: tuple[str, str, str, Processes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """init finds them where names are escaped, by hand they are written where not; the slow version is noticed."""
-    translation, url, processes = world
+    translation, kind, url, processes = world
     (port,) = free_ports(1)
     config = tmp_path / "config.toml"
     if translation == ESCAPED:
         assert command_line(["init", "--url", url, "--yes", "--out", str(config), "--json"]) == 0
         (found,) = json.loads(capsys.readouterr().out)["services"]
-        assert (found["presets"], found["version_label"]) == (["otel-http-native"], "service_version")
+        assert (found["presets"], found["version_label"]) == ([f"otel-{kind}-native"], "service_version")
         text = config.read_text().replace("127.0.0.1:8811", f"{HOST}:{port}").replace("watchdog.db", f"{tmp_path}/w.db")
     else:
         text = WITH_DOTS.replace("{listen}", f"{HOST}:{port}").replace("{folder}", str(tmp_path)).replace("{url}", url)

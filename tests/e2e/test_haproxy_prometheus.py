@@ -25,21 +25,6 @@ TOKEN = "e2e-token-0123456789abcdef"
 SHOPS = {"v1-a": "v1", "v1-b": "v1", "v2-a": "v2"}
 FAULTS = {"v1": "", "v2": "errors=0.08"}
 RATE = 250
-HAPROXY = """
-global
-    stats socket {socket} mode 600 level admin
-defaults
-    mode http
-    timeout connect 2s
-    timeout client 10s
-    timeout server 10s
-frontend front
-    bind {listen}
-    default_backend shop
-backend shop
-    balance roundrobin
-{servers}
-"""
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
@@ -73,8 +58,8 @@ class Production:
 
     def _haproxy_config(self) -> str:
         weights = {"v1": 45, "v2": 0}
-        lines = [f"    server {n} {HOST}:{port} weight {weights[SHOPS[n]]}" for n, port in self.ports.items()]
-        return HAPROXY.replace("{listen}", f"{HOST}:{self.front}").replace("{servers}", "\n".join(lines))
+        behind = {name: (port, weights[SHOPS[name]]) for name, port in self.ports.items()}
+        return servers.haproxy_config(f"{HOST}:{self.front}", behind)
 
     def start_daemon(self) -> None:
         config = self.folder / "config.toml"

@@ -14,22 +14,6 @@ from watchdog.clock import SystemClock
 from watchdog.hooks.haproxy import HaproxyHook, HaproxyOptions
 from watchdog.ports import HookOutcome, ProbeAnswer
 
-CONFIG = """
-global
-    stats socket {socket} mode 600 level admin
-defaults
-    mode http
-    timeout connect 2s
-    timeout client 10s
-    timeout server 10s
-frontend front
-    bind 127.0.0.1:{port}
-    default_backend shop
-backend shop
-    balance roundrobin
-    server v1-a 127.0.0.1:{v1} weight 100
-    server v2-a 127.0.0.1:{v2} weight 0
-"""
 pytestmark = pytest.mark.e2e
 
 
@@ -53,10 +37,8 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     port = servers.free_port()
     with ExitStack() as stack:
         traffic = stack.enter_context(versions({"v1": 0, "v2": 10}))
-        ports = {"port": port, **traffic.ports}
-        config = CONFIG
-        for name, number in ports.items():
-            config = config.replace("{" + name + "}", str(number))
+        behind = {"v1-a": (traffic.ports["v1"], 100), "v2-a": (traffic.ports["v2"], 0)}
+        config = servers.haproxy_config(f"127.0.0.1:{port}", behind)
         haproxy = stack.enter_context(servers.haproxy(config, port=port))
         options = HaproxyOptions(addresses=(str(haproxy.admin_socket),), backend="shop")
         hook = HaproxyHook("back", options, SystemClock(), {}, tmp_path / "state")

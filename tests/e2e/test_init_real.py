@@ -21,22 +21,6 @@ from watchdog.demo.talk import answers, call, wait_for
 
 HOST = "127.0.0.1"
 SHOPS = {"v1-a": "v1", "v1-b": "v1", "v2-a": "v2"}
-HAPROXY = """
-global
-    stats socket {socket} mode 600 level admin
-defaults
-    mode http
-    timeout connect 2s
-    timeout client 10s
-    timeout server 10s
-frontend front
-    bind {listen}
-    http-request use-service prometheus-exporter if { path /metrics }
-    default_backend web
-backend web
-    balance roundrobin
-{servers}
-"""
 SERVERS: dict[str, Callable[..., AbstractContextManager[servers.PrometheusServer]]] = {
     "prometheus": servers.prometheus,
     "victoria-metrics": servers.victoria_metrics,
@@ -52,16 +36,17 @@ class World:
         stack.callback(self.processes.close)
         ports = free_ports(2 * len(SHOPS) + 1)
         front, serving, metrics = ports[0], ports[1::2], ports[2::2]
-        lines = []
+        behind = {}
         for (name, version), port, page in zip(SHOPS.items(), serving, metrics, strict=True):
             given = ["--version", version, "--db", str(folder / "orders.db"), "--seed", "5"]
             given += ["--port", str(port), "--metrics-port", str(page)]
             fault = "errors=0.10" if version == "v2" else ""
             self.processes.start(name, ["-m", "watchdog.demo.shop", *given, "--fault", fault])
-            lines.append(f"    server {name} {HOST}:{port} weight {20 if version == 'v2' else 40}")
+            behind[name] = (port, 20 if version == "v2" else 40)
         for page in metrics:
             wait_for(partial(answers, page, "/metrics"), what="a shop", within_s=60)
-        config = HAPROXY.replace("{listen}", f"{HOST}:{front}").replace("{servers}", "\n".join(lines))
+        metrics_page = "http-request use-service prometheus-exporter if { path /metrics }"
+        config = servers.haproxy_config(f"{HOST}:{front}", behind, backend="web", front=metrics_page)
         proxy = stack.enter_context(servers.haproxy(config, port=front))
         node = stack.enter_context(servers.node_exporter())
         self.processes.start(

@@ -13,6 +13,7 @@ from watchdog.cli.output import print_lines, print_table, tell, when
 from watchdog.cli.progress import progress
 from watchdog.cli.whole_file import write_whole
 from watchdog.errors import WatchdogError
+from watchdog.telling import lasting
 
 if TYPE_CHECKING:
     from watchdog.past import Replayed
@@ -52,7 +53,7 @@ def _print_line(line: str) -> None:
 
 
 def _row(one: "Replayed") -> tuple[str, ...]:
-    after = "-" if one.alarm_at_s is None else f"{one.alarm_at_s / 60:.3g} min"
+    after = "-" if one.alarm_at_s is None else lasting(one.alarm_at_s)
     before = one.deploy.previous_version or "-"
     return (when(one.deploy.at), one.deploy.version, before, one.would, after, one.metric or "-", one.sentence)
 
@@ -74,4 +75,4 @@ def _document(service: str, one: "Replayed") -> dict[str, Any]:
 def _summary(judged: "Sequence[Replayed]") -> str:
     words = Counter(one.would for one in judged)
     told = ", ".join(f"{words[word]} {word}" for word in ("roll back", "hold", "pass", "nothing") if words[word])
-    return f"{len(judged)} deploys, in mode auto: {told}"
+    return f"{len(judged)} deploy{'' if len(judged) == 1 else 's'}, in mode auto: {told}"

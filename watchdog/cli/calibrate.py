@@ -105,7 +105,8 @@ def calibrate_live(
             begin = until - seconds(since)
             known, versions = deploys_of(past, deploys, since=begin, until=until)
             between = stretches(past, known, versions, since=begin, until=until)
-            tell(f"{name}: {len(known)} deploys since {when(begin)}; placebos between them")
+            many = "1 deploy" if len(known) == 1 else f"{len(known)} deploys"
+            tell(f"{name}: {many} since {when(begin)}; placebos where there was none")
             with progress("judging") as told:
                 one = calibrate_past(past, between, every=every, progress=told)
             if one is not None:
@@ -121,7 +122,10 @@ def _show(found: "list[tuple[str, Calibration]]", told_by: dict[str, Any], *, js
     whole = [one for name, one in found if name == "all"] or [one for _, one in found]
     print_lines(f"{_COMPARED[one.design]}: {one.sentence}" for one in whole)
     if not whole:
-        tell("there is no past to judge")
+        tell(
+            "there is no past to judge: nowhere is there room for a watch and the time before it without a deploy; "
+            "take more of the past (--since), or come back when more was kept"
+        )
 
 
 def _document(found: "list[tuple[str, Calibration]]") -> list[dict[str, Any]]:

@@ -142,7 +142,8 @@ def _told(
 def _shown(metric: Metric, cells: Cells, look_s: float) -> str:
     """One metric in the last interval: each version's instances, requests and level."""
     parts = [_version_shown(metric, rows, look_s, name) for name, rows in _by_stratum(metric, cells)[:_SHOWN]]
-    return f"{len(cells.value)} samples in the last {look_s:g} s" + "".join(f"; {part}" for part in parts if part)
+    samples = "1 sample" if len(cells.value) == 1 else f"{len(cells.value)} samples"
+    return f"{samples} in the last {look_s:g} s" + "".join(f"; {part}" for part in parts if part)
 
 
 _Row = tuple[str, float, float, float]  # replica, le, value, total

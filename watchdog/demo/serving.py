@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import signal
+from collections.abc import Coroutine
+from typing import Any
 
 from aiohttp import web
 
@@ -27,7 +29,7 @@ def told_to_stop() -> asyncio.Event:
     return stopped
 
 
-def run(coroutine: "asyncio._CoroutineLike[None]") -> None:
+def run(coroutine: Coroutine[Any, Any, None]) -> None:
     """Run one process's main coroutine; an interrupt is an ordinary end."""
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(coroutine)  # type: ignore[arg-type]
+        asyncio.run(coroutine)
