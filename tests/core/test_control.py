@@ -95,7 +95,9 @@ def test_a_control_without_a_past_changes_nothing() -> None:
     """It is not known in which ratio the two were."""
     watch = _with_control(WORSE["errors"][1], ALONE, seed=5)
     never = _control_until(watch, -70)
-    assert judge([never], [SETTINGS])[0] == judge([_with_control(WORSE["errors"][1], None, seed=5)], [SETTINGS])[0]
+    alone = _with_control(WORSE["errors"][1], None, seed=5)
+    # as texts: from Python 3.13 on dataclasses compare field by field, and a NaN is not even equal to itself
+    assert repr(judge([never], [SETTINGS])[0]) == repr(judge([alone], [SETTINGS])[0])
 
 
 def test_what_is_said_up_to_a_look_is_not_changed_by_later_ones() -> None:
