@@ -109,7 +109,7 @@ fuzz: $(INSTALLED) ## INPUTS mutated inputs for each reader and writer of others
 
 .PHONY: audit
 audit: $(INSTALLED) ## known vulnerabilities of every package in the locks, by pip-audit (asks a package index)
-	@for lock in requirements.lock deploy/requirements.lock; do $(BIN)/pip-audit --disable-pip --requirement $$lock; done
+	@for lock in requirements.lock deploy/requirements.lock; do $(BIN)/pip-audit --strict --disable-pip --requirement $$lock || exit 1; done
 
 .PHONY: outage
 outage: $(INSTALLED) ## stop a real Prometheus for MINUTES in the middle of a healthy deploy and of a bad one: one rollback, afterwards

@@ -309,7 +309,7 @@ def test_the_verdict_of_a_bad_canary_is_shown_as_a_picture_in_slack(
         bot = SlackSink("log", options, clock, {"S": "xoxb-right"})
         outbox = Outbox(ledger, {"log": bot}, clock, patience_s=2.0, easel=Easel(Painter(ledger)))
         outbox.drain()
-        wait_until(lambda: bool(slack.files), within_s=30, what="a picture")
+        wait_until(lambda: bool(slack.files), within_s=120, what="a picture")
         outbox.close()
         assert len(slack.parents()) == 1
         assert [(shown["title"], shown["bytes"][:4]) for shown in slack.files] == [("shop v2: errors", b"\x89PNG")]

@@ -1,5 +1,6 @@
 """One daemon process: its clocks, its threads, and the gates at which it may be delayed, frozen or killed."""
 
+import math
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any
@@ -33,10 +34,12 @@ class Process:
         self.name, self.machine = name, machine
         self.alive = True
         self.frozen_until = 0.0
+        self.looks_up_s = math.inf
         self.skew_s = 0.0
         self.longest_pause_before_hook_s = 0.0  # a pause there is what only a fencing hook survives
         self.hook_checked_at: dict[Task | None, float] = {}
         self.quiet = False  # no faults, from here on
+        self.doomed = False  # killed soon after a hook has begun
         self.passes: Callable[[str], None] = lambda point: None  # others may lie in wait at a point
         self._timeline, self._faults, self._trace = timeline, faults, trace
         self._began = timeline.now
@@ -77,6 +80,11 @@ class Process:
         self.alive = False
         raise ProcessDied
 
+    def end(self) -> None:
+        """SIGKILL by somebody else."""
+        self._trace(f"{self.name} is killed")
+        self.alive = False
+
     def failpoint(self, name: str) -> None:
         """A named place in the daemon's code."""
         self.check_alive()
@@ -93,7 +101,7 @@ class Process:
         self.passes(name)
         if name in LONG_ENOUGH and self._faults.strikes(Fault.FREEZE, LONG_FREEZE):
             least, most = LONG_ENOUGH[name]
-            self._freeze(least + (most - least) * self._faults.random.random())
+            self.freeze(least + (most - least) * self._faults.random.random())
             return
         if name == HOOK_STARTS:
             self._pause_before_hook()
@@ -112,6 +120,9 @@ class Process:
 
     def go_through_hook(self, seconds: float) -> None:
         """Wait for a hook. SIGKILL may come in the middle of it."""
+        if self.doomed:
+            self.sleep(0.3)
+            self.die()
         if not self.quiet and self._faults.crashes_left > 0 and self._faults.strikes(Fault.CRASH, CRASH_IN_HOOK):
             self._faults.crashes_left -= 1
             self.sleep(seconds * self._faults.random.random())
@@ -129,13 +140,13 @@ class Process:
         if self._faults.strikes(Fault.DELAY, DELAY_AT_POINT):
             self.sleep(self._faults.random.choice((0.0, 0.05, 0.5, 2.0)))
         elif self._faults.strikes(Fault.FREEZE, FREEZE_AT_POINT):
-            self._freeze(self._faults.random.choice((1.0, 6.0, 16.0, 40.0)))
+            self.freeze(self._faults.random.choice((1.0, 6.0, 16.0, 40.0)))
 
     def _pause_before_hook(self) -> None:
         if self._faults.strikes(Fault.FREEZE, 0.05):
-            self._freeze(self._faults.random.random() * self.longest_pause_before_hook_s)
+            self.freeze(self._faults.random.random() * self.longest_pause_before_hook_s)
 
-    def _freeze(self, seconds: float) -> None:
+    def freeze(self, seconds: float) -> None:
         self._trace(f"{self.name} freezes for {seconds:.1f} s")
         self.frozen_until = self._timeline.now + seconds
         self.sleep(0.0)

@@ -4,7 +4,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from unittest.mock import patch
 
@@ -23,6 +23,7 @@ from tests.simulator.production import TRAITS, Production, Run
 from tests.simulator.story import Arrival, Order, Verb, draw_story
 from tests.simulator.timeline import START, Timeline
 from tests.simulator.traffic import Traffic
+from tests.simulator.traps import IN_COMPANY, Trap, Traps, draw_trap
 from tests.simulator.witness import Witness
 from watchdog.errors import WatchdogError
 from watchdog.intake import DeployRequest
@@ -74,10 +75,12 @@ class Trace:
 class Simulation:
     """The world of one seed."""
 
-    def __init__(self, seed: int, judge: Judge, *, verbose: bool = False) -> None:
+    def __init__(self, seed: int, judge: Judge, *, trap: Trap | None, verbose: bool = False) -> None:
         self.seed, self.judge = seed, judge
         self.random = Random(seed)
         self.story = draw_story(self.random)
+        if trap in IN_COMPANY:
+            self.story = replace(self.story, replicas=max(2, self.story.replicas), shared=True)
         self.faults = draw_faults(self.random, shared=self.story.shared)
         self.timeline = Timeline()
         self.trace = Trace(self.timeline, verbose)
@@ -89,6 +92,7 @@ class Simulation:
         self.arrivals = list(self.story.arrivals)
         self.traffic = Traffic(self.production, self.timeline, self.random, self.faults)
         self.daemons: list[Daemon | None] = [None] * self.story.replicas
+        self.traps = Traps(trap, self.timeline, Random(seed), self.witness, self._others, self.trace)
         self.acknowledged: set[str] = set()
         self.asked_by_operator: set[str] = set()
         self._pending = len(self.story.arrivals) + len(self.story.orders)
@@ -131,7 +135,11 @@ class Simulation:
             while process.alive:
                 self.timeline.sleep(0.5)
             self.production.end_with(process)
-            if not self._is_calm():
+            for run in self.traps.spared:
+                run.killed = False
+            if self.traps.restarts_at_once:
+                self.traps.restarts_at_once = False
+            elif not self._is_calm():
                 self.timeline.sleep(self.random.choice((0.1, 2.0, 15.0, 40.0)))
 
     def _boot(self, daemon: Daemon, process: Process) -> None:
@@ -145,7 +153,7 @@ class Simulation:
         self._boots += 1
         process = Process(f"r{replica}#{self._boots}", f"host{replica}", self.timeline, self.faults, self.trace)
         process.quiet = self._is_calm()
-        process.passes = lambda point: self._lie_in_wait(process, point)
+        process.passes = lambda point: self._passes(process, point)
         risky = self.story.shared and any(not TRAITS[a.service.partition("-")[0]].fencing for a in self.story.arrivals)
         process.longest_pause_before_hook_s = 0.4 if risky else 20.0
         if not process.quiet and self.faults.strikes(Fault.CLOCK_SKEW, 0.6):
@@ -164,7 +172,7 @@ class Simulation:
             inbox=self.inbox,
             sinks=self.story.sinks,
             committed=self.witness.committed,
-            started=self.witness.hook_starts,
+            started=self._hook_starts,
         )
 
     def _calm(self) -> None:
@@ -202,6 +210,19 @@ class Simulation:
         self.arrivals.append(told)
         self._pending += 1
         self.timeline.spawn(lambda: self._tell(told, call.from_version), after_s=1.0)
+
+    def _others(self, process: Process) -> list[Process]:
+        """The processes of the other replicas that are up."""
+        up = [daemon.process for daemon in self.daemons if daemon is not None and daemon.ready]
+        return [other for other in up if other is not process and other.alive]
+
+    def _passes(self, process: Process, point: str) -> None:
+        self.traps.passes(process, point)
+        self._lie_in_wait(process, point)
+
+    def _hook_starts(self, run: Run) -> None:
+        self.witness.hook_starts(run)
+        self.traps.hook_starts(run)
 
     def _lie_in_wait(self, process: Process, point: str) -> None:
         """Once in a run somebody acts between what was read and the claim that follows from it."""
@@ -312,8 +333,9 @@ def simulate(
     real = seed % REAL_JUDGE_EVERY == 0 if real_judge is None else real_judge
     chosen: Judge = judge if real else plain_judge
     decoded = judge_decoded if real else plain_judge_decoded
+    trap = bug.trap if bug else draw_trap(seed)
     with patch("watchdog.judging.judge_decoded", decoded), _silence(), bug.planted() if bug else nullcontext():
-        return Simulation(seed, chosen, verbose=verbose).run()
+        return Simulation(seed, chosen, trap=trap, verbose=verbose).run()
 
 
 @contextmanager

@@ -19,6 +19,7 @@ class Owner(Protocol):
 
     alive: bool
     frozen_until: float
+    looks_up_s: float  # how often it is seen whether it was let go before that
 
 
 class Task:
@@ -78,7 +79,7 @@ class Timeline:
                 continue
             self.now = max(self.now, at)
             if task.owner is not None and task.owner.frozen_until > self.now:
-                self._wake(task, task.owner.frozen_until)
+                self._wake(task, min(task.owner.frozen_until, self.now + task.owner.looks_up_s))
                 continue
             self._switch_to(task)
 

@@ -5,6 +5,7 @@ from functools import partial
 from tests.simulator.faults import Fault
 from tests.simulator.planted.bug import Bugs, Ground
 from tests.simulator.production import Production
+from tests.simulator.traps import Trap
 from watchdog import action, recovery
 from watchdog.action import ActionEdge
 from watchdog.model import Action, ActionState
@@ -23,7 +24,7 @@ def no_probe_before_a_retry(ground: Ground) -> None:
     )
 
 
-@FOUND.breaks("I1 P2", needs=(Fault.HOOK_FAILS,))
+@FOUND.breaks("I1 P2", 270, needs=(Fault.HOOK_FAILS,))
 def a_failed_hook_is_not_asked_what_it_did(ground: Ground) -> None:
     def believe(edge: ActionEdge, found: object, hook: object, result: object, after: object) -> Outcome:
         if result.outcome is HookOutcome.OK:  # type: ignore[attr-defined]
@@ -38,12 +39,12 @@ def what_nobody_knows_is_tried_again(ground: Ground) -> None:
     ground.put(ActionEdge, "_unsure", lambda s, found, hook, why: s._again(found, why))
 
 
-@FOUND.breaks("I1 P2", needs=(Fault.CRASH,))
+@FOUND.breaks("I1 P2", 82, trap=Trap.ORPHAN)
 def a_hook_that_outlived_its_daemon_is_overlooked(ground: Ground) -> None:
     ground.put(Production, "still_running", lambda *_: False)
 
 
-@FOUND.breaks("I1 I6", needs=(Fault.FREEZE,))
+@FOUND.breaks("I1 I6", 12, trap=Trap.NEIGHBOUR)
 def the_attempt_of_another_replica_is_adopted_too_early(ground: Ground) -> None:
     ground.put(ActionEdge, "_is_over", lambda *_: True)
     ground.put(Pipeline, "adopt_orphans", _adopt_all)
@@ -59,7 +60,7 @@ def _adopt_now(edge: ActionEdge, found: Action) -> None:
     edge.adopt(found)
 
 
-@FOUND.breaks("I2", needs=(Fault.FREEZE,))
+@FOUND.breaks("I2", 5, trap=Trap.STALE_CLAIM)
 def a_stale_claim_starts_its_hook(ground: Ground) -> None:
     ground.put(action, "CLAIM_FRESH_S", 1e9)
 

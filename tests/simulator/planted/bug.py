@@ -7,6 +7,7 @@ from typing import Any
 from unittest.mock import patch
 
 from tests.simulator.faults import Fault
+from tests.simulator.traps import Trap
 
 
 class Ground:
@@ -27,7 +28,7 @@ class Ground:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlantedBug:
     """breaks: the invariants of which at least one must be violated. seeds: runs that showed it lately.
-    needs: faults without which it cannot show, so that other worlds need not be tried.
+    needs: faults without which it cannot show, so that other worlds need not be tried. trap: the moment that it needs.
     """
 
     name: str
@@ -35,6 +36,7 @@ class PlantedBug:
     seeds: tuple[int, ...]
     needs: tuple[Fault, ...]
     into: Callable[[Ground], None]
+    trap: Trap | None = None
 
     @contextmanager
     def planted(self) -> Iterator[None]:
@@ -50,14 +52,16 @@ class Bugs:
     bugs: list[PlantedBug] = field(default_factory=list)
 
     def breaks(
-        self, invariants: str, *seeds: int, needs: tuple[Fault, ...] = ()
+        self, invariants: str, *seeds: int, needs: tuple[Fault, ...] = (), trap: Trap | None = None
     ) -> Callable[[Callable[[Ground], None]], Callable[[Ground], None]]:
         """Enter a function as a bug; its name in words is the bug's."""
 
         def enter(into: Callable[[Ground], None]) -> Callable[[Ground], None]:
             name = into.__name__.replace("_", " ")
             self.bugs.append(
-                PlantedBug(name=name, breaks=frozenset(invariants.split()), seeds=seeds, needs=needs, into=into)
+                PlantedBug(
+                    name=name, breaks=frozenset(invariants.split()), seeds=seeds, needs=needs, into=into, trap=trap
+                )
             )
             return into
 

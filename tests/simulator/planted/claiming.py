@@ -6,6 +6,7 @@ from sqlalchemy import Connection, update
 
 from tests.simulator.faults import Fault
 from tests.simulator.planted.bug import Bugs, Ground
+from tests.simulator.traps import Trap
 from watchdog import intake
 from watchdog.action import ActionEdge
 from watchdog.intake import Intake
@@ -27,7 +28,7 @@ def the_kill_switch_is_read_outside_the_claim(ground: Ground) -> None:
     ground.put(claims, "paused", lambda connection: None)
 
 
-@FOUND.breaks("I6", needs=(Fault.FREEZE,))
+@FOUND.breaks("I6", 5, trap=Trap.LATE_OUTCOME)
 def a_stale_fence_is_accepted(ground: Ground) -> None:
     def unfenced(real: object, connection: Connection, change: Change) -> None:
         update = change.action and replace(change.action, fence=None)
@@ -67,7 +68,7 @@ def a_lease_does_not_raise_the_epoch(ground: Ground) -> None:
     ground.wrap(claims, "due", due)
 
 
-@FOUND.breaks("I6", needs=(Fault.FREEZE,))
+@FOUND.breaks("I6", 1, trap=Trap.LATE_LOOK)
 def no_epoch_in_the_commit_of_a_look(ground: Ground) -> None:
     ground.wrap(commit, "prepare", lambda real, change: real(replace(change, expect_epoch=None)))
 
