@@ -37,6 +37,8 @@ PACKAGES = {
     "pg_waldump": "postgresql",
     "psql": "postgresql-client",
     "pg_basebackup": "postgresql-client",
+    "curl": "curl",
+    "strace": "strace",
     "victoria-metrics": "victoria-metrics",
     "prometheus-node-exporter": "prometheus-node-exporter",
 }

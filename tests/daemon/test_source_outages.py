@@ -102,7 +102,7 @@ class World:
         for look in range(looks):
             fault = faults[look % len(faults)]
             self.proxy.suffer(fault)
-            wait_s = IMPATIENT_S if fault in (Fault.HANG, Fault.DRIP, Fault.HUGE) else PATIENT_S
+            wait_s = IMPATIENT_S if fault in (Fault.HANG, Fault.DRIP) else PATIENT_S
             self.clock.advance(STEP_S)
             replace(self.road, fetch_deadline_s=wait_s).tick()
 

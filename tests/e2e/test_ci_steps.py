@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests import servers
 from tests.intake_desk import TOKEN, Desk, desk
 from tests.receivers import Answer, Receiver, receiver
 from tests.servers import free_port, wait_until
@@ -74,7 +75,8 @@ def settle(daemon: Desk, state: State, sentence: str = "") -> threading.Thread:
 
 
 def run(script: str, env: dict[str, str], folder: Path, shell: str = "sh") -> subprocess.CompletedProcess[str]:
-    bare = {"PATH": os.environ["PATH"], "HOME": str(folder)}
+    curl = Path(servers.program("curl")).parent  # where it is not installed
+    bare = {"PATH": f"{os.environ['PATH']}:{curl}", "HOME": str(folder)}
     return subprocess.run([shell, "-c", script], env=bare | env, cwd=folder, capture_output=True, text=True,
                           timeout=90, check=False)  # fmt: skip
 

@@ -287,11 +287,20 @@ class Simulation:
             self.witness.acknowledged(arrival.id)
 
     def _give(self, order: Order) -> None:
-        """An operator's order, given once; whatever it is answered."""
+        """An operator's order, given once, whatever it is answered; nobody leaves the kill switch pulled unheard."""
         if order.verb in (Verb.APPROVE, Verb.ROLLBACK):
             self.asked_by_operator.add(order.deploy)
-        self._ask(lambda daemon: _obey(daemon, order))
-        self.timeline.sleep(CI_WAITS_S)
+        heard: list[Daemon] = []
+
+        def hears(daemon: Daemon) -> None:
+            _obey(daemon, order)
+            heard.append(daemon)
+
+        while not heard:
+            self._ask(hears)
+            self.timeline.sleep(CI_WAITS_S)
+            if order.verb is not Verb.RESUME:
+                break
         self._pending -= 1
 
     def _ask(self, question: Callable[[Daemon], None]) -> None:

@@ -52,6 +52,7 @@ class Traps:
     others: Callable[[Process], list[Process]]
     trace: Callable[[str], None]
     restarts_at_once: bool = False
+    sprung: bool = False
     spared: list[Run] = field(default_factory=list)  # hooks that outlive their daemon, whatever chance says
     _frozen: Process | None = None
 
@@ -86,7 +87,7 @@ class Traps:
 
     def _spring(self, process: Process) -> None:
         self.trace(f"trap for {process.name}: {self.trap}")
-        self.trap = None
+        self.trap, self.sprung = None, True
 
     def _until(self, process: Process, over: Callable[[], bool]) -> None:
         """Freeze a process until something has happened elsewhere."""
