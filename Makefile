@@ -40,7 +40,7 @@ demo: $(INSTALLED) ## watch a bad version take real traffic, be noticed and be r
 
 .PHONY: test
 test: $(INSTALLED) ## run every test (TESTS="tests/core -k counts" runs some)
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup $(TESTS) # on two cores: near half of the time real servers are waited for
 
 .PHONY: check
 check: static test ## everything CI asks for: format, lint, types, floors, tests
