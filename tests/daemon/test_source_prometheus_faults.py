@@ -365,10 +365,10 @@ def test_tls_is_verified_and_keeps_the_deadline(tmp_path: Path) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
         with tls_front(server.url, context) as url:
-            told = ask(url, deadline_s=2)
+            told = ask(url, deadline_s=8)
             assert told.facts.status is SourceStatus.DOWN
             assert "certificate cannot be verified" in told.facts.detail
-            told = ask(url, ca_file=str(certificate), deadline_s=2)
+            told = ask(url, ca_file=str(certificate), deadline_s=8)
             assert told.facts.status is SourceStatus.OK, told.facts.detail
             server.otherwise = lambda _: Answer(body=b"{", drip=True)
             told = ask(url, ca_file=str(certificate))
