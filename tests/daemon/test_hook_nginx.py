@@ -50,7 +50,7 @@ def test_a_failed_reload_is_taken_back_too(file: Path) -> None:
 
 def test_a_reload_that_hangs_is_not_known_to_have_failed(file: Path) -> None:
     """TIMED_OUT within the deadline, the probe says PARTIAL, and the next attempt finishes it."""
-    slow = a_hook(file, '[ "$0" = -t ] || sleep 60', timeout_s=3.0)
+    slow = a_hook(file, '[ "$0" = -t ] || sleep 60', timeout_s=1.0)
     assert slow.run(rollback()).outcome is HookOutcome.TIMED_OUT
     hook = a_hook(file)
     assert hook.probe(rollback()) is ProbeAnswer.PARTIAL

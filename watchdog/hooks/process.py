@@ -8,13 +8,14 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from watchdog.ports import Clock
 
 KEEP_BYTES = 32 * 1024  # of the beginning and of the end of the output
 GLANCE_S = 0.02  # how often a silent program is looked at
-LAST_WAIT_S = 2.0  # for the kernel to take a killed program away
+LAST_WAIT_S = 2.0  # for the kernel to take a killed program, and what it left behind, away
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +58,10 @@ def run(program: Program, *, clock: Clock, timeout_s: float, grace_s: float) -> 
         if timed_out:
             _signal_group(process, signal.SIGTERM)
             watcher.ends_within(grace_s)
-        _signal_group(process, signal.SIGKILL)
+        leaves_others = _signal_group(process, signal.SIGKILL)
         watcher.ends_within(LAST_WAIT_S)
+        if leaves_others:
+            _wait_for_group(process, clock)
         output.take()
         return Finished(
             exit_code=process.poll(),
@@ -85,9 +88,30 @@ def _start(program: Program, inlet: int) -> subprocess.Popen[bytes]:
         )
 
 
-def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # gone; or (macOS) only a zombie is left
+def _signal_group(process: subprocess.Popen[bytes], number: int) -> bool:
+    """Whether anybody was there to be signalled."""
+    try:
         os.killpg(process.pid, number)
+    except (ProcessLookupError, PermissionError):  # gone; or (macOS) only a zombie is left
+        return False
+    return True
+
+
+def _wait_for_group(process: subprocess.Popen[bytes], clock: Clock) -> None:
+    """A killed child still holds the lock of the attempt it inherited until the kernel has taken it away."""
+    deadline = clock.monotonic() + LAST_WAIT_S
+    while _signal_group(process, 0) and not _is_all_zombies(process.pid) and clock.monotonic() < deadline:
+        clock.sleep(GLANCE_S)
+
+
+def _is_all_zombies(group: int) -> bool:
+    """Whether the group's members have given up all they held; a container's first process may never reap them."""
+    states = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _parent, its_group = entry.read_text("utf-8", "replace").rpartition(")")[2].split()[:3]
+            states += [state] if int(its_group) == group else []
+    return bool(states) and set(states) <= {"Z", "X"}
 
 
 class _Watcher:
