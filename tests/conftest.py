@@ -18,11 +18,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """In CI a test beside real servers has a second try, which the report names: its machine may be busy elsewhere.
 
     At a desk it has none, and neither have the crash tests, whose one failure in a thousand is what they look for.
+    Where several processes share the tests, those that wait for servers come first, so that all end at one time.
     """
     if os.environ.get("CI"):
         for item in items:
             if _REAL_SERVERS in item.path.parents and item.path.name not in _CRASHES:
                 item.add_marker(pytest.mark.flaky(reruns=1))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: _REAL_SERVERS not in item.path.parents)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -82,9 +82,9 @@ def _shares(times: Floats, shipped: list[Shipped]) -> dict[str, Floats]:
 
 def _weather(dice: np.random.Generator, times: Floats) -> tuple[Floats, Floats, Floats]:
     """Requests per second, error share and orders per request: a daily cycle, bursts, and slow wandering."""
-    hours = times / 3600.0
+    hours = (times - times[0]) / 3600.0  # from the first scrape: the same fortnight at whatever hour it is made
     offered = (
-        200.0 * (1.0 + 0.6 * np.sin(2 * np.pi * (hours - 9.0) / 24.0)) * (1.0 + 0.05 * dice.standard_normal(len(times)))
+        600.0 * (1.0 + 0.6 * np.sin(2 * np.pi * (hours - 9.0) / 24.0)) * (1.0 + 0.05 * dice.standard_normal(len(times)))
     )
     for begin in dice.uniform(times[0], times[-1], 40):  # campaigns, crawlers: up to three times as much for a while
         length = dice.uniform(300, 1500)

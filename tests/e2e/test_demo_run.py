@@ -83,7 +83,8 @@ def test_scenario_ends_as_the_table_says(scenario: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_demo_that_is_stopped_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     """Ctrl-C, and even kill -9, with everything running: no process and no folder is left."""
-    argv = [sys.executable, "-m", "watchdog", "demo", "--json"]
+    # A shell has what it starts in the background ignore Ctrl-C, and so does all that is started from there.
+    argv = ["env", "--default-signal=INT", sys.executable, "-m", "watchdog", "demo", "--json"]
     env = environment({"TMPDIR": str(tmp_path)})
     with subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as demo:
         assert demo.stderr is not None

@@ -18,6 +18,7 @@ from watchdog.app import App, build, load_config
 from watchdog.intake import DeployRequest
 from watchdog.model import MessageKind, State, Watch
 
+IS_LONG = "MINUTES" in os.environ
 OUTAGE_S = 60 * float(os.environ.get("MINUTES", "0.15"))
 LOOK_S, SETTLE_S, SCRAPE_S = 1.0, 0.5, 0.5
 PER_S = 400.0  # requests of an instance
@@ -98,7 +99,7 @@ mode = "auto"
 strategy = "canary"
 source = "metrics"
 rollback_hook = "back"
-watch_s = {round(OUTAGE_S + 40)}
+watch_s = {round(OUTAGE_S + (60 if IS_LONG else 300))}
 look_s = {LOOK_S}
 settle_s = {SETTLE_S}
 baseline_s = 5
@@ -180,9 +181,11 @@ def test_a_prometheus_that_was_away_rolls_back_only_what_is_bad(tmp_path: Path, 
     back_at = time.monotonic()
     wait_until(lambda: app.ledger.watch(BAD).state is State.ROLLED_BACK, within_s=GENEROUS_S, what="the rollback")  # type: ignore[union-attr]
     took_s = time.monotonic() - back_at
-    wait_until(lambda: both(app)[0].state is not State.WATCHING, within_s=GENEROUS_S, what="the healthy one's end")
+    wait_until(lambda: goes_on(app) or both(app)[0].state is State.PASSED, within_s=GENEROUS_S, what="sight again")
+    if IS_LONG:
+        wait_until(lambda: both(app)[0].state is not State.WATCHING, within_s=GENEROUS_S, what="the healthy one's end")
     healthy, bad = both(app)
-    assert healthy.state in (State.PASSED, State.INCONCLUSIVE), healthy.sentence
+    assert healthy.state in (State.WATCHING, State.PASSED, State.INCONCLUSIVE), healthy.sentence
     assert len((tmp_path / "calls").read_text().splitlines()) == 1, bad.sentence
     print(  # noqa: T201 (what the long form is run for)
         f"\nPrometheus away for {away_s:.0f} s: SOURCE_DOWN told at tick {max(ticks)}, "
@@ -192,6 +195,12 @@ def test_a_prometheus_that_was_away_rolls_back_only_what_is_bad(tmp_path: Path, 
 
 def both(app: App) -> list[Watch]:
     return [watch for name in (HEALTHY, BAD) if (watch := app.ledger.watch(name)) is not None]
+
+
+def goes_on(app: App) -> bool:
+    """Whether the healthy one is judged by what is seen of it, as before."""
+    watch = both(app)[0]
+    return watch.state is State.WATCHING and watch.reason != "SOURCE_DOWN"
 
 
 def ticks_until_said(app: App, watch: Watch, looks: int) -> int:

@@ -153,7 +153,7 @@ def test_sensitivity_is_told_at_todays_traffic(past: Past, tmp_path: Path, capsy
     (errors,) = json.loads(capsys.readouterr().out)
     assert errors["metric"] == "errors"
     assert 0.007 < errors["traffic"]["level"] < 0.014
-    assert 4_000 < errors["traffic"]["requests_per_minute"] < 40_000
+    assert 12_000 < errors["traffic"]["requests_per_minute"] < 120_000
     assert 1.3 < errors["seen"][-1]["ratio"] < 3.0
 
 
