@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from watchdog.errors import LedgerError
 from watchdog.hook_words import finding, last_words, say
 from watchdog.missing_hook import NO_HOOK
-from watchdog.model import DEFAULT_LIMITS, FINAL, Action, ActionKind, ActionState, Claim, HoldReason, Limits
+from watchdog.model import DEFAULT_LIMITS, Action, ActionKind, ActionState, Claim, HoldReason, Limits
 from watchdog.policy import still_limited
 from watchdog.ports import Clock, Failpoint, Hook, HookOutcome, HookResult, Ledger, LooksAhead, ProbeAnswer
 from watchdog.rollout import FORWARD, GOES_FORWARD_IN
@@ -245,10 +245,9 @@ class ActionEdge:
         """Why a rollback would be one too many: of the same service, or of all, others have begun meanwhile."""
         if action.kind is not ActionKind.ROLLBACK:
             return None
-        now, ended = self.clock.now(), {state.value for state in FINAL}
+        now = self.clock.now()
         others = self.ledger.rollbacks_since(now - self.limits.reach_s)
-        active = sum(number for state, number in self.ledger.counts().items() if state not in ended)
-        found = still_limited(action, others, active, self.limits, now)
+        found = still_limited(action, others, self.ledger.active(), self.limits, now)
         return (found.hold, found.why) if found is not None and found.hold is not None else None
 
     def _overtaken_by(self, action: Action) -> str | None:

@@ -342,6 +342,7 @@ class Ledger(Protocol):
     def tallies(self, *, service: str | None = None, since: float | None = None) -> list[Tally]: ...
     def times_to_restore(self, service: str, *, since: float) -> list[float]: ...  # seconds, newest first
 
+    def active(self) -> int: ...  # watches that go on
     def counts(self) -> Mapping[str, int]: ...  # watches per state, for /metrics
     def close(self) -> None: ...
 

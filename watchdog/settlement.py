@@ -82,32 +82,29 @@ def settlement(watch: Watch, action: Action, outcome: Outcome, now: float) -> Ch
 def _looked_ahead(watch: Watch, action: Action, outcome: Outcome, fields: dict[str, object], now: float) -> Change:
     """What would be in the way of a rollback is told at once, while there is time to mend it; the watch goes on."""
     blocked = outcome.state is ActionState.FAILED
-    said = f"{title(watch)}: going back to {action.to_version} would not work now: {outcome.why}"
-    told = message(watch, MessageKind.ACTION, Severity.WARNING, said, key=f"action:{action.id}")
-    return Change(
-        watch_id=watch.id,
-        at=now,
-        expect_state=watch.state,
-        action=_settled(action, outcome, fields),
-        audit=(_entry(action, outcome, now),),
-        messages=(told,) if blocked else (),
-    )
+    said = f"going back to {action.to_version} would not work now: {outcome.why}"
+    return _answered(watch, action, outcome, fields, now, said=said if blocked else "")
 
 
 def _schema_told(watch: Watch, action: Action, outcome: Outcome, fields: dict[str, object], now: float) -> Change:
     """The schema's version is kept for the time of a rollback; only that it cannot be asked for is worth a word."""
     unknown = outcome.state in (ActionState.FAILED, ActionState.UNKNOWN)
-    said = (
-        f"{title(watch)}: the schema's version cannot be told: {outcome.why}; a rollback will not be checked against it"
-    )
-    told = message(watch, MessageKind.ACTION, Severity.WARNING, said, key=f"action:{action.id}")
+    said = f"the schema's version cannot be told: {outcome.why}; a rollback will not be checked against it"
+    return _answered(watch, action, outcome, fields, now, said=said if unknown else "")
+
+
+def _answered(
+    watch: Watch, action: Action, outcome: Outcome, fields: dict[str, object], now: float, *, said: str
+) -> Change:
+    """A question has its answer, and the watch goes on; said: what is worth a warning."""
+    told = message(watch, MessageKind.ACTION, Severity.WARNING, f"{title(watch)}: {said}", key=f"action:{action.id}")
     return Change(
         watch_id=watch.id,
         at=now,
         expect_state=watch.state,
         action=_settled(action, outcome, fields),
         audit=(_entry(action, outcome, now),),
-        messages=(told,) if unknown else (),
+        messages=(told,) if said else (),
     )
 
 

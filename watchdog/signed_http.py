@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from socket import SHUT_RDWR
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
+from pydantic import AfterValidator, SecretStr
 from standardwebhooks import Webhook
 
 from watchdog.errors import WatchdogError
@@ -54,6 +55,19 @@ def check_url(url: str) -> str:
         raise ValueError("a user or password in the address would end up in logs; sign with secret_env instead")
     _ = parts.port  # raises ValueError where it is not a number
     return url
+
+
+def _checked(url: str) -> str:
+    return check_url(url) if url else url
+
+
+def _checked_root(url: str) -> str:
+    return check_url(url).rstrip("/")
+
+
+Address = Annotated[str, AfterValidator(check_url)]  # of an option in config.toml
+OptionalAddress = Annotated[str, AfterValidator(_checked)]  # or empty
+RootAddress = Annotated[str, AfterValidator(_checked_root)]  # paths are appended to it
 
 
 def signer(secret: SecretStr | None) -> Webhook | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from analysis.result import Design, Reason, Verdict, VerdictKind
 from watchdog.alert_notes import firing
-from watchdog.model import DEFAULT_LIMITS, FINAL, Action, ActionKind, ActionState, Limits, State, Watch
+from watchdog.model import DEFAULT_LIMITS, Action, ActionKind, ActionState, Limits, State, Watch
 from watchdog.policy import Brakes
 from watchdog.ports import Ledger
 from watchdog.rollout import BESIDE, PENDING, STEERING
@@ -56,7 +56,7 @@ class Surroundings:
         return Brakes(
             paused=paused,
             recent=[*self.ledger.rollbacks_since(now - self.limits.reach_s), *_begins(ahead)] if may_go_back else (),
-            active=self._active() if may_go_back else 0,
+            active=self.ledger.active() if may_go_back else 0,
             limits=self.limits,
             migration=watch.deploy.migration,
             slowed=any(action.kind is ActionKind.PAUSE for action in steering[-1:]),
@@ -96,10 +96,6 @@ class Surroundings:
         onset = now if verdict.since_look is None else interval_bounds(watch, verdict.since_look)[1]
         others = self.ledger.watches(environment=watch.deploy.environment, limit=_MANY)
         return tuple(sorted(_stands(other) for other in others if _may_be_it(watch, other, onset)))
-
-    def _active(self) -> int:
-        ended = {state.value for state in FINAL}
-        return sum(number for state, number in self.ledger.counts().items() if state not in ended)
 
     def _hurt_too(self, watch: Watch, now: float) -> tuple[str, ...]:
         """Other services of the environment whose old version got worse within the time of this watch."""

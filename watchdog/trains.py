@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from watchdog.intended import rollback_action
 from watchdog.model import (
     DEFAULT_LIMITS,
-    FINAL,
     STILL_JUDGED,
     Action,
     ActionKind,
@@ -121,11 +120,10 @@ class Trains:
     def _decision(self, mate: Watch, now: float) -> Decision:
         if mate.state is State.SMOKE:
             return Decision(kind=DecisionKind.HOLD, why="it has no traffic yet and gets none", hold=HoldReason.TRAIN)
-        ended = {state.value for state in FINAL}
         brakes = Brakes(
             paused=self.ledger.paused(),
             recent=self.ledger.rollbacks_since(now - self.limits.reach_s),
-            active=sum(number for state, number in self.ledger.counts().items() if state not in ended),
+            active=self.ledger.active(),
             limits=self.limits,
             migration=mate.deploy.migration,
         )

@@ -1,8 +1,6 @@
 """The only edge that changes production."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -10,7 +8,6 @@ from tests.fakes import FakeClock, FakeHook
 from tests.samples import a_watch
 from watchdog.action import CLAIM_FRESH_S, GRACE_S, ActionEdge
 from watchdog.intended import rollback_action
-from watchdog.ledger import open_ledger
 from watchdog.model import (
     Action,
     ActionState,
@@ -33,13 +30,6 @@ class Crash(BaseException):
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, clock: FakeClock) -> Iterator[Ledger]:
-    opened = open_ledger(str(tmp_path / "w.db"), clock=clock, owner="me", sinks_for=lambda service: ("log",))
-    yield opened
-    opened.close()
 
 
 def intend(ledger: Ledger, clock: FakeClock) -> Action:

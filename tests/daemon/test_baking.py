@@ -1,6 +1,6 @@
 """The bake: what has passed is looked at slowly for hours more, within the deploy's budget."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,18 +49,6 @@ class Shop:
                 failed = float(rng.binomial(total, self.errors if bad else 0.02))
                 rows.append((window.arm, f"{window.arm}-{replica}", failed, float(total)))
         return {"errors": counts(rows)}
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(DEPLOYED_AT)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, clock: FakeClock) -> Iterator[Ledger]:
-    opened = open_ledger(str(tmp_path / "w.db"), clock=clock, owner="me", sinks_for=lambda service: ("log",))
-    yield opened
-    opened.close()
 
 
 def a_baking(*, act: bool = True, bake: Bake | None = BAKE) -> Watch:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.daemon.test_pipeline import Shop, begin, kinds, road, walk
 from tests.fakes import FakeClock, FakeHook, FakeSource
-from tests.samples import DEPLOYED_AT, a_watch
+from tests.samples import a_watch
 from watchdog.ledger import open_ledger
 from watchdog.memory import Memory
 from watchdog.model import ActionState, HoldReason, MessageKind, Severity, State, Watch
@@ -20,11 +20,6 @@ from watchdog.ports import Ledger
 TORN = '{"arm": ["cand'
 NO_TEXT = b"\xff\xfe\x00"
 SPOILT = pytest.mark.spoils_its_ledger
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(DEPLOYED_AT)
 
 
 @pytest.fixture

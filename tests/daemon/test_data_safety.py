@@ -1,8 +1,6 @@
 """Data and schema: a restore point before, the suspect window after, and a migration taken back by an operator only."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +10,6 @@ from tests.roads import a_road
 from tests.samples import DEPLOYED_AT, a_watch
 from watchdog.errors import RefusedError
 from watchdog.intended import first_actions
-from watchdog.ledger import open_ledger
 from watchdog.model import ActionKind, ActionState, HoldReason, MessageKind, Severity, State, Watch
 from watchdog.operator_desk import OperatorDesk
 from watchdog.pipeline import Pipeline
@@ -32,18 +29,6 @@ class Database(FakeHook):
 
     def probe(self, call: HookCall) -> ProbeAnswer:
         return ProbeAnswer.UNKNOWN
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(DEPLOYED_AT)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, clock: FakeClock) -> Iterator[Ledger]:
-    opened = open_ledger(str(tmp_path / "w.db"), clock=clock, owner="me", sinks_for=lambda service: ("log",))
-    yield opened
-    opened.close()
 
 
 def walk(ledger: Ledger, clock: FakeClock, watch: Watch, database: Hook, *, errors: float) -> Watch:

@@ -1,8 +1,6 @@
 """Held is not forgotten: it is judged on where nobody called it worse; and a step waits for a human in mode approve."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -10,7 +8,6 @@ from tests.daemon.test_rollout import STEPS, Front, Shop, begin, road, said, sta
 from tests.fakes import FakeClock, FakeSource
 from tests.samples import DEPLOYED_AT
 from watchdog.errors import RefusedError
-from watchdog.ledger import open_ledger
 from watchdog.model import (
     FINAL,
     ActionKind,
@@ -27,18 +24,6 @@ from watchdog.pipeline import Pipeline
 from watchdog.ports import Ledger
 
 TWO_STEPS = replace(STEPS, shares=(0.1, 0.5, 1.0))
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(DEPLOYED_AT)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, clock: FakeClock) -> Iterator[Ledger]:
-    opened = open_ledger(str(tmp_path / "w.db"), clock=clock, owner="me", sinks_for=lambda service: ("log",))
-    yield opened
-    opened.close()
 
 
 def walk(pipeline: Pipeline, ledger: Ledger, clock: FakeClock, *, looks: int = 60, until: State | None = None) -> Watch:

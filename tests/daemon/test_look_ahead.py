@@ -1,8 +1,6 @@
 """Is the way back open? Asked when the watch begins, while there is time to mend it."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import pytest
 
@@ -10,7 +8,6 @@ from tests.fakes import FakeClock, FakeHook
 from tests.samples import a_watch
 from watchdog.action import GRACE_S, ActionEdge
 from watchdog.intended import first_actions, rollback_action
-from watchdog.ledger import open_ledger
 from watchdog.model import Action, ActionKind, ActionState, MessageKind, Severity, State, Watch
 from watchdog.operator_desk import OperatorDesk
 from watchdog.ports import HookCall, Ledger
@@ -42,13 +39,6 @@ class Foresighted(FakeHook):
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, clock: FakeClock) -> Iterator[Ledger]:
-    opened = open_ledger(str(tmp_path / "w.db"), clock=clock, owner="me", sinks_for=lambda service: ("log",))
-    yield opened
-    opened.close()
 
 
 def begun(ledger: Ledger, clock: FakeClock, *, looks_ahead: tuple[str, ...] = ("back",)) -> Watch:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import FakeClock
-from tests.samples import DEPLOYED_AT, a_watch
+from tests.samples import a_watch
 from watchdog.errors import NotFoundError, RefusedError
 from watchdog.intended import rollback_action
 from watchdog.ledger import open_ledger
@@ -15,11 +15,6 @@ from watchdog.model import ActionState, AuditEntry, Change, HoldReason, MessageK
 from watchdog.operator_desk import OperatorDesk
 from watchdog.ports import Ledger
 from watchdog.telling import message
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(DEPLOYED_AT)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The one road, driven by a simulated clock over a real ledger and the real judge."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,18 +52,6 @@ class Shop:
                     total = int(rng.poisson(450))
                     rows.append((window.arm, f"v1-{replica}", float(rng.binomial(total, 0.008)), float(total)))
         return {"errors": counts(rows)}
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(DEPLOYED_AT)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, clock: FakeClock) -> Iterator[Ledger]:
-    opened = open_ledger(str(tmp_path / "w.db"), clock=clock, owner="me", sinks_for=lambda service: ("log",))
-    yield opened
-    opened.close()
 
 
 def road(

@@ -1,8 +1,7 @@
 """A roll-out: servers join and leave, the old version goes, and only what was updated is put back."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +10,7 @@ from analysis.prepare import Cells, LookFacts
 from analysis.result import Arm, SourceStatus
 from tests.fakes import FakeClock, FakeHook, FakeSource, counts
 from tests.roads import a_road
-from tests.samples import DEPLOYED_AT, a_plan, a_watch
-from watchdog.ledger import open_ledger
+from tests.samples import a_plan, a_watch
 from watchdog.model import FINAL, HoldReason, MessageKind, Severity, State, StoredLook, Strategy, Watch
 from watchdog.ports import HookCall, HookResult, Ledger, LookRequest
 from watchdog.strategies.rolling import frozen, updated_servers
@@ -65,18 +63,6 @@ class PutBack(FakeHook):
         self.fleet.updated -= {name.removeprefix("v2-") for name in self.fleet.put_back}
         self.fleet.back = True
         return super().run(call)
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(DEPLOYED_AT)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, clock: FakeClock) -> Iterator[Ledger]:
-    opened = open_ledger(str(tmp_path / "w.db"), clock=clock, owner="me", sinks_for=lambda service: ("log",))
-    yield opened
-    opened.close()
 
 
 def rolling(*, looks: int = 40, act: bool = False) -> Watch:

@@ -1,7 +1,7 @@
 """Forward, step by step: promotion, switch, smoke test, pause; and that nothing goes forward once it goes back."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -20,7 +20,6 @@ from tests.roads import a_road
 from tests.samples import DEPLOYED_AT, a_plan, a_watch
 from watchdog.export import step_at
 from watchdog.intended import first_actions
-from watchdog.ledger import open_ledger
 from watchdog.model import (
     FINAL,
     ActionKind,
@@ -132,18 +131,6 @@ class Shop:
                     )
                 )
         return {"errors": counts([row for row in rows if row[3] > 0])}
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(DEPLOYED_AT)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, clock: FakeClock) -> Iterator[Ledger]:
-    opened = open_ledger(str(tmp_path / "w.db"), clock=clock, owner="me", sinks_for=lambda service: ("log",))
-    yield opened
-    opened.close()
 
 
 def road(

@@ -1,8 +1,7 @@
 """What both versions share: the old one gets worse than its own past, and nothing goes forward or back by itself."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,24 +11,11 @@ from analysis.result import Arm, Design
 from tests.fakes import FakeClock, FakeHook, FakeSource, counts
 from tests.roads import a_road
 from tests.samples import DEPLOYED_AT, a_plan, a_watch
-from watchdog.ledger import open_ledger
 from watchdog.model import FINAL, HoldReason, MessageKind, Severity, State, Steps, Strategy, Watch
 from watchdog.ports import Ledger, LookRequest
 from watchdog.telling import message
 
 USUAL, HURT = 0.01, 0.08
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(DEPLOYED_AT)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, clock: FakeClock) -> Iterator[Ledger]:
-    opened = open_ledger(str(tmp_path / "w.db"), clock=clock, owner="me", sinks_for=lambda service: ("log",))
-    yield opened
-    opened.close()
 
 
 def shop(hurt: frozenset[Arm]) -> FakeSource:

@@ -1,8 +1,7 @@
 """Release trains: judged to a common end, put back in reverse order, and what stays is said."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from analysis.result import Arm, Design
 from tests.fakes import FakeClock, FakeHook, FakeSource, counts
 from tests.roads import a_road
 from tests.samples import DEPLOYED_AT, a_plan, a_watch
-from watchdog.ledger import open_ledger
 from watchdog.model import (
     FINAL,
     ActionKind,
@@ -71,18 +69,6 @@ class Town:
                 total = int(rng.poisson(300))
                 rows.append((window.arm, f"{window.arm}-{replica}", float(rng.binomial(total, bad)), float(total)))
         return {"errors": counts(rows)}
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(DEPLOYED_AT)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, clock: FakeClock) -> Iterator[Ledger]:
-    opened = open_ledger(str(tmp_path / "w.db"), clock=clock, owner="me", sinks_for=lambda service: ("log",))
-    yield opened
-    opened.close()
 
 
 def road(

@@ -1,15 +1,10 @@
 """Between the decision to roll back and its claim others may have begun: cool-down and breaker are asked again."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-
-import pytest
 
 from tests.daemon.test_action import edge_of
 from tests.fakes import FakeClock, FakeHook, FakeSource, counts
-from tests.samples import DEPLOYED_AT, a_watch
-from watchdog.ledger import open_ledger
+from tests.samples import a_watch
 from watchdog.model import (
     Action,
     ActionKind,
@@ -27,18 +22,6 @@ from watchdog.surroundings import Surroundings
 from watchdog.telemetry import Telemetry
 
 ONE = Limits(breaker_rollbacks=1)
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(DEPLOYED_AT)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, clock: FakeClock) -> Iterator[Ledger]:
-    opened = open_ledger(str(tmp_path / "w.db"), clock=clock, owner="me", sinks_for=lambda service: ("log",))
-    yield opened
-    opened.close()
 
 
 class LastMoment:

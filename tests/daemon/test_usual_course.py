@@ -1,8 +1,7 @@
 """A direct deploy at an hour that is bad on every day: held with the reason; put back where it is worse than that."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from watchdog import pipeline
 from watchdog.baking import bake
 from watchdog.earlier_days import DAY_S
 from watchdog.intake import Pace, plan_for
-from watchdog.ledger import open_ledger
 from watchdog.model import FINAL, Bake, HoldReason, MessageKind, Mode, Severity, State, Strategy, Watch
 from watchdog.ports import Ledger, LookRequest, Source
 from watchdog.telling import message
@@ -48,18 +46,6 @@ class Shop:
             rate = bad if since >= BAD_FROM_S and (day > 0 or self.hook.live == "v2") else 0.01
             rows.append((window.arm, "a", float(rng.binomial(total, rate)), float(total)))
         return {"errors": counts(rows)}
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(DEPLOYED_AT)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, clock: FakeClock) -> Iterator[Ledger]:
-    opened = open_ledger(str(tmp_path / "w.db"), clock=clock, owner="me", sinks_for=lambda service: ("log",))
-    yield opened
-    opened.close()
 
 
 def a_direct_watch(*, earlier_days: int = 3, mode: Mode = Mode.AUTO) -> Watch:

@@ -1,6 +1,5 @@
 """Where going back may do harm: until when it is safe, a schema that changed; and what is left to do then."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from watchdog.deploy_request import DeployRequest
 from watchdog.errors import ConfigError
 from watchdog.intake import Intake, Pace
 from watchdog.intended import first_actions
-from watchdog.ledger import open_ledger
 from watchdog.model import ActionKind, HoldReason, MessageKind, Severity, State, Watch
 from watchdog.operator_desk import OperatorDesk
 from watchdog.pipeline import Pipeline
@@ -39,18 +37,6 @@ class Schema(FakeHook):
 
     def probe(self, call: HookCall) -> ProbeAnswer:
         raise AssertionError("a question leaves nothing behind that could be asked for")
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(DEPLOYED_AT)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, clock: FakeClock) -> Iterator[Ledger]:
-    opened = open_ledger(str(tmp_path / "w.db"), clock=clock, owner="me", sinks_for=lambda service: ("log",))
-    yield opened
-    opened.close()
 
 
 def road(ledger: Ledger, clock: FakeClock, schema: Schema, back: FakeHook) -> Pipeline:

@@ -102,7 +102,11 @@ def a_call(kind: ActionKind, *, version: str = "v2", deploy_id: str = "d1") -> H
 
 
 def listed_in_the_log(server: servers.PostgresServer) -> dict[str, str]:
-    """The restore points of the write-ahead log, as pg_waldump reads it: where each one's record ends, by name."""
+    """The restore points of the write-ahead log, as pg_waldump reads it: where each one's record ends, by name.
+
+    A restore point is not flushed when it is made, only with the next commit or by the WAL writer: the switch does it.
+    """
+    server.query("SELECT pg_switch_wal()")
     first = server.query("SELECT pg_walfile_name(redo_lsn), redo_lsn::text FROM pg_control_checkpoint()")[0][1]
     argv = [servers.program("pg_waldump"), "-p", str(server.folder / "data" / "pg_wal"), "-r", "XLOG", "-s", str(first)]
     told = subprocess.run(

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from watchdog.hooks import file_swap
 from watchdog.hooks.flag_definition import DISABLED, Definition, Document, Sides, wanted_definition
 from watchdog.hooks.wanted_state import HookEndedError, Span, Wanted, WantedStateHook, impossible, wanted
 from watchdog.model import ActionKind
 from watchdog.ports import Clock, HookCall, HookOutcome, ProbeAnswer
-from watchdog.signed_http import NoReplyError, NotSentError, Reply, check_url, exchange
+from watchdog.signed_http import Address, NoReplyError, NotSentError, Reply, exchange
 
 WRITES = 5  # lost races before the attempt gives up; each is somebody else's edit within the blink of ours
 
@@ -52,18 +52,13 @@ class FlagdOptions(BaseModel):
         description="Variant that the programs use by themselves while the flag is disabled; going back to it then "
         "disables the flag. Empty: the flag stays enabled, with the old variant as its default.",
     )
-    flagd_urls: tuple[str, ...] = Field(
+    flagd_urls: tuple[Address, ...] = Field(
         (),
         description="Addresses of flagd's OFREP service (port 8016), asked whether the flag went off there too. "
         "Empty: the file is believed.",
     )
     timeout_s: float = Field(10.0, gt=0, le=600, description="Longest time for all of it.")
     probe_timeout_s: float = Field(5.0, gt=0, le=600, description="The same for the probe.")
-
-    @field_validator("flagd_urls")
-    @classmethod
-    def _plain_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(check_url(url) for url in value)
 
 
 class FlagdHook(WantedStateHook):

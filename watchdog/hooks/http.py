@@ -22,7 +22,7 @@ from watchdog.errors import ConfigError, Problem
 from watchdog.hooks.document import encode, fields
 from watchdog.hooks.process import printable
 from watchdog.ports import Clock, HookCall, HookOutcome, HookResult, ProbeAnswer
-from watchdog.signed_http import NoReplyError, NotSentError, Reply, check_url, exchange, signature, signer
+from watchdog.signed_http import NoReplyError, NotSentError, OptionalAddress, Reply, exchange, signature, signer
 
 NOT_YET = frozenset({425, 429, 503})
 NOBODY_KNOWS = frozenset({502, 504})
@@ -33,8 +33,8 @@ class HttpOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: str = Field(description="Where to POST the action, https://… Redirects are not followed.")
-    probe_url: str = Field(
+    url: OptionalAddress = Field(description="Where to POST the action, https://… Redirects are not followed.")
+    probe_url: OptionalAddress = Field(
         "",
         description="Where to GET whether the action is in effect; its fields are added to the query. Expected "
         '200 and {"state": "applied" | "not_applied" | "partial" | "moved_on"}. Empty: no probe.',
@@ -46,11 +46,6 @@ class HttpOptions(BaseModel):
     idempotent: bool = Field(
         False, description="True only if the receiver honours Idempotency-Key; allows blind retries."
     )
-
-    @field_validator("url", "probe_url")
-    @classmethod
-    def _plain_address(cls, value: str) -> str:
-        return check_url(value) if value else value
 
     @field_validator("url")
     @classmethod

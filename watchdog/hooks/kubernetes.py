@@ -27,9 +27,8 @@ from watchdog.ports import Clock, HookCall, HookOutcome, ProbeAnswer
 
 GROUP = "apps/v1"
 LOOK_S = 0.5  # between two looks at a roll-out that is on its way
-WRITES = (
-    20  # conflicts before the attempt gives up; while pods come and go, the controller writes several times a second
-)
+# Conflicts before the attempt gives up: while pods come and go, the controller writes several times a second.
+WRITES = 20
 _PACE = frozenset({ActionKind.PAUSE, ActionKind.RESUME})
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from watchdog.config import read_secret
 from watchdog.errors import ConfigError
 from watchdog.hooks.json_api import answered, ask
 from watchdog.hooks.wanted_state import Span, impossible
-from watchdog.signed_http import Reply, check_url
+from watchdog.signed_http import OptionalAddress, Reply
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 JSON_PATCH = "application/json-patch+json"
@@ -32,7 +32,9 @@ class ApiOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     namespace: str = Field(pattern=NAME, description="Namespace of the workload.")
-    url: str = Field("", description="Address of the API server, https://… Empty: that of the cluster we run in.")
+    url: OptionalAddress = Field(
+        "", description="Address of the API server, https://… Empty: that of the cluster we run in."
+    )
     ca_file: str = Field(
         "", description="Authority that signed its certificate. Empty: the cluster's, or the system's."
     )
@@ -48,11 +50,6 @@ class ApiOptions(BaseModel):
         60.0, gt=0, le=600, description="Longest time for the change and for seeing its roll-out end, which may go on."
     )
     probe_timeout_s: float = Field(10.0, gt=0, le=600, description="Longest time of the probe.")
-
-    @field_validator("url")
-    @classmethod
-    def _plain_address(cls, value: str) -> str:
-        return check_url(value) if value else value
 
     @model_validator(mode="after")
     def _no_token_in_the_clear(self) -> "ApiOptions":

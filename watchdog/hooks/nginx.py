@@ -18,7 +18,7 @@ from watchdog.hooks.process import Program, run
 from watchdog.hooks.wanted_state import HookEndedError, Span, Wanted, WantedStateHook, impossible, unclear, wanted
 from watchdog.hooks.weights import split
 from watchdog.ports import Clock, HookCall, HookOutcome, ProbeAnswer
-from watchdog.signed_http import NoReplyError, NotSentError, check_url, exchange
+from watchdog.signed_http import NoReplyError, NotSentError, OptionalAddress, exchange
 
 OVERLAP_S = 0.5  # nginx starts new workers and 0.1 s later has the old ones stop; the rest is for a busy machine
 MOST = 10_000  # nginx has no bound of its own; enough for 0.01 %
@@ -54,7 +54,7 @@ class NginxOptions(BaseModel):
     reload: tuple[str, ...] = Field(
         (), description='Program that reloads nginx, e.g. ["systemctl", "reload", "nginx"]. Empty: `nginx` -s reload.'
     )
-    state_url: str = Field(
+    state_url: OptionalAddress = Field(
         "",
         description="Address where the running nginx answers with the digest (`return 200 $<upstream>_state;`), the "
         "only proof that it runs on the new file. Empty: the reload's exit code is believed.",
@@ -79,11 +79,6 @@ class NginxOptions(BaseModel):
         if ("{servers}" in value) == ("{split}" in value):
             raise ValueError("the template must hold either {servers} or {split}")
         return value
-
-    @field_validator("state_url")
-    @classmethod
-    def _plain_address(cls, value: str) -> str:
-        return check_url(value) if value else value
 
     @model_validator(mode="after")
     def _can_be_asked(self) -> Self:

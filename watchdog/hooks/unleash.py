@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from watchdog.config import read_secret
 from watchdog.hooks.json_api import answered, ask
 from watchdog.hooks.wanted_state import Span, WantedStateHook, again_later, impossible, wanted
 from watchdog.model import ActionKind
 from watchdog.ports import Clock, HookCall, ProbeAnswer
-from watchdog.signed_http import check_url
+from watchdog.signed_http import Address
 
 GRADUAL = "flexibleRollout"
 EVERYBODY = "default"
@@ -30,7 +30,7 @@ class UnleashOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: str = Field(description="Address of Unleash, https://…, without /api.")
+    url: Address = Field(description="Address of Unleash, https://…, without /api.")
     project: str = Field("default", min_length=1, description="Project of the flag.")
     environment: str = Field(min_length=1, description="Environment in which the flag is turned on and off.")
     flag: str = Field(min_length=1, description="Name of the flag.")
@@ -44,11 +44,6 @@ class UnleashOptions(BaseModel):
     token_file: str = Field("", description="File with it.")
     timeout_s: float = Field(10.0, gt=0, le=600, description="Longest time for all of it.")
     probe_timeout_s: float = Field(5.0, gt=0, le=600, description="The same for the probe.")
-
-    @field_validator("url")
-    @classmethod
-    def _plain_address(cls, value: str) -> str:
-        return check_url(value)
 
 
 class UnleashHook(WantedStateHook):

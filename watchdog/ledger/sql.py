@@ -183,6 +183,11 @@ class SqlLedger:
         with self._database.read() as connection:
             return history.times_to_restore(connection, service, since)
 
+    def active(self) -> int:
+        """How many watches go on."""
+        with self._database.read() as connection:
+            return queries.active(connection)
+
     def counts(self) -> Mapping[str, int]:
         """Watches per state."""
         with self._database.read() as connection:

@@ -6,11 +6,11 @@ Follows the Alertmanager's API v2 (api/v2/openapi.yaml of prometheus/alertmanage
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from watchdog.model import Severity, State
 from watchdog.ports import Clock, Delivery
-from watchdog.signed_http import check_url
+from watchdog.signed_http import RootAddress
 from watchdog.sinks.json_http import as_json, ask, bearer, page_of, rfc3339
 
 ALERTS: Mapping[State, str] = {
@@ -28,17 +28,12 @@ class AlertmanagerOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: str = Field(description="Address of the Alertmanager, without /api/v2.")
+    url: RootAddress = Field(description="Address of the Alertmanager, without /api/v2.")
     token_env: str = Field("", description="Variable with a bearer token for it.")
     token_file: str = Field("", description="File with that token.")
     labels: dict[str, str] = Field({}, description="Labels that every alert gets, for routing.")
     keep_s: float = Field(86400.0, ge=300, description="An alert that nobody resolved ends after this many seconds.")
     timeout_s: float = Field(5.0, gt=0, le=60, description="Deadline from name lookup to the whole answer.")
-
-    @field_validator("url")
-    @classmethod
-    def _plain_address(cls, value: str) -> str:
-        return check_url(value).rstrip("/")
 
 
 class AlertmanagerSink:

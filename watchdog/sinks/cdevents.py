@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from watchdog.model import MessageKind, State
 from watchdog.ports import Clock, Delivery
-from watchdog.signed_http import check_url
+from watchdog.signed_http import Address
 from watchdog.sinks.json_http import as_json, ask, bearer, rfc3339
 from watchdog.sinks.payload import message_id, payload
 
@@ -25,7 +25,7 @@ class CdEventsOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: str = Field(description="Where to POST events, such as an event broker's address.")
+    url: Address = Field(description="Where to POST events, such as an event broker's address.")
     token_env: str = Field("", description="Variable with a bearer token for it.")
     token_file: str = Field("", description="File with that token.")
     source: str = Field("/deploy-watchdog", min_length=1, description="Who speaks: a URI reference, yours to choose.")
@@ -33,11 +33,6 @@ class CdEventsOptions(BaseModel):
         "pkg:generic/{service}@{version}", description="Package URL of what serves again; {service} and {version}."
     )
     timeout_s: float = Field(5.0, gt=0, le=60, description="Deadline from name lookup to the whole answer.")
-
-    @field_validator("url")
-    @classmethod
-    def _plain_address(cls, value: str) -> str:
-        return check_url(value)
 
     @field_validator("artifact")
     @classmethod

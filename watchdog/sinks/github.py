@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 from urllib.parse import quote, urlencode
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from watchdog.errors import SinkError
 from watchdog.model import State
 from watchdog.ports import Clock, Delivery
-from watchdog.signed_http import Reply, check_url
+from watchdog.signed_http import Reply, RootAddress
 from watchdog.sinks.json_http import as_json, ask, bearer, page_of, read_json
 
 DESCRIPTION_CHARS = 140  # GitHub's limit
@@ -53,13 +53,10 @@ class GithubOptions(BaseModel):
     ref: str = Field("{version}", description="How a version is called in git: a commit, tag or branch.")
     commit_status: bool = Field(True, description="Whether the commit gets a status.")
     deployment_status: bool = Field(True, description="Whether GitHub's deployment of that commit gets one.")
-    url: str = Field("https://api.github.com", description="GitHub's API; another one for an Enterprise Server.")
+    url: RootAddress = Field(
+        "https://api.github.com", description="GitHub's API; another one for an Enterprise Server."
+    )
     timeout_s: float = Field(5.0, gt=0, le=60, description="Deadline for each request.")
-
-    @field_validator("url")
-    @classmethod
-    def _plain_address(cls, value: str) -> str:
-        return check_url(value).rstrip("/")
 
     @model_validator(mode="after")
     def _needs_a_token(self) -> Self:

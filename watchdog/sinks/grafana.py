@@ -8,11 +8,11 @@ from html import escape
 from typing import Any, ClassVar, Self
 from urllib.parse import urlencode
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from watchdog.model import FINAL
 from watchdog.ports import Clock, Delivery
-from watchdog.signed_http import check_url
+from watchdog.signed_http import RootAddress
 from watchdog.sinks.json_http import as_json, ask, bearer, page_of, read_json
 
 TAG = "deploy-watchdog"
@@ -25,17 +25,12 @@ class GrafanaOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: str = Field(description="Address of Grafana, without /api.")
+    url: RootAddress = Field(description="Address of Grafana, without /api.")
     token_env: str = Field("", description="Variable with a service account's token (annotations:create, write, read).")
     token_file: str = Field("", description="File with that token.")
     dashboard_uid: str = Field("", description="Only on this dashboard; empty: wherever its tags are asked for.")
     tags: tuple[str, ...] = Field((), description="Further tags of every annotation.")
     timeout_s: float = Field(5.0, gt=0, le=60, description="Deadline for each request.")
-
-    @field_validator("url")
-    @classmethod
-    def _plain_address(cls, value: str) -> str:
-        return check_url(value).rstrip("/")
 
     @model_validator(mode="after")
     def _needs_a_token(self) -> Self:

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from watchdog.config import read_secret
 from watchdog.errors import ConfigError, Problem
 from watchdog.ports import Clock, Delivery
-from watchdog.signed_http import check_url
+from watchdog.signed_http import OptionalAddress, check_url
 from watchdog.sinks.json_http import as_json, ask
 
 
@@ -22,16 +22,11 @@ class HeartbeatOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: str = Field("", description="Where to POST, https://… Redirects are not followed.")
+    url: OptionalAddress = Field("", description="Where to POST, https://… Redirects are not followed.")
     url_env: str = Field("", description="Variable with the address, where knowing it is enough to give the sign.")
     url_file: str = Field("", description="File with the address.")
     every_s: float = Field(60.0, ge=1, le=3600, description="Seconds between two signs of life.")
     timeout_s: float = Field(5.0, gt=0, le=60, description="Deadline from name lookup to the whole answer.")
-
-    @field_validator("url")
-    @classmethod
-    def _plain_address(cls, value: str) -> str:
-        return check_url(value) if value else value
 
     @model_validator(mode="after")
     def _one_address(self) -> Self:

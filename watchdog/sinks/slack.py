@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.error import HTTPError
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from slack_sdk import WebClient, WebhookClient
 from slack_sdk.errors import SlackApiError, SlackRequestError
 from slack_sdk.http_retry import RateLimitErrorRetryHandler, RetryHandler
@@ -20,7 +20,7 @@ from watchdog.errors import ConfigError, Problem, SinkError
 from watchdog.model import MessageKind, Severity
 from watchdog.ports import Clock, Delivery
 from watchdog.showing import Picture
-from watchdog.signed_http import check_url, retry_after_s
+from watchdog.signed_http import Address, check_url, retry_after_s
 from watchdog.sinks.slack_message import remembered, render, render_reply
 
 TITLE_CHARS, ALT_CHARS = 200, 900  # Slack takes 1000 of the latter
@@ -88,13 +88,8 @@ class SlackOptions(BaseModel):
     webhook_url_env: str = Field("", description="Instead of a token: variable with an incoming webhook's address.")
     webhook_url_file: str = Field("", description="File with that address.")
     charts: bool = Field(True, description="A picture in the thread for each verdict; needs the extra charts.")
-    base_url: str = Field("https://slack.com/api/", description="Slack's API; another one only for tests.")
+    base_url: Address = Field("https://slack.com/api/", description="Slack's API; another one only for tests.")
     timeout_s: int = Field(5, ge=1, le=30, description="Seconds to wait for Slack per request.")
-
-    @field_validator("base_url")
-    @classmethod
-    def _plain_address(cls, value: str) -> str:
-        return check_url(value)
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:

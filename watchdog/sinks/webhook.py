@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from watchdog.config import read_secret
 from watchdog.errors import ConfigError, Problem
 from watchdog.ports import Clock, Delivery
-from watchdog.signed_http import check_url, signature, signer
+from watchdog.signed_http import Address, signature, signer
 from watchdog.sinks.json_http import ask
 from watchdog.sinks.payload import message_id, payload
 
@@ -21,15 +21,10 @@ class WebhookOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    url: str = Field(description="Where to POST, https://… Redirects are not followed.")
+    url: Address = Field(description="Where to POST, https://… Redirects are not followed.")
     secret_env: str = Field("", description="Variable with the Standard Webhooks secret (whsec_…) to sign with.")
     secret_file: str = Field("", description="File with that secret.")
     timeout_s: float = Field(5.0, gt=0, le=60, description="Deadline from name lookup to the whole answer.")
-
-    @field_validator("url")
-    @classmethod
-    def _plain_address(cls, value: str) -> str:
-        return check_url(value)
 
 
 class WebhookSink:
