@@ -35,35 +35,36 @@ def fold(metric: Metric, answers: Sequence[Answered], *, max_replicas: int) -> C
 
 
 def _placed(answers: Sequence[Answered], max_replicas: int) -> Iterable[tuple[Place, Question, Series]]:
-    names = _replicas(answers, max_replicas)
-    for question, series in answers:
-        for one in series:
-            replica = names[question.arm][_instance(question, one)]
-            stratum = ",".join(one.labels.get(label, "") for label in question.by)
-            yield (question.arm, replica, stratum), question, one
+    instances = [[_instance(question, one) for one in series] for question, series in answers]
+    names = _replicas([question.arm for question, _ in answers], instances, max_replicas)
+    for (question, series), own in zip(answers, instances, strict=True):
+        for one, instance in zip(series, own, strict=True):
+            stratum = ",".join([one.labels.get(label, "") for label in question.by]) if question.by else ""
+            yield (question.arm, names[question.arm][instance], stratum), question, one
 
 
 def _known(placed: Sequence[tuple[Place, Question, Series]]) -> Iterable[tuple[Place, Question, Series]]:
     """Leave out a place of which any part is NaN or infinite: a counter that nobody can read is not one at zero."""
     unknown = {place for place, _, one in placed if not math.isfinite(one.value)}
-    return (found for found in placed if found[0] not in unknown)
+    return (found for found in placed if found[0] not in unknown) if unknown else placed
 
 
 def _instance(question: Question, series: Series) -> str:
     """The instance, or for an expression without one whatever labels it has left."""
-    if INSTANCE in series.labels or question.ask is not Ask.EXPRESSION:
-        return series.labels.get(INSTANCE, "")
+    found = series.labels.get(INSTANCE)
+    if found is not None or question.ask is not Ask.EXPRESSION:
+        return found or ""
     return ",".join(f"{k}={v}" for k, v in sorted(series.labels.items()))
 
 
-def _replicas(answers: Sequence[Answered], max_replicas: int) -> dict[str, dict[str, str]]:
+def _replicas(arms: Sequence[str], told: Sequence[Sequence[str]], max_replicas: int) -> dict[str, dict[str, str]]:
     """Name each arm's replicas: its instances or, where they are too many, groups of them.
 
     The group follows from the name alone, so an instance stays in its group while others come and go.
     """
     instances: dict[str, set[str]] = defaultdict(set)
-    for question, series in answers:
-        instances[question.arm].update(_instance(question, one) for one in series)
+    for arm, names in zip(arms, told, strict=True):
+        instances[arm].update(names)
     return {
         arm: {
             name: name if len(found) <= max_replicas else f"group-{zlib.crc32(name.encode()) % max_replicas}"

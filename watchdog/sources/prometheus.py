@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from pydantic import BaseModel
 
@@ -18,10 +18,19 @@ from watchdog.sources.presence import UP, Roll, Roster, present, query, rolls, r
 from watchdog.sources.prometheus_api import Limits, PrometheusApi
 from watchdog.sources.prometheus_catalogue import PrometheusCatalogue
 from watchdog.sources.prometheus_options import PrometheusOptions
-from watchdog.sources.promql import Dialect, Group, grouped
+from watchdog.sources.promql import Dialect, Group, Template, grouped
 from watchdog.sources.questions import Question, Series, questions
 
-_Told = Mapping[int, tuple[Outcome, Sequence[Series]]]  # by identity of the question
+
+class _Answered(NamedTuple):
+    """What came of one question, and the template by which it was asked."""
+
+    outcome: Outcome
+    series: Sequence[Series]
+    template: Template
+
+
+_Told = Mapping[int, _Answered]  # by identity of the question
 
 
 class PrometheusSource:
@@ -90,11 +99,11 @@ class PrometheusSource:
         inquiries = [about_group(group, self._dialect) for group in groups]
         inquiries += [about_roll(roll, query(roll, arms, self._dialect), len(arms)) for roll, arms in wanted.items()]
         outcomes = self._ask(inquiries, deadline_s)
-        told: dict[int, tuple[Outcome, Sequence[Series]]] = {}
+        told: dict[int, _Answered] = {}
         first = outcomes[: len(groups)]
         for group, outcome in self._portions.settled(groups, first, whose, self._ask_groups, deadline=deadline):
             shares = group.share_out(outcome.answer.series, self._dialect)
-            told.update((id(q), (outcome, shares[at])) for at, q in enumerate(group.questions))
+            told.update((id(q), _Answered(outcome, shares[at], group.template)) for at, q in enumerate(group.questions))
         alive = {
             roll: roster(roll, outcome.answer.series, self._dialect.instance_label)
             for roll, outcome in zip(wanted, outcomes[len(groups) :], strict=True)
@@ -123,22 +132,25 @@ class PrometheusSource:
         alive: Mapping[Roll, Roster],
     ) -> LookAnswer:
         """One watch's answer. A metric that lacks any part of its answer has no cells."""
-        whole = {q.metric: all(told[id(p)][0].whole for p in mine if p.metric == q.metric) for q in mine}
+        by_metric: dict[str, list[Question]] = {}
+        for question in mine:
+            by_metric.setdefault(question.metric, []).append(question)
         cells: dict[str, Cells] = {}
         for metric in request.metrics:
-            if whole.get(metric.spec.name):
-                answers = [(q, told[id(q)][1]) for q in mine if q.metric == metric.spec.name]
-                cells[metric.spec.name] = fold(metric, answers, max_replicas=request.max_replicas)
+            answers = [(question, told[id(question)]) for question in by_metric.get(metric.spec.name, ())]
+            if answers and all(answer.outcome.whole for _, answer in answers):
+                series = [(question, answer.series) for question, answer in answers]
+                cells[metric.spec.name] = fold(metric, series, max_replicas=request.max_replicas)
         return LookAnswer(
             facts=self._facts(request, mine, told, alive),
             cells={name: found for name, found in cells.items() if found.value},
-            queries={name: self._queries([q for q in mine if q.metric == name], told) for name in whole},
+            queries={name: self._queries(asked, told) for name, asked in by_metric.items()},
         )
 
     def _facts(
         self, request: LookRequest, mine: Sequence[Question], told: _Told, alive: Mapping[Roll, Roster]
     ) -> LookFacts:
-        outcomes = [(question.metric, told[id(question)][0]) for question in mine]
+        outcomes = [(question.metric, told[id(question)].outcome) for question in mine]
         status = _status([outcome for _, outcome in outcomes])
         if status is SourceStatus.DOWN:
             return LookFacts(status=status, detail=self._sentence(next(o.trouble for _, o in outcomes if o.trouble)))
@@ -156,10 +168,14 @@ class PrometheusSource:
     def _queries(self, asked: Sequence[Question], told: _Told) -> str:
         """The queries behind one metric of one watch, one a line: what was sent, without the conditions of others."""
         lines: dict[str, None] = {}
-        for group in grouped(asked, self._dialect):
-            outcome = told[id(group.questions[0])][0]
-            own = group.query(self._dialect, per_instance=not outcome.summed) if outcome.text else ""
-            lines.update(dict.fromkeys(f"{question.role} = {own}" for question in group.questions))
+        mine: dict[int, list[Question]] = {}  # by identity of the template
+        for question in asked:
+            mine.setdefault(id(told[id(question)].template), []).append(question)
+        for together in mine.values():
+            answered = told[id(together[0])]
+            group = Group(answered.template, tuple(together))
+            own = group.query(self._dialect, per_instance=not answered.outcome.summed) if answered.outcome.text else ""
+            lines.update(dict.fromkeys(f"{question.role} = {own}" for question in together))
         return "\n".join(lines)
 
     def _sentence(self, what: str) -> str:

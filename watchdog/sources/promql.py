@@ -8,6 +8,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from watchdog.selector import Matcher, Selector, label_name
 from watchdog.sources.questions import INSTANCE, LE, Ask, Question, Series
@@ -52,19 +54,16 @@ class Group:
         template = self.template
         if template.ask is Ask.EXPRESSION:
             return template.expression
-        selector = template.selector.with_matchers(*_conditions(self.questions)).render()
-        bounded = template.ask is Ask.BUCKETS and not template.native
-        labels = dict.fromkeys([*template.names, *template.by, *([LE] if bounded else [])])
-        if per_instance:
-            labels[dialect.instance_label] = None
-        span_ms = template.end_ms - template.start_ms
-        by = ", ".join(map(label_name, labels))
-        if template.ask is Ask.LEVEL:
-            return f"avg by ({by}) (avg_over_time({selector}[{duration(span_ms)}]))"
-        if template.native:
-            counted = _observed(selector, span_ms, dialect.births_per_s, whole=template.ask is Ask.BUCKETS)
-            return f"sum by ({by}) ({counted})"
-        return f"sum by ({by}) ({_counted(selector, span_ms, dialect.births_per_s)})"
+        frame = _Frame(
+            template.ask,
+            template.selector,
+            template.by,
+            template.native,
+            template.names,
+            template.end_ms - template.start_ms,
+            per_instance,
+        )
+        return _query(frame, dialect).replace(_HOLE, _conditions(self.questions))
 
     @property
     def askers(self) -> int:
@@ -106,8 +105,7 @@ def conditions(question: Question) -> dict[str, str]:
     """The label values a question asks for: its arm's, and the plain equalities of its selector."""
     if question.ask is Ask.EXPRESSION:
         return {}
-    equalities = {m.label: m.value for m in question.selector.matchers if _is_condition(m, question)}
-    return {**equalities, **question.labels}
+    return {**_parted(question).equalities, **question.labels}
 
 
 def any_of(label: str, values: Iterable[str]) -> Matcher:
@@ -176,31 +174,100 @@ def _observed(series: str, span_ms: int, births_per_s: float, *, whole: bool) ->
     return f"(({last} - {before}) and ({n} >= {n_before})) or ({last} and ({n} <= {most}))"
 
 
+class _Frame(NamedTuple):
+    """What a query says beside its conditions; the same for all watches of a kind, and for all their looks."""
+
+    ask: Ask
+    selector: Selector
+    by: tuple[str, ...]
+    native: bool
+    names: tuple[str, ...]
+    span_ms: int
+    per_instance: bool
+
+
+class _Hole(Matcher):
+    """Where the conditions go; what `escape` has written holds no such character."""
+
+    __slots__ = ()
+
+    def render(self) -> str:
+        return _HOLE
+
+
+_HOLE = "\n"
+_CONDITIONS = _Hole("", "", "")
+
+
+@lru_cache(maxsize=4096)
+def _query(frame: _Frame, dialect: Dialect) -> str:
+    """A query with a hole for its conditions."""
+    selector = (frame.selector.with_matchers(_CONDITIONS) if frame.names else frame.selector).render()
+    bounded = frame.ask is Ask.BUCKETS and not frame.native
+    labels = dict.fromkeys([*frame.names, *frame.by, *([LE] if bounded else [])])
+    if frame.per_instance:
+        labels[dialect.instance_label] = None
+    by = ", ".join(map(label_name, labels))
+    if frame.ask is Ask.LEVEL:
+        return f"avg by ({by}) (avg_over_time({selector}[{duration(frame.span_ms)}]))"
+    if frame.native:
+        counted = _observed(selector, frame.span_ms, dialect.births_per_s, whole=frame.ask is Ask.BUCKETS)
+        return f"sum by ({by}) ({counted})"
+    return f"sum by ({by}) ({_counted(selector, frame.span_ms, dialect.births_per_s)})"
+
+
+class _Parted(NamedTuple):
+    """A selector taken apart: what all who share its template have in common, and the plain equalities beside it."""
+
+    shared: Selector
+    equalities: Mapping[str, str]
+    names: tuple[str, ...]  # of all conditions, the arm's too
+
+
+def _parted(question: Question) -> _Parted:
+    if question.ask is Ask.EXPRESSION:
+        return _Parted(question.selector, {}, ())
+    labels = question.labels
+    told = tuple((m.label, labels[m.label]) for m in question.selector.matchers if m.label in labels)
+    return _part(question.selector, tuple(labels), told)
+
+
+@lru_cache(maxsize=4096)
+def _part(selector: Selector, labels: tuple[str, ...], told: tuple[tuple[str, str], ...]) -> _Parted:
+    """labels: the names of the arm's; told: the values of those that the selector speaks of as well."""
+    values = dict(told)
+    equal = [m for m in selector.matchers if m.op == "=" and values.get(m.label, m.value) == m.value]
+    equalities = {m.label: m.value for m in equal}
+    shared = tuple(m for m in selector.matchers if m not in equal)
+    return _Parted(Selector(selector.name, shared), equalities, tuple(sorted({*equalities, *labels})))
+
+
 def _template(question: Question, dialect: Dialect) -> Template:
-    matchers = tuple(m for m in question.selector.matchers if not _is_condition(m, question))
+    parted = _parted(question)
     start_ms, end_ms = bounds_ms(question.start, question.end)
     return Template(
         ask=question.ask,
-        selector=Selector(question.selector.name, matchers),
+        selector=parted.shared,
         expression=_expression(question, dialect) if question.ask is Ask.EXPRESSION else "",
         by=question.by,
         native=question.native,
-        names=tuple(sorted(conditions(question))),
+        names=parted.names,
         start_ms=start_ms,
         end_ms=end_ms,
     )
 
 
-def _is_condition(matcher: Matcher, question: Question) -> bool:
-    return matcher.op == "=" and question.labels.get(matcher.label, matcher.value) == matcher.value
-
-
-def _conditions(questions: Iterable[Question]) -> list[Matcher]:
-    values: dict[str, set[str]] = defaultdict(set)
+def _conditions(questions: Iterable[Question]) -> str:
+    values: dict[str, set[str]] = {}
     for question in questions:
         for label, value in conditions(question).items():
-            values[label].add(value)
-    return [any_of(label, found) for label, found in sorted(values.items())]
+            values.setdefault(label, set()).add(value)
+    return _where(tuple((label, tuple(sorted(found))) for label, found in sorted(values.items())))
+
+
+@lru_cache(maxsize=16)  # the metrics of one look have the same, one after the other
+def _where(values: tuple[tuple[str, tuple[str, ...]], ...]) -> str:
+    return ",".join(any_of(label, found).render() for label, found in values)
 
 
 def _expression(question: Question, dialect: Dialect) -> str:
