@@ -6,6 +6,7 @@ label value, numbers that cannot be) is refused; the whole is then decoded anew,
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from analysis.result import Arm, Kind, MetricSpec, SourceStatus
 
 ROOM = 16  # looks that room is made for at a time
 _NO_CELLS = Cells()
+Numbers = NDArray[np.float32] | NDArray[np.float64]
+_Where = NDArray[np.int64] | slice
 
 
 class Growing:
@@ -48,10 +51,12 @@ class Growing:
     def add(self, facts: LookFacts, cells: Mapping[str, Cells]) -> bool:
         """One look more; False where it can only be decoded together with the others, and this must be thrown away."""
         wanted = facts.status is SourceStatus.OK and self.looks >= self._warm_up_looks
-        taken = all(
-            metric.add(cells.get(metric.spec.name, _NO_CELLS) if wanted else _NO_CELLS) for metric in self._metrics
-        )
-        self._facts.append(facts)
+        with np.errstate(over="ignore"):  # what does not fit into half the space is found so
+            taken = all(
+                metric.add(cells.get(metric.spec.name, _NO_CELLS) if wanted else _NO_CELLS) for metric in self._metrics
+            )
+        before = self._facts[-1] if self._facts else None
+        self._facts.append(before if before == facts else facts)  # mostly one object for a whole watch
         return taken
 
     def decoded(self, *, share: float | None) -> Decoded:
@@ -69,11 +74,34 @@ class Growing:
 
 @dataclass(slots=True)
 class _Rows:
-    """One arm: its panel, with room at the end, and its replicas in their order."""
+    """One arm: its panel as one row a cell, with room at the end, and its replicas in their order.
 
-    value: Floats
-    total: Floats
+    Half as wide as the numbers of the panel where that loses nothing, as of all counts below 16 million.
+    """
+
+    shape: tuple[int, int, int]  # replicas, strata, bounds
+    value: Numbers
+    total: Numbers
     replicas: tuple[str, ...]
+
+    @classmethod
+    def of(cls, panel: Panel, replicas: tuple[str, ...]) -> "_Rows":
+        *shape, width = panel.value.shape
+        value, total = panel.value.reshape(-1, width), panel.total.reshape(-1, width)
+        return cls((shape[0], shape[1], shape[2]), _packed(value), _packed(total), replicas)
+
+    def make_room(self, width: int) -> None:
+        if self.total.shape[-1] <= width:
+            self.value, self.total = _roomier(self.value), _roomier(self.total)
+
+    def widen(self) -> None:
+        """Make each number as wide as those of the panel."""
+        if self.value.dtype != np.float64 or self.total.dtype != np.float64:
+            self.value, self.total = self.value.astype(np.float64), self.total.astype(np.float64)
+
+    def panel(self, width: int) -> Panel:
+        value = self.value[:, :width].astype(np.float64).reshape(*self.shape, width)
+        return Panel(value, self.total[:, :width].astype(np.float64).reshape(*self.shape[:2], width))
 
 
 class _Growing:
@@ -84,11 +112,11 @@ class _Growing:
         self._width = next((panel.total.shape[-1] for panel in arrays.panels.values()), 0)
         places = {place for cells in seen for place in zip(cells.arm, _filled(cells.replica, cells), strict=True)}
         self._arms = {
-            arm: _Rows(panel.value, panel.total, tuple(sorted(replica for own, replica in places if own == arm)))
+            arm: _Rows.of(panel, tuple(sorted(replica for own, replica in places if own == arm)))
             for arm, panel in arrays.panels.items()
         }
         self._layout: tuple[object, ...] = ()
-        self._columns: list[tuple[Arm, NDArray[np.int64], NDArray[np.int64]]] = []
+        self._columns: list[tuple[Arm, _Where, _Where]] = []
 
     @property
     def nbytes(self) -> int:
@@ -98,18 +126,15 @@ class _Growing:
         n = len(cells.value)
         if n and not self._lay_out(cells, n):
             return False
-        self._make_room()
+        for rows in self._arms.values():
+            rows.make_room(self._width)
         if n and not self._write(np.array(cells.value), np.array(cells.total or (np.nan,) * n)):
             return False
         self._width += 1
         return True
 
     def arrays(self) -> Arrays:
-        width = self._width
-        panels = {
-            arm: Panel(rows.value[..., :width].copy(), rows.total[..., :width].copy())
-            for arm, rows in self._arms.items()
-        }
+        panels = {arm: rows.panel(self._width) for arm, rows in self._arms.items()}
         return Arrays(spec=self.spec, strata=self._strata, le=self._le, first=self._first, panels=panels)
 
     def _lay_out(self, cells: Cells, n: int) -> bool:
@@ -124,12 +149,11 @@ class _Growing:
         found = self._placed(cells, le or (np.inf,) * n)
         if found is None:
             return False
-        self._layout, self._columns = layout, found
+        self._layout = (_shared(cells.arm), cells.replica, _shared(cells.stratum), _shared(le))
+        self._columns = found
         return True
 
-    def _placed(
-        self, cells: Cells, le: Sequence[float]
-    ) -> list[tuple[Arm, NDArray[np.int64], NDArray[np.int64]]] | None:
+    def _placed(self, cells: Cells, le: Sequence[float]) -> list[tuple[Arm, _Where, _Where]] | None:
         """By arm: which of the cells are its, and where they stand in one interval of its panel."""
         replica, stratum = _filled(cells.replica, cells), _filled(cells.stratum, cells)
         bounds = self._le.tolist()
@@ -144,33 +168,43 @@ class _Growing:
             if at in found.setdefault(Arm(own), {}):
                 return None
             found[Arm(own)][at] = i
-        return [(arm, np.array(list(at.values())), np.array(list(at))) for arm, at in found.items()]
-
-    def _make_room(self) -> None:
-        for rows in self._arms.values():
-            if rows.total.shape[-1] <= self._width:
-                rows.value, rows.total = _roomier(rows.value), _roomier(rows.total)
+        return [(arm, _run(list(at.values())), _run(list(at))) for arm, at in found.items()]
 
     def _write(self, value: Floats, total: Floats) -> bool:
         """Into the next column, where the numbers can be what they claim to be."""
         if not np.isfinite(value).all():
             return False
+        fits = _is_exact(value) and _is_exact(total)
         for arm, mine, at in self._columns:
             rows = self._arms[arm]
-            shape = rows.value.shape[:-1]
-            new_value, new_total = np.full(shape, np.nan), np.full(shape, np.nan)
-            new_value.ravel()[at], new_total.ravel()[at] = value[mine], total[mine]
+            if not fits:
+                rows.widen()
             if self.spec.kind is Kind.LATENCY:
-                try:
-                    count = histogram_total("", new_value[..., None], new_total[..., None], self._le)[..., 0]
-                except BadSamplesError:
+                count = self._counted(rows, value[mine], total[mine], at)
+                if count is None:
                     return False
+                rows.total[:, self._width] = count
             elif _can_be(self.spec, value[mine], total[mine]):
-                count = new_total[:, :, 0]
+                rows.total[at, self._width] = total[mine]  # of these kinds there is one bound
             else:
                 return False
-            rows.value[..., self._width], rows.total[..., self._width] = new_value, count
+            rows.value[at, self._width] = value[mine]
         return True
+
+    def _counted(self, rows: _Rows, value: Floats, total: Floats, at: _Where) -> Floats | None:
+        """As `histogram_total` counts the observations; None where it refuses."""
+        bounds = rows.shape[2]
+        if len(value) == len(rows.value) and isinstance(at, slice) and self._le[-1] == np.inf:
+            buckets = value.reshape(-1, bounds)
+            if bool((buckets[:, 0] >= 0).all()) and bool((buckets[:, 1:] >= buckets[:, :-1]).all()):
+                return buckets[:, -1]
+        new_value, new_total = np.full(len(rows.value), np.nan), np.full(len(rows.value), np.nan)
+        new_value[at], new_total[at] = value, total
+        try:
+            shape = (*rows.shape, 1)
+            return histogram_total("", new_value.reshape(shape), new_total.reshape(shape), self._le).ravel()
+        except BadSamplesError:
+            return None
 
 
 _ARMS = frozenset(arm.value for arm in Arm)
@@ -203,7 +237,31 @@ def _cells_of(observation: Observation, spec: MetricSpec, warm_up_looks: int) ->
     ]
 
 
-def _roomier(array: Floats) -> Floats:
-    more = np.full((*array.shape[:-1], array.shape[-1] + ROOM), np.nan)
-    more[..., : array.shape[-1]] = array
+def _roomier(array: Numbers) -> Numbers:
+    more = np.full((len(array), array.shape[1] + ROOM), np.nan, dtype=array.dtype)
+    more[:, : array.shape[1]] = array
     return more
+
+
+def _packed(array: Floats) -> Numbers:
+    """The same numbers in half the space, where they are the same."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32) if _is_exact(array) else array
+
+
+def _is_exact(column: Floats) -> bool:
+    """Whether these numbers are the same in half the space; what is absent always is."""
+    return bool(((column.astype(np.float32) == column) | np.isnan(column)).all())
+
+
+def _run(places: list[int]) -> _Where:
+    """Places that follow each other as a slice, which takes no memory worth speaking of."""
+    first = places[0]
+    following = places == list(range(first, first + len(places)))
+    return slice(first, first + len(places)) if following else np.array(places)
+
+
+@lru_cache(maxsize=1024)
+def _shared(column: tuple[object, ...]) -> tuple[object, ...]:
+    """One object for equal columns, which watches of a kind have in common."""
+    return column

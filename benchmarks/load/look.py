@@ -147,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="watchdog-look-") as name, daemon(town, Path(name), clock) as app:
         before_mb = rss_mb()
         if given.memory:
-            tracemalloc.start(8)
+            tracemalloc.start(1)
         begin(app, town, clock)
         ticks(app, clock, SETTLE_S + LOOK_S)  # the first look, with the time before
         gc.collect()

@@ -150,3 +150,25 @@ def test_a_histogram_that_falls_or_lacks_its_end_is_refused() -> None:
     assert not Growing(first).add(LookFacts(), {"slow": replace(good, value=(3.0, 2.0, 9.0))})
     short = Cells(("candidate",) * 2, ("b0",) * 2, ("",) * 2, BOUNDS[:2], (1.0, 2.0), (float("nan"),) * 2)
     assert not Growing(first).add(LookFacts(), {"slow": short})
+
+
+@pytest.mark.parametrize("large", [2.0**24 + 1, 1e39, 0.1])
+def test_numbers_that_need_their_whole_width_keep_it(large: float) -> None:
+    """Counts are remembered in half the space, until one comes that would be another number there."""
+    spec = MetricSpec(name="orders", kind=Kind.RATE, direction=Direction.EITHER)
+
+    def of(value: float) -> Cells:
+        return Cells(("baseline", "candidate"), ("a", "b"), ("", ""), (np.nan,) * 2, (value, 3.0), (2.0**20, 5.0))
+
+    cells = {(spec.name, i): of(value) for i, value in enumerate((1.0, 2.0, large, 4.0))}
+    whole = Observation(
+        design=Design.CONCURRENT, step_s=10.0, metrics=(spec,), samples=cells, looks=4,
+        facts={i: LookFacts() for i in range(4)},
+    )  # fmt: skip
+    growing = Growing(replace(whole, looks=2, samples={key: c for key, c in cells.items() if key[1] < 2}))
+    assert growing.add(LookFacts(), {spec.name: of(large)})
+    assert growing.add(LookFacts(), {spec.name: of(4.0)})
+    found, expected = growing.decoded(share=None).metrics[0], decode(whole).metrics[0]
+    for arm, panel in expected.panels.items():
+        assert found.panels[arm].value.tobytes() == panel.value.tobytes()
+        assert found.panels[arm].total.tobytes() == panel.total.tobytes()

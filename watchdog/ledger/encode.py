@@ -16,13 +16,14 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hin
 T = TypeVar("T")
 Decoder = Callable[[Any], Any]
 
+_WRITER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 _PLAIN = frozenset({str, bool, int})
 _INFINITIES = {"inf": math.inf, "-inf": -math.inf}
 
 
 def dumps(value: object) -> str:
     """One canonical text per value: sorted keys, no blanks, ASCII."""
-    return json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _WRITER.encode(to_json(value))
 
 
 def loads(kind: type[T], text: str) -> T:
@@ -44,7 +45,11 @@ def to_json(value: object) -> Any:
     if isinstance(value, str):
         return str(value)
     if isinstance(value, tuple | list):
-        return [to_json(item) for item in value]
+        # a look is some hundreds of texts and finite numbers, which are what they are
+        is_finite = math.isfinite
+        return [
+            item if type(item) is str or (type(item) is float and is_finite(item)) else to_json(item) for item in value
+        ]
     if isinstance(value, Mapping):
         return {str(to_json(key)): to_json(item) for key, item in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
