@@ -74,9 +74,10 @@ class Growing:
 
 @dataclass(slots=True)
 class _Rows:
-    """One arm: its panel as one row a cell, with room at the end, and its replicas in their order.
+    """One arm: its panel as one row a cell, up to the last interval that has one, and its replicas in their order.
 
-    Half as wide as the numbers of the panel where that loses nothing, as of all counts below 16 million.
+    There is room at the end. Numbers are half as wide as the panel's where that loses nothing, as with all counts below
+    16 million. The time before the deploy ends with it: its rows never grow.
     """
 
     shape: tuple[int, int, int]  # replicas, strata, bounds
@@ -88,20 +89,17 @@ class _Rows:
     def of(cls, panel: Panel, replicas: tuple[str, ...]) -> "_Rows":
         *shape, width = panel.value.shape
         value, total = panel.value.reshape(-1, width), panel.total.reshape(-1, width)
+        there = np.flatnonzero(~np.isnan(value).all(axis=0))
+        value, total = (numbers[:, : there[-1] + 1 if len(there) else 0] for numbers in (value, total))
         return cls((shape[0], shape[1], shape[2]), _packed(value), _packed(total), replicas)
 
-    def make_room(self, width: int) -> None:
-        if self.total.shape[-1] <= width:
-            self.value, self.total = _roomier(self.value), _roomier(self.total)
-
-    def widen(self) -> None:
-        """Make each number as wide as those of the panel."""
-        if self.value.dtype != np.float64 or self.total.dtype != np.float64:
-            self.value, self.total = self.value.astype(np.float64), self.total.astype(np.float64)
+    def make_room(self, at: int, *, value_fits: bool, total_fits: bool) -> None:
+        """For one more interval, of numbers that fit into half the space or do not."""
+        self.value, self.total = _roomy(self.value, at, fits=value_fits), _roomy(self.total, at, fits=total_fits)
 
     def panel(self, width: int) -> Panel:
-        value = self.value[:, :width].astype(np.float64).reshape(*self.shape, width)
-        return Panel(value, self.total[:, :width].astype(np.float64).reshape(*self.shape[:2], width))
+        value = _whole(self.value, width).reshape(*self.shape, width)
+        return Panel(value, _whole(self.total, width).reshape(*self.shape[:2], width))
 
 
 class _Growing:
@@ -126,8 +124,6 @@ class _Growing:
         n = len(cells.value)
         if n and not self._lay_out(cells, n):
             return False
-        for rows in self._arms.values():
-            rows.make_room(self._width)
         if n and not self._write(np.array(cells.value), np.array(cells.total or (np.nan,) * n)):
             return False
         self._width += 1
@@ -174,11 +170,12 @@ class _Growing:
         """Into the next column, where the numbers can be what they claim to be."""
         if not np.isfinite(value).all():
             return False
-        fits = _is_exact(value) and _is_exact(total)
+        value_fits, total_fits = _is_exact(value), _is_exact(total)
+        if self.spec.kind is Kind.LATENCY:  # whose totals are mostly those of the last bucket
+            total_fits = total_fits and value_fits
         for arm, mine, at in self._columns:
             rows = self._arms[arm]
-            if not fits:
-                rows.widen()
+            rows.make_room(self._width, value_fits=value_fits, total_fits=total_fits)
             if self.spec.kind is Kind.LATENCY:
                 count = self._counted(rows, value[mine], total[mine], at)
                 if count is None:
@@ -237,10 +234,23 @@ def _cells_of(observation: Observation, spec: MetricSpec, warm_up_looks: int) ->
     ]
 
 
-def _roomier(array: Numbers) -> Numbers:
-    more = np.full((len(array), array.shape[1] + ROOM), np.nan, dtype=array.dtype)
-    more[:, : array.shape[1]] = array
+def _roomy(array: Numbers, at: int, *, fits: bool) -> Numbers:
+    """The same array where it takes numbers at this place, or one that does."""
+    wide = not fits and array.dtype != np.float64
+    have = array.shape[1]
+    if have > at:
+        return array.astype(np.float64) if wide else array
+    more = np.full((len(array), at + ROOM), np.nan, dtype=np.float64 if wide else array.dtype)
+    more[:, :have] = array
     return more
+
+
+def _whole(array: Numbers, width: int) -> Floats:
+    """A copy of so many intervals, in full width."""
+    have = min(width, array.shape[1])
+    whole = np.full((len(array), width), np.nan) if have < width else np.empty((len(array), width))
+    whole[:, :have] = array[:, :have]
+    return whole
 
 
 def _packed(array: Floats) -> Numbers:
