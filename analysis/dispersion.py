@@ -43,6 +43,12 @@ class Noise:
         own = self.unshared[look] * (self.in_time - 1.0)
         return np.asarray(np.maximum(self.factor[look], own if self.trusted[look] else 1.0 + own))
 
+    @property
+    def now(self) -> float:
+        """The factor of the last look, as known at it."""
+        own = float(self.unshared[-1]) * (float(self.in_time[-1]) - 1.0)
+        return max(float(self.factor[-1]), own if self.trusted[-1] else 1.0 + own)
+
     def beliefs(self) -> list[tuple[NDArray[np.bool_], Floats]]:
         """Every different belief of the watch: the looks that held it, and its factors."""
         firsts: dict[tuple[float, float, bool], int] = {}

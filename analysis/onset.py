@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.decode import Floats
+from analysis.together import Rows, in_groups
 
 FROM_THE_START = 0.85  # prior weight of "bad from the first look on", where most bad requests begin; costs ln 20/17
 LEVELS_FROM_THE_START = 0.25  # likewise of levels: memory, queues and caches take looks to fill
@@ -75,7 +76,16 @@ def likely_onset(log_ratios: Floats, log_prior: Floats, look: int) -> int:
 
     log_ratios: (grid, looks) of one test; log_prior: (looks,).
     """
-    after = np.cumsum(log_ratios[:, : look + 1], axis=-1)
-    before = np.concatenate([np.zeros((len(after), 1)), after[:, :-1]], axis=-1)
-    grown = after[:, -1:] - before
-    return int(np.argmax(log_mean(grown, _even(log_ratios)) + log_prior[: look + 1]))
+    return likely_onsets([(log_ratios[:, : look + 1], log_prior[: look + 1])])[0]
+
+
+def likely_onsets(tests: Rows) -> list[int]:
+    """As `likely_onset`, of many tests, each as seen at its last look: (grid, looks) and (looks,)."""
+    return [int(at) for (at,) in in_groups(tests, _likely_onsets)]
+
+
+def _likely_onsets(log_ratios: Floats, log_prior: Floats) -> tuple[NDArray[np.int64]]:
+    after = np.add.accumulate(np.moveaxis(log_ratios, 0, 1), axis=-1)
+    before = np.zeros(after.shape)
+    before[..., 1:] = after[..., :-1]
+    return (np.argmax(log_mean(after[..., -1:] - before, _even(after)) + log_prior, axis=-1),)

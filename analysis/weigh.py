@@ -58,6 +58,28 @@ class Weighing:
         return [test for contrast in self.contrasts for test in contrast.tests]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Weighed:
+    """A metric after its last look. `first`: of its tests' rows among all; `alarm`: the look where it decided."""
+
+    weighing: Weighing
+    path: Floats
+    first: int
+    log_budget: float
+    alarm: int | None
+
+    @property
+    def threshold(self) -> float:
+        """ln of the e-value at which the metric alone would decide."""
+        share = self.weighing.share
+        return self.log_budget - (np.log(share) if share > 0 else -50.0)
+
+    @property
+    def look(self) -> int:
+        """The look that is spoken of."""
+        return len(self.path) - 1 if self.alarm is None else self.alarm
+
+
 def set_up_beside(watch: Decoded, metric: Arrays, settings: JudgeSettings, log_prior: Floats, share: float) -> Draft:
     """The tests of one metric beside its control series; as without one where the control tells nothing."""
     if metric.spec.kind in COUNTS or metric.spec.kind is Kind.LATENCY:

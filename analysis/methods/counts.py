@@ -68,11 +68,7 @@ def log_ratios(tests: Sequence[CountTest]) -> Floats:
 
 
 def _paired(tests: Sequence[CountTest], looks: int) -> Floats:
-    strata = max(test.events.shape[0] for test in tests)
-    e, n, e_other, n_other = (
-        _stack([getattr(test, name) for test in tests], strata, looks)
-        for name in ("events", "exposure", "other_events", "other_exposure")
-    )
+    e, n, e_other, n_other = sides_of(tests, looks)
     r0 = np.array([test.r0 for test in tests])[:, None]
     floor = np.array([test.floor for test in tests])[:, None]
     return paired_log_ratios(e, n, e_other, n_other, r0, floor)
@@ -90,6 +86,15 @@ def paired_log_ratios(e: Floats, n: Floats, e_other: Floats, n_other: Floats, r0
             growth = np.where(at_margin > 0, 1.0 + np.expm1(log_rel) * (r0 * n[s]) / safe, 1.0)
             total[k] = total[k] + (e[s] * log_rel - both * np.log(growth)) * (at_margin > 0)
     return total
+
+
+def sides_of(tests: Sequence[CountTest], looks: int) -> list[Floats]:
+    """Events, exposure, and those of the other arm, (strata, tests, looks) each; 0 beyond what a test has."""
+    strata = max(test.events.shape[0] for test in tests)
+    return [
+        _stack([getattr(test, name) for test in tests], strata, looks)
+        for name in ("events", "exposure", "other_events", "other_exposure")
+    ]
 
 
 def _stack(arrays: Sequence[Floats], strata: int, looks: int) -> Floats:
@@ -130,9 +135,9 @@ def mixed_paths(tests: Sequence[CountTest]) -> tuple[Floats, Floats]:
             owners.append(i)
             masks.append(mask)
             factors.append(factor)
-    tempered = raw[:, owners] / _padded(factors, raw.shape[-1], 1.0)
+    tempered = raw[:, owners] / padded(factors, raw.shape[-1], 1.0)
     believed = onset_mixture(
-        tempered, _padded([tests[i].log_prior for i in owners], raw.shape[-1], -np.inf), LOG_WEIGHTS
+        tempered, padded([tests[i].log_prior for i in owners], raw.shape[-1], -np.inf), LOG_WEIGHTS
     )
     paths, last = np.zeros(raw.shape[1:]), np.zeros(raw.shape)
     for row, (i, mask) in enumerate(zip(owners, masks, strict=True)):
@@ -143,7 +148,8 @@ def mixed_paths(tests: Sequence[CountTest]) -> tuple[Floats, Floats]:
     return paths, last
 
 
-def _padded(rows: Sequence[Floats], looks: int, fill: float) -> Floats:
+def padded(rows: Sequence[Floats], looks: int, fill: float) -> Floats:
+    """(rows, looks) rows on top of each other, the shorter ones filled up."""
     full = np.full((len(rows), looks), fill)
     for target, row in zip(full, rows, strict=True):
         target[: len(row)] = row
@@ -152,7 +158,7 @@ def _padded(rows: Sequence[Floats], looks: int, fill: float) -> Floats:
 
 def sobered(tests: Sequence[CountTest], paths: Floats) -> Floats:
     """Less the price of an uncertain known rate; nothing while there are too few events."""
-    events = _padded([np.cumsum(np.cumsum(test.events, axis=0)[-1]) for test in tests], paths.shape[1], 0.0)
+    events = padded([np.cumsum(np.cumsum(test.events, axis=0)[-1]) for test in tests], paths.shape[1], 0.0)
     one_sample = np.array([test.known_rate is not None for test in tests], dtype=bool)[:, None]
     paths = paths - np.where(one_sample, np.log(2.0), 0.0)
     needs = np.array([not test.fewer for test in tests], dtype=bool)[:, None]
