@@ -15,7 +15,6 @@ from analysis.conditions import REQUEST_KINDS, absent_since
 from analysis.control import has_control
 from analysis.decode import BadSamplesError, Decoded, Floats, decode
 from analysis.evidence import evidence_of_metrics
-from analysis.methods.count_steps import Known, evidence_from
 from analysis.methods.counts import CountTest, evidence_paths
 from analysis.onset import onset_prior
 from analysis.outcome import Outcome
@@ -117,38 +116,6 @@ def alarm_looks(watches: Sequence[Decoded], settings: Sequence[JudgeSettings]) -
         found.append(min((look for look in looks if look is not None), default=None))
         at += n
     return found
-
-
-def judge_one_more(
-    watches: Sequence[Decoded], settings: Sequence[JudgeSettings], known: Sequence[Sequence[Known]]
-) -> tuple[list[Verdict], list[tuple[Known, ...]]]:
-    """Judge watches that were judged a look ago, going on from what was computed then.
-
-    Parameters
-    ----------
-    known
-        For each watch what this function gave back a look ago, or nothing. It is a shortcut only: what does not fit
-        the watch's numbers is computed anew, so the verdicts are those of `judge_decoded`, bit for bit.
-
-    Returns
-    -------
-    The verdicts, and for each watch what to hand in at its next look.
-    """
-    _check_lengths("watches", watches, settings)
-    cases = _cases(watches, settings)
-    tests: list[CountTest] = []
-    before: list[Known | None] = []
-    for case, own in zip(cases, known, strict=True):
-        if isinstance(case, _Case):
-            tests += case.tests
-            before += [*own, *[None] * len(case.tests)][: len(case.tests)]
-    paths, ratios, found = evidence_from(tests, before)
-    after, at = [], 0
-    for case in cases:
-        n = len(case.tests) if isinstance(case, _Case) else 0
-        after.append(tuple(found[at : at + n]))
-        at += n
-    return _verdicts(cases, paths, ratios), after
 
 
 def _verdicts(cases: Sequence[_Case | Verdict], paths: Floats, ratios: Floats) -> list[Verdict]:

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.decode import Floats
+from analysis.log_sums import log_mean
 from analysis.methods.counts import FEWEST_EVENTS, LOG_REL, LOG_WEIGHTS, CountTest, padded, sides_of
 from analysis.methods.gauge import CLIP, GaugeResult
-from analysis.onset import FROM_THE_START, LEVELS_FROM_THE_START, log_mean
+from analysis.onset import FROM_THE_START, LEVELS_FROM_THE_START
 
 Z90 = 1.2815515655446004
 RATIOS = np.geomspace(1.05, 200.0, 220)

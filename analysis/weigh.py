@@ -10,6 +10,7 @@ from analysis.control import control_contrast, less_control
 from analysis.decode import COUNTS, Arrays, Decoded, Floats, Panel
 from analysis.few_requests import with_enough_requests
 from analysis.few_requests import words as words_for_few
+from analysis.log_sums import log_mean
 from analysis.methods.counts import CountTest
 from analysis.methods.gauge import GaugeResult, judge_gauge
 from analysis.methods.histogram import choose_bounds, exceedances, layouts, questions
@@ -17,7 +18,7 @@ from analysis.methods.labels import remaining_weight
 from analysis.methods.trend import TrendResult, judge_trend
 from analysis.methods.windows import Lasting, persistence
 from analysis.new_labels import label_comparisons
-from analysis.onset import LEVELS_FROM_THE_START, log_mean, onset_prior
+from analysis.onset import LEVELS_FROM_THE_START, onset_prior
 from analysis.result import Arm, JudgeSettings, Kind, MetricSpec
 from analysis.sentence import bound as words_for_bound
 from analysis.sentence import coarse_buckets, no_common_bounds

@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from analysis.decode import Floats
-from analysis.dispersion import Noise
+from analysis.dispersion import Noise, tempering
 from analysis.onset import onset_mixture
 
 LOG_REL = np.linspace(np.log(1.15), np.log(30.0), 16)  # the grid of ratios beyond the margin
@@ -25,6 +26,7 @@ MILD = 0.4  # of the prior weight lies around them, where looks are dear; the re
 _BELL = np.exp(-(((LOG_REL - DOUBLED) / SPREAD) ** 2) / 2)
 LOG_WEIGHTS = np.log(MILD * _BELL / np.add.accumulate(_BELL)[-1] + (1 - MILD) / len(LOG_REL))
 FEWEST_EVENTS = 3.0  # one or two events never decide
+_AT_ONCE = 128  # beliefs mixed in one array operation: more of them leave the processor's cache
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,23 +131,49 @@ def evidence_paths(tests: Sequence[CountTest]) -> tuple[Floats, Floats]:
 def mixed_paths(tests: Sequence[CountTest]) -> tuple[Floats, Floats]:
     """As `evidence_paths`, before the price of an uncertain known rate and the fewest events are looked at."""
     raw = log_ratios(tests)
-    owners, masks, factors = [], [], []
-    for i, test in enumerate(tests):
-        for mask, factor in test.noise.beliefs():
-            owners.append(i)
-            masks.append(mask)
-            factors.append(factor)
-    tempered = raw[:, owners] / padded(factors, raw.shape[-1], 1.0)
-    believed = onset_mixture(
-        tempered, padded([tests[i].log_prior for i in owners], raw.shape[-1], -np.inf), LOG_WEIGHTS
-    )
-    paths, last = np.zeros(raw.shape[1:]), np.zeros(raw.shape)
-    for row, (i, mask) in enumerate(zip(owners, masks, strict=True)):
-        at = np.flatnonzero(mask)
-        paths[i, at] = believed[row, at]
-        if mask[-1]:
-            last[:, i] = tempered[:, row]
-    return paths, last
+    looks = raw.shape[-1]
+    beliefs = _beliefs([test.noise for test in tests], looks)
+    prior = padded([test.log_prior for test in tests], looks, -np.inf)
+    believed = np.zeros((len(beliefs.owner), looks))
+    by_end = np.argsort(beliefs.end, kind="stable")  # nobody asks what a belief says after the last look that held it
+    for at in range(0, len(by_end), _AT_ONCE):
+        rows = by_end[at : at + _AT_ONCE]
+        seen, owner = slice(0, int(beliefs.end[rows[-1]]) + 1), beliefs.owner[rows]
+        tempered = raw[:, owner, seen] / beliefs.factors[rows, seen]
+        believed[rows, seen] = onset_mixture(tempered, prior[owner, seen], LOG_WEIGHTS)
+    own = beliefs.held >= 0
+    paths = np.where(own, believed[beliefs.held, np.arange(looks)], 0.0)
+    last = beliefs.held[np.arange(len(tests)), np.add.reduce(own, axis=1) - 1]
+    return paths, raw / beliefs.factors[last]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Beliefs:
+    """Every belief about the noise that any test ever held, one row each. `end`: the last look that held it.
+
+    held: (tests, looks) the row of what was believed at each look; -1 where a test has no such look.
+    """
+
+    owner: NDArray[np.int64]
+    end: NDArray[np.int64]
+    factors: Floats
+    held: NDArray[np.int64]
+
+
+def _beliefs(noises: Sequence[Noise], looks: int) -> _Beliefs:
+    owner: list[int] = []
+    end: list[int] = []
+    believed: list[Floats] = []
+    held = np.full((len(noises), looks), -1)
+    for i, noise in enumerate(noises):
+        first, last, numbers = noise.beliefs()
+        held[i, : len(numbers)] = np.array(numbers) + len(owner)
+        owner += [i] * len(first)
+        end += last
+        believed.append(np.stack([noise.factor[first], noise.unshared[first], noise.trusted[first]]))
+    factor, unshared, trusted = np.concatenate(believed, axis=1)
+    swing = padded([noise.in_time for noise in noises], looks, 1.0)[owner] - 1.0
+    return _Beliefs(np.array(owner), np.array(end), tempering(factor, unshared, trusted > 0, swing), held)
 
 
 def padded(rows: Sequence[Floats], looks: int, fill: float) -> Floats:
