@@ -172,7 +172,7 @@ class Outcome:
     def _shared_cause(self) -> Verdict | None:
         if float(self.alone[-1]) >= self.threshold > float(self.combined[-1]):
             found = self.evidence[self.decisive]
-            words = sentence.excused(found.sentence)
+            words = sentence.excused(found.sentence, float(self.combined[-1]), self.threshold)
             return self._say(VerdictKind.INCONCLUSIVE, Reason.SHARED_CAUSE, words, metric=found.metric)
         if not self.past:
             return None

@@ -257,8 +257,13 @@ def low_traffic(spec: MetricSpec, found: Evidence, wanted: float) -> str:
     return f"too little traffic: {only}, ×{significant(wanted)} is wanted; watch longer or send more traffic"
 
 
-def excused(words: str) -> str:
-    """Worse than before the deploy, but so is what the deploy cannot have touched."""
+def excused(words: str, beside: float, threshold: float) -> str:
+    """Worse than before the deploy, but so is what the deploy cannot have touched; or nobody can tell yet.
+
+    beside: ln evidence that the deploy got worse by more than its control series did.
+    """
+    if beside > 0:
+        return f"{words}; beside the control series {evidence_of(beside, threshold)}: it may still be a shared cause"
     return f"{words}, but the control series moved alike; look for a cause that both share"
 
 

@@ -31,6 +31,12 @@ def _with_control(own: Service, control: Service | None, *, seed: int, spec: Met
     return replace(watch, samples=samples)
 
 
+def _until(watch: Observation, looks: int) -> Observation:
+    """The same watch as it was after so many looks."""
+    samples = {(name, i): cells for (name, i), cells in watch.samples.items() if i < looks}
+    return replace(watch, samples=samples, facts={i: f for i, f in watch.facts.items() if i < looks}, looks=looks)
+
+
 def _joined(a: Cells, b: Cells) -> Cells:
     return Cells(**{name: (*getattr(a, name), *getattr(b, name)) for name in COLUMNS})
 
@@ -75,6 +81,17 @@ def test_what_hits_the_new_version_only_is_found_beside_a_calm_control(spec: Met
     assert alone.alarm_look is not None
     assert beside.alarm_look is not None
     assert beside.alarm_look <= alone.alarm_look + 6
+
+
+def test_until_the_control_has_been_seen_to_move_nobody_says_that_it_did() -> None:
+    """Between the alarm without a control and the one beside it, the words leave open which it is."""
+    calm = replace(ALONE, requests=4000)
+    whole = _with_control(replace(calm, errors_after=0.02, onset=8), calm, seed=2)
+    spoken = [judge([_until(whole, looks)], [SETTINGS])[0] for looks in range(9, 30)]
+    waiting = [verdict for verdict in spoken if verdict.reason is Reason.SHARED_CAUSE]
+    assert waiting
+    assert not [verdict.sentence for verdict in waiting[1:] if "moved alike" in verdict.sentence]
+    assert "it may still be a shared cause" in waiting[-1].sentence
 
 
 def test_a_control_that_gets_better_accuses_nobody() -> None:

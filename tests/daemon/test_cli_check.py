@@ -15,6 +15,8 @@ PAGE = """# TYPE all_total counter
 all_total{version="v1"} 100
 # TYPE bad_total counter
 bad_total{version="v1"} 1
+# TYPE open_files gauge
+open_files 12
 """
 CONFIG = """
 [sources.pages]
@@ -139,6 +141,17 @@ def test_a_metric_without_samples_is_a_warning(check: Check) -> None:
     )
     assert code == 0
     assert of(findings, "warning") == [("services.shop.metrics.errors", "no samples in the last interval")]
+
+
+def test_a_metric_that_cannot_be_told_apart_by_version_is_a_warning(check: Check) -> None:
+    """Beside others that can: a canary would never be compared on it. Who compares with the time before needs none."""
+    files = '\n[[services.shop.metrics]]\nname = "files"\nkind = "gauge"\ngauge = "open_files"\n'
+    code, findings, _ = check(text=CONFIG + files)
+    assert code == 0
+    ((about, message),) = of(findings, "warning")
+    assert (about, "carries the label 'version'" in message) == ("services.shop.metrics.files", True)
+    _, findings, _ = check({'source = "pages"': 'source = "pages"\nstrategy = "direct"'}, text=CONFIG + files)
+    assert "services.shop.metrics.files" not in [about for about, _ in of(findings, "warning")]
 
 
 @pytest.mark.parametrize(

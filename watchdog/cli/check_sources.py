@@ -184,18 +184,31 @@ def _version_findings(
 ) -> Iterator[Finding]:
     about, label = f"services.{key}.version_label", service.version_label
     traffic: dict[str, float] = defaultdict(float)
+    without: list[str] = []
     for metric in service.metrics:
-        for name, rows in _by_stratum(metric, answer.cells.get(metric.spec.name, Cells())):
+        strata = _by_stratum(metric, answer.cells.get(metric.spec.name, Cells()))
+        for name, rows in strata:
             traffic[name] += _exposed(rows)
+        without += [metric.spec.name] if [name for name, _ in strata] == [""] else []
     versions = sorted((name for name in traffic if name), key=lambda name: -traffic[name])
     if versions:
         seen.versions[key] = versions[0]
         yield Finding("ok", about, f"{label} has {', '.join(versions[:_SHOWN])}")
+        if service.strategy not in _ALONE:
+            yield from _unlabelled_findings(f"services.{key}.metrics", without, label)
     elif traffic and service.strategy not in _ALONE:
         has = _labels_there(service, catalogue)
         remedy = f'name the label that does{has}, or set strategy = "direct" to compare with the time before'
         yield Finding(
             "warning", about, f"no series carries the label {label!r}, so versions cannot be told apart", remedy
+        )
+
+
+def _unlabelled_findings(about: str, names: Sequence[str], label: str) -> Iterator[Finding]:
+    for name in names:
+        remedy = f"give its series the label {label!r}, or take the metric out: it would be NO_DATA at every look"
+        yield Finding(
+            "warning", f"{about}.{name}", f"no series carries the label {label!r}: versions not compared", remedy
         )
 
 
