@@ -40,19 +40,40 @@ class Noise:
 
     def at(self, look: int) -> Floats:
         """(looks,) the factors to temper every look with, as known at `look`."""
-        own = self.unshared[look] * (self.in_time - 1.0)
-        return np.asarray(np.maximum(self.factor[look], own if self.trusted[look] else 1.0 + own))
+        one = slice(look, look + 1 or None)
+        swing = self.in_time[None] - 1.0
+        return np.asarray(tempering(self.factor[one], self.unshared[one], self.trusted[one], swing)[0])
 
-    def beliefs(self) -> list[tuple[NDArray[np.bool_], Floats]]:
-        """Every different belief of the watch: the looks that held it, and its factors."""
-        firsts: dict[tuple[float, float, bool], int] = {}
-        for look in range(len(self.factor)):
-            held = (float(self.factor[look]), float(self.unshared[look]), bool(self.trusted[look]))
-            firsts.setdefault(held, look)
-        return [
-            ((self.factor == factor) & (self.unshared == unshared) & (self.trusted == trusted), self.at(look))
-            for (factor, unshared, trusted), look in firsts.items()
-        ]
+    @property
+    def now(self) -> float:
+        """The factor of the last look, as known at it."""
+        own = float(self.unshared[-1]) * (float(self.in_time[-1]) - 1.0)
+        return max(float(self.factor[-1]), own if self.trusted[-1] else 1.0 + own)
+
+    def beliefs(self) -> tuple[list[int], list[int], list[int]]:
+        """Of every different belief of the watch the first and the last look that held it; of every look its belief."""
+        number: dict[tuple[float, float, bool], int] = {}
+        first: list[int] = []
+        last: list[int] = []
+        held = []
+        told = zip(self.factor.tolist(), self.unshared.tolist(), self.trusted.tolist(), strict=True)
+        for look, belief in enumerate(told):
+            at = number.setdefault(belief, len(number))
+            if at == len(first):
+                first.append(look)
+                last.append(look)
+            last[at] = look
+            held.append(at)
+        return first, last, held
+
+
+def tempering(factor: Floats, unshared: Floats, trusted: NDArray[np.bool_], swing: Floats) -> Floats:
+    """(beliefs, looks) variance factors of every look under each of some beliefs; see `Noise`.
+
+    factor, unshared, trusted: (beliefs,) what is believed; swing: (beliefs, looks) the noise in time beyond 1.
+    """
+    own = unshared[:, None] * swing
+    return np.asarray(np.maximum(factor[:, None], np.where(trusted[:, None], own, 1.0 + own)))
 
 
 def _prior() -> Floats:

@@ -1,6 +1,6 @@
 """How noisy count comparisons of concurrent arms are: asked by many at once, answered in a few array operations."""
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +18,9 @@ from analysis.dispersion import (
     own_variation,
 )
 from analysis.result import Arm
+from analysis.together import Rows, in_groups
 
 LEAST_PAST = 20  # intervals of history from which noise in time is measured
-AT_ONCE = 64  # comparisons in one array operation: more of them leave the processor's cache
-Rows = Sequence[tuple[Floats, ...]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +60,7 @@ def concurrent_noise(questions: Sequence[NoiseQuestion]) -> list[tuple[Noise, st
     """
     replicas = replica_noise([(q.panels, q.first) for q in questions])
     own = _between([(q.panels[Arm.CANDIDATE], q.first) for q in questions])
-    factors = _in_groups(
+    factors = in_groups(
         [(*theirs, *ours) for theirs, ours in zip(replicas, own, strict=True)],
         lambda chi2, df, own_chi2, own_df: (
             np.maximum(_believed(chi2, df), _believed(own_chi2, own_df)),
@@ -71,7 +70,7 @@ def concurrent_noise(questions: Sequence[NoiseQuestion]) -> list[tuple[Noise, st
     sides = [tuple(_total(a) for a in (*_parts(q.candidate), *_parts(q.baseline))) for q in questions]
     pasts = [_past_of(q) if len(factor) else None for q, (factor, _) in zip(questions, factors, strict=True)]
     told = [i for i, past in enumerate(pasts) if past is not None]
-    variations = _in_groups(
+    variations = in_groups(
         [(*past, factors[i][0][:1], *sides[i]) for i in told if (past := pasts[i]) is not None], _variation
     )
     known_past = dict(zip(told, variations, strict=True))
@@ -87,7 +86,7 @@ def replica_noise(asked: Sequence[tuple[Mapping[Arm, Panel], int]]) -> Rows:
     now = _between([(panels[Arm.BASELINE], first) for panels, first in asked])
     older = [_before(panels, first) for panels, first in asked]
     seen = [i for i, rows in enumerate(older) if rows is not None]
-    then = dict(zip(seen, _in_groups([r for r in older if r is not None], _stacked_between), strict=True))
+    then = dict(zip(seen, in_groups([r for r in older if r is not None], _stacked_between), strict=True))
     return [
         (chi2 + then[i][0][:, -1:], df + then[i][1][:, -1:]) if i in then else (chi2, df)
         for i, (chi2, df) in enumerate(now)
@@ -107,7 +106,7 @@ def _before(panels: Mapping[Arm, Panel], first: int) -> tuple[Floats, Floats] | 
 def _between(asked: Iterable[tuple[Panel, int]]) -> Rows:
     """Chi-squares between one version's replicas at every scale and look, of (panel, first) each."""
     asked = list(asked)
-    found = _in_groups([_counted(panel) for panel, _ in asked], _stacked_between)
+    found = in_groups([_counted(panel) for panel, _ in asked], _stacked_between)
     return [
         (chi2[:, max(-first, 0) :], df[:, max(-first, 0) :])
         for (chi2, df), (_, first) in zip(found, asked, strict=True)
@@ -178,17 +177,3 @@ def _parts(side: Side) -> tuple[Floats, Floats]:
 
 def _total(by_stratum: Floats) -> Floats:
     return np.asarray(np.cumsum(by_stratum, axis=0)[-1])
-
-
-def _in_groups(rows: Rows, run: Callable[..., tuple[Floats, ...]]) -> list[tuple[Floats, ...]]:
-    """Put rows of the same shapes on top of each other, run them together, and take the answers apart again."""
-    groups: dict[Hashable, list[int]] = {}
-    for i, row in enumerate(rows):
-        groups.setdefault(tuple(a.shape for a in row), []).append(i)
-    found: dict[int, tuple[Floats, ...]] = {}
-    for members in groups.values():
-        for at in range(0, len(members), AT_ONCE):
-            part = members[at : at + AT_ONCE]
-            answers = run(*(np.stack(column) for column in zip(*(rows[i] for i in part), strict=True)))
-            found |= {i: tuple(answer[k] for answer in answers) for k, i in enumerate(part)}
-    return [found[i] for i in range(len(rows))]

@@ -10,6 +10,7 @@ from analysis.control import control_contrast, less_control
 from analysis.decode import COUNTS, Arrays, Decoded, Floats, Panel
 from analysis.few_requests import with_enough_requests
 from analysis.few_requests import words as words_for_few
+from analysis.log_sums import log_mean
 from analysis.methods.counts import CountTest
 from analysis.methods.gauge import GaugeResult, judge_gauge
 from analysis.methods.histogram import choose_bounds, exceedances, layouts, questions
@@ -17,7 +18,7 @@ from analysis.methods.labels import remaining_weight
 from analysis.methods.trend import TrendResult, judge_trend
 from analysis.methods.windows import Lasting, persistence
 from analysis.new_labels import label_comparisons
-from analysis.onset import LEVELS_FROM_THE_START, log_mean, onset_prior
+from analysis.onset import LEVELS_FROM_THE_START, onset_prior
 from analysis.result import Arm, JudgeSettings, Kind, MetricSpec
 from analysis.sentence import bound as words_for_bound
 from analysis.sentence import coarse_buckets, no_common_bounds
@@ -56,6 +57,28 @@ class Weighing:
     @property
     def tests(self) -> list[CountTest]:
         return [test for contrast in self.contrasts for test in contrast.tests]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weighed:
+    """A metric after its last look. `first`: of its tests' rows among all; `alarm`: the look where it decided."""
+
+    weighing: Weighing
+    path: Floats
+    first: int
+    log_budget: float
+    alarm: int | None
+
+    @property
+    def threshold(self) -> float:
+        """ln of the e-value at which the metric alone would decide."""
+        share = self.weighing.share
+        return self.log_budget - (np.log(share) if share > 0 else -50.0)
+
+    @property
+    def look(self) -> int:
+        """The look that is spoken of."""
+        return len(self.path) - 1 if self.alarm is None else self.alarm
 
 
 def set_up_beside(watch: Decoded, metric: Arrays, settings: JudgeSettings, log_prior: Floats, share: float) -> Draft:

@@ -3,11 +3,10 @@
 import hashlib
 import json
 import logging
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
-from analysis.result import Design, JudgeSettings
 from watchdog.config import Config, ServiceConfig
 from watchdog.deploy_request import DeployRequest
 from watchdog.errors import NotFoundError, RefusedError
@@ -17,7 +16,7 @@ from watchdog.model import (
     ActionKind,
     ActionState,
     AuditEntry,
-    Bake,
+    Change,
     Deploy,
     Message,
     MessageKind,
@@ -28,6 +27,7 @@ from watchdog.model import (
     Strategy,
     Watch,
 )
+from watchdog.planning import Pace, plan_for
 from watchdog.policy import LIVES_WITH_BOTH
 from watchdog.ports import Clock, Ledger, Recorded
 from watchdog.strategies import STRATEGIES
@@ -37,25 +37,15 @@ from watchdog.turns import superseded
 
 _log = logging.getLogger(__name__)
 
-__all__ = ["STEPPED", "DeployRequest", "Intake", "Pace", "plan_for", "title_of"]
+__all__ = ["DeployRequest", "Intake", "title_of"]
 
 _TRIES = 5
 _ADDED = ("train", "safe_to_rollback_until")  # fields that came after the first version
-STEPPED = frozenset({Strategy.CANARY, Strategy.FLAG})
 _FUTURE_S = 60.0  # clocks differ a little; a deploy from tomorrow is a mistake
 _PAST_S = 3600.0
 _ACTIVE = frozenset(TRANSITIONS) - {State.RUNNING, State.RETRY_WAIT, State.VERIFYING, State.UNKNOWN}
 _LIVE = frozenset({State.PASSED, State.INCONCLUSIVE, State.SUPERSEDED, State.CANCELLED, State.WATCHING, State.HELD})
 _ROLLED_BACK = frozenset({State.ROLLED_BACK, State.VERIFYING, State.RUNNING, State.NOT_RECOVERED})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """A source's natural rhythm, for services that set none."""
-
-    step_s: float
-    settle_s: float
-    keeps_days: bool = False  # it can be asked for earlier days
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +57,7 @@ class Intake:
     ledger: Ledger
     clock: Clock
     looks_ahead: Collection[str] = ()  # hooks that can say beforehand whether their way back is open
+    _plans: dict[tuple[str, Strategy], Plan] = field(default_factory=dict, init=False, repr=False)
 
     def receive(self, request: DeployRequest, *, actor: str) -> tuple[Recorded, Watch]:
         """Record a deploy and begin to watch it; the same deploy again is the same watch.
@@ -86,13 +77,17 @@ class Intake:
             return Recorded.SAME, known
         service = self._service(request)
         deploy = self._deploy(request, service, actor)
-        watch = self._watch_of(deploy, service)
+        around = self.ledger.watches(
+            service=deploy.service, environment=deploy.environment, states=_ACTIVE | _ROLLED_BACK
+        )
+        watch = self._watch_of(deploy, service, self._mode(deploy, service, around))
         first = first_actions(watch, deploy.received_at, looks_ahead=self.looks_ahead)
         warning = _migration_warning(watch)
         told = [self._started(watch), *_told_of(watch, warning)]
-        recorded = self.ledger.record_deploy(watch, told, self._audit(watch, actor, warning), first)
-        if recorded is Recorded.CREATED:
-            self._supersede(watch)
+        ended = self._ended_by(watch, around)
+        recorded = self.ledger.record_deploy(watch, told, self._audit(watch, actor, warning), first, ended=ended)
+        if recorded is Recorded.CREATED and not self._supersede(watch):
+            return recorded, watch
         stored = self.ledger.watch(watch.id)
         return recorded, stored if stored is not None else watch
 
@@ -163,13 +158,13 @@ class Intake:
                 return watch.deploy.previous_version
         return None
 
-    def _watch_of(self, deploy: Deploy, service: ServiceConfig) -> Watch:
-        plan = plan_for(deploy.service, self.config, self.paces[service.source], deploy.strategy, share=deploy.share)
+    def _watch_of(self, deploy: Deploy, service: ServiceConfig, mode: Mode) -> Watch:
+        plan = self._plan(deploy, service)
         watch = Watch(
             id=deploy.id,
             deploy=deploy,
             plan=plan,
-            mode=self._mode(deploy, service),
+            mode=mode,
             state=State.SMOKE if plan.switch_hook is not None else State.WATCHING,
             created_at=deploy.received_at,
             updated_at=deploy.received_at,
@@ -177,38 +172,54 @@ class Intake:
         )
         return replace(watch, next_look_at=closes_at(watch, 0))
 
-    def _mode(self, deploy: Deploy, service: ServiceConfig) -> Mode:
+    def _plan(self, deploy: Deploy, service: ServiceConfig) -> Plan:
+        """The same object for deploys that are watched alike, so that it is encoded once."""
+        pace = self.paces[service.source]
+        if service.steps is not None:  # how it grows depends on the share that it begins with
+            return plan_for(deploy.service, self.config, pace, deploy.strategy, share=deploy.share)
+        place = deploy.service, deploy.strategy
+        if place not in self._plans:
+            self._plans[place] = plan_for(deploy.service, self.config, pace, deploy.strategy)
+        return self._plans[place]
+
+    def _mode(self, deploy: Deploy, service: ServiceConfig, around: Sequence[Watch]) -> Mode:
         """A deploy that is itself the way back from a rollback is watched, but never rolled back."""
         since = deploy.received_at - self.config.policy.cool_down_s
-        back = self.ledger.watches(
-            service=deploy.service, environment=deploy.environment, states=_ROLLED_BACK, limit=20
-        )
-        for watch in back:
-            if watch.updated_at >= since and watch.deploy.previous_version == deploy.version:
+        for watch in around:
+            is_its_target = watch.state in _ROLLED_BACK and watch.deploy.previous_version == deploy.version
+            if is_its_target and watch.updated_at >= since:
                 return Mode.OBSERVE if service.mode is Mode.OBSERVE else Mode.NOTIFY
         return service.mode
 
-    def _supersede(self, recorded: Watch) -> None:
+    def _ended_by(self, watch: Watch, around: Sequence[Watch]) -> list[Change]:
+        """What a new deploy makes of the active ones before it; nothing where one of them is newer."""
+        active = [other for other in around if other.state in _ACTIVE and other.id != watch.id]
+        if any(_age(other) > _age(watch) for other in active):
+            return []
+        return [self._ending(other, watch.deploy.version) for other in active]
+
+    def _supersede(self, recorded: Watch) -> bool:
         """End all watches of this service but the newest; one whose rollback is already running finishes first.
 
         The newest may be another than the one just recorded, where the clocks of two replicas differ. A watch that
-        moves in the same moment is read again, so that no armed one is left behind.
+        moves in the same moment is read again, so that no armed one is left behind. Says whether there was any.
         """
         place = recorded.deploy
-        for _ in range(_TRIES):
-            last = self.ledger.watches(service=place.service, environment=place.environment, limit=1)
-            newest = max([recorded, *last], key=_age)
-            active = self.ledger.watches(service=place.service, environment=place.environment, states=_ACTIVE)
-            older = [watch for watch in active if _age(watch) < _age(newest)]
-            ended = [self._end(watch, newest.deploy.version) for watch in older]  # each, even where one moved meanwhile
+        for tried in range(_TRIES):
+            found = self.ledger.standing(service=place.service, environment=place.environment, states=_ACTIVE)
+            newest = max([recorded, *found], key=_age)
+            older = [watch for watch in found if watch.state in _ACTIVE and _age(watch) < _age(newest)]
+            # each, even where one moved meanwhile
+            ended = [self.ledger.commit(self._ending(watch, newest.deploy.version)) for watch in older]
             if all(ended):
-                return
+                return bool(ended) or tried > 0
         _log.error("a watch older than %s could not be superseded", recorded.id)
+        return True
 
-    def _end(self, watch: Watch, by: str) -> bool:
+    def _ending(self, watch: Watch, by: str) -> Change:
         open_ = self.ledger.actions(watch_id=watch.id, states=frozenset({ActionState.INTENT, ActionState.HELD}))
         intended = [action for action in open_ if action.kind is ActionKind.ROLLBACK]
-        return self.ledger.commit(superseded(watch, by, intended[-1] if intended else None, self.clock.now()))
+        return superseded(watch, by, intended[-1] if intended else None, self.clock.now())
 
     def _started(self, watch: Watch) -> Message:
         said = f"{title(watch)} is live; watching for {lasting(watch.plan.watch_s)} in mode {watch.mode.value}"
@@ -258,57 +269,6 @@ def _begins(plan: Plan) -> str:
         return "smoke test before the switch"
     return (
         "switching" if plan.switch_hook is not None else f"watching, first look in {plan.step_s + plan.settle_s:.0f} s"
-    )
-
-
-def plan_for(name: str, config: Config, pace: Pace, strategy: Strategy, *, share: float | None = None) -> Plan:
-    """Freeze how a deploy of the named service is watched."""
-    service = config.services[name]
-    rules = STRATEGIES[strategy]
-    step_s = service.look_s or pace.step_s
-    planned = max(1, round(service.watch_s / step_s))
-    judge = config.judge_for(name).settings(planned_looks=planned, act_uncalibrated=service.act_uncalibrated)
-    bakes = _bake(service, judge)
-    return Plan(
-        design=rules.design,
-        source=service.source,
-        metrics=service.metrics,
-        judge=judge if bakes is None else replace(judge, budget=judge.budget - bakes.budget),
-        step_s=step_s,
-        settle_s=service.settle_s if service.settle_s >= 0 else pace.settle_s,
-        watch_s=planned * step_s,
-        baseline_looks=round(service.baseline_s / step_s),
-        version_label=service.version_label,
-        selector_labels=dict(service.selector),
-        control_labels=dict(service.control) if rules.design is Design.BEFORE_AFTER else {},
-        earlier_days=service.earlier_days if pace.keeps_days else 0,
-        rollback_hook=service.rollback_hook,
-        steps=service.steps.steps(share) if service.steps is not None and strategy in STEPPED else None,
-        smoke_hook=service.smoke_hook if strategy is Strategy.BLUE_GREEN else None,
-        restore_hook=service.restore_hook,
-        schema_hook=service.schema_hook,
-        migrate_down_hook=service.migrate_down_hook,
-        pause_hook=service.pause_hook if strategy is Strategy.ROLLING else None,
-        switch_hook=service.switch_hook if strategy is Strategy.BLUE_GREEN else None,
-        bake=bakes,
-        verify_s=config.policy.verify_s,
-        hold_s=config.policy.hold_s,
-        public_url=config.daemon.public_url.rstrip("/"),
-    )
-
-
-def _bake(service: ServiceConfig, judge: JudgeSettings) -> Bake | None:
-    """The slow watch afterwards; its budget is part of the deploy's, so that both together keep it."""
-    table = service.bake
-    if table is None:
-        return None
-    return Bake(
-        for_s=table.for_s,
-        look_s=table.look_s,
-        baseline_s=table.baseline_s,
-        budget=judge.budget * table.budget_share,
-        min_looks=judge.min_looks,
-        control_labels=dict(service.control),
     )
 
 

@@ -283,9 +283,10 @@ class Recorded(StrEnum):
 class Ledger(Protocol):
     """The database. Every write is one transaction; `commit` is the only way a watch changes."""
 
-    def record_deploy(
-        self, watch: Watch, messages: Sequence[Message], audit: Sequence[AuditEntry], actions: Sequence[Action] = ()
-    ) -> Recorded: ...
+    def record_deploy(  # ended: what older watches become by it, each unless it changed meanwhile
+        self, watch: Watch, messages: Sequence[Message], audit: Sequence[AuditEntry], actions: Sequence[Action] = (),
+        *, ended: Sequence[Change] = (),
+    ) -> Recorded: ...  # fmt: skip
     def commit(self, change: Change) -> bool: ...  # False: the compare-and-set lost, nothing was written
     def commit_all(self, changes: Sequence[Change]) -> list[bool]: ...  # of different watches, in one transaction
     def claim_due(self, *, owner: str, now: float, lease_s: float, limit: int) -> list[Watch]: ...
@@ -293,17 +294,14 @@ class Ledger(Protocol):
 
     def watch(self, watch_id: str) -> Watch | None: ...
     def watches_of(self, watch_ids: Sequence[str]) -> Mapping[str, Watch]: ...
+    # before_id, with `before`: of the watches recorded in that very moment, those after this; services: only these
     def watches(
-        self,
-        *,
-        service: str | None = None,
-        environment: str | None = None,
-        states: frozenset[State] | None = None,
-        limit: int = 100,
-        before: float | None = None,
-        before_id: str | None = None,  # with `before`: of the watches recorded in that very moment, those after this
-        services: frozenset[str] | None = None,  # only these
-    ) -> list[Watch]: ...
+        self, *, service: str | None = None, environment: str | None = None, states: frozenset[State] | None = None,
+        limit: int = 100, before: float | None = None, before_id: str | None = None,
+        services: frozenset[str] | None = None,
+    ) -> list[Watch]: ...  # fmt: skip
+    # one place's watches in these states, and its newest whatever its state
+    def standing(self, *, service: str, environment: str, states: frozenset[State]) -> list[Watch]: ...
     def train(self, name: str, *, environment: str) -> list[Watch]: ...  # in the order of its deploys
     def services(self) -> list[str]: ...  # every service and environment on record, in order
     def environments(self) -> list[str]: ...

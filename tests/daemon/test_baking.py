@@ -15,10 +15,11 @@ from tests.samples import DEPLOYED_AT, a_plan, a_watch
 from watchdog.app import load_config
 from watchdog.config import Config
 from watchdog.errors import ConfigError
-from watchdog.intake import DeployRequest, Intake, Pace
+from watchdog.intake import DeployRequest, Intake
 from watchdog.ledger import open_ledger
 from watchdog.model import FINAL, Bake, HoldReason, MessageKind, Severity, State, Steps, Watch
 from watchdog.pipeline import Pipeline
+from watchdog.planning import Pace
 from watchdog.ports import Ledger, LookRequest
 from watchdog.telling import message
 

@@ -14,9 +14,10 @@ from tests.fakes import FakeClock, NoOptions
 from tests.samples import DEPLOYED_AT
 from watchdog.config import AdapterConfig, Config
 from watchdog.errors import NotFoundError, RefusedError
-from watchdog.intake import DeployRequest, Intake, Pace, plan_for
+from watchdog.intake import DeployRequest, Intake
 from watchdog.ledger import open_ledger
 from watchdog.model import Claim, Mode, Severity, State, Strategy
+from watchdog.planning import Pace, plan_for
 from watchdog.ports import Ledger, Recorded
 from watchdog.strategies import STRATEGIES
 

@@ -15,8 +15,8 @@ from tests.samples import DEPLOYED_AT, a_deploy, a_plan, a_watch
 from watchdog import pipeline
 from watchdog.baking import bake
 from watchdog.earlier_days import DAY_S
-from watchdog.intake import Pace, plan_for
 from watchdog.model import FINAL, Bake, HoldReason, MessageKind, Mode, Severity, State, Strategy, Watch
+from watchdog.planning import Pace, plan_for
 from watchdog.ports import Ledger, LookRequest, Source
 from watchdog.telling import message
 

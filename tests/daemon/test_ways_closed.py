@@ -14,11 +14,12 @@ from tests.samples import DEPLOYED_AT, a_watch
 from watchdog.app import load_config
 from watchdog.deploy_request import DeployRequest
 from watchdog.errors import ConfigError
-from watchdog.intake import Intake, Pace
+from watchdog.intake import Intake
 from watchdog.intended import first_actions
 from watchdog.model import ActionKind, HoldReason, MessageKind, Severity, State, Watch
 from watchdog.operator_desk import OperatorDesk
 from watchdog.pipeline import Pipeline
+from watchdog.planning import Pace
 from watchdog.ports import HookCall, HookOutcome, HookResult, Ledger, ProbeAnswer
 from watchdog.telling import message
 from watchdog.web.views import recorded_json

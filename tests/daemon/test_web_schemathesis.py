@@ -15,9 +15,10 @@ from schemathesis.specs.openapi import checks as openapi_checks
 from tests.fakes import FakeClock, NoOptions
 from tests.web_server import NOW, ONE_TOKEN_PER_SCOPE, UNBOUNDED, made, on_a_port, token
 from watchdog.config import load
-from watchdog.intake import DeployRequest, Intake, Pace
+from watchdog.intake import DeployRequest, Intake
 from watchdog.ledger import open_ledger
 from watchdog.operator_desk import OperatorDesk
+from watchdog.planning import Pace
 from watchdog.senders import SENDERS
 from watchdog.telemetry import Telemetry
 from watchdog.web import Authenticator, Health, create_api

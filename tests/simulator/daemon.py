@@ -14,13 +14,14 @@ from tests.simulator.production import TRAITS, Production, Run, SimulatedHook
 from tests.simulator.settings import RETRIES, settings
 from tests.simulator.traffic import SETTLE_S, STEP_S, SimulatedSource, Traffic
 from watchdog.action import ActionEdge
-from watchdog.intake import Intake, Pace
+from watchdog.intake import Intake
 from watchdog.ledger.claims import void_leases
 from watchdog.ledger.sql import SqlLedger
 from watchdog.model import Limits
 from watchdog.operator_desk import OperatorDesk
 from watchdog.outbox import Outbox
 from watchdog.pipeline import Pipeline
+from watchdog.planning import Pace
 from watchdog.ports import Hook, Sink, Source
 from watchdog.scheduler import Scheduler, Workers
 from watchdog.surroundings import Surroundings

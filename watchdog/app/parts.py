@@ -10,7 +10,7 @@ from pydantic import BaseModel, SecretStr
 from watchdog.clock import SystemClock
 from watchdog.config import Config, load, read_secret
 from watchdog.hooks import HOOKS
-from watchdog.intake import Pace
+from watchdog.planning import Pace
 from watchdog.ports import Clock, Hook, Sink, Source
 from watchdog.senders import SENDERS
 from watchdog.sending import Sender

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 
 from watchdog.cli.findings import Finding
 from watchdog.config import Config, ServiceConfig
-from watchdog.intake import STEPPED
 from watchdog.model import LabelKind, Mode, Strategy
+from watchdog.planning import STEPPED
 from watchdog.policy import LIVES_WITH_BOTH
 from watchdog.ports import Tally
 

@@ -28,6 +28,8 @@ from watchdog.ports import Recorded
 _EXPECTED = update(watches).where(watches.c.id == bindparam("own_id"), watches.c.state == bindparam("own_state"))
 _INSERT = {table.name: insert(table) for table in (actions, deploys, looks, plans, samples, verdicts, watches)}
 _SERVICES = select(watches.c.id, watches.c.service).where(watches.c.id.in_(bindparam("ids", expanding=True)))
+_DIGEST = select(deploys.c.body_digest).where(deploys.c.id == bindparam("own_id"))
+_PLAN = select(plans.c.digest).where(plans.c.digest == bindparam("own_digest"))
 _EXPECTED_EPOCH = _EXPECTED.where(watches.c.epoch == bindparam("own_epoch"))
 
 
@@ -35,34 +37,59 @@ class LostError(Exception):
     """The compare-and-set lost: roll back, write nothing."""
 
 
-def record(
-    connection: Connection,
-    watch: Watch,
-    messages: Sequence[Message],
-    entries: Iterable[AuditEntry],
-    sinks: Sequence[str],
-    first: Sequence[Action] = (),
-) -> Recorded:
-    """Deploy, plan, watch, messages and audit of a new deploy; a known id is compared by its body's digest."""
+class KnownError(Exception):
+    """The deploy is on record already: roll back what was to change because of it."""
+
+    def __init__(self, recorded: Recorded) -> None:
+        super().__init__(recorded.value)
+        self.recorded = recorded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class NewDeploy:
+    """A deploy as it begins, and the older watches that it ends, as rows where that can be done beforehand."""
+
+    watch: Watch
+    messages: Sequence[Message]
+    entries: Iterable[AuditEntry]
+    sinks: Sequence[str]
+    first: Sequence[Action] = ()
+    ended: Sequence["Prepared"] = ()
+
+
+def record(connection: Connection, new: NewDeploy) -> None:
+    """Deploy, plan, watch, messages and audit of a new deploy, and the end of each older watch that is as expected.
+
+    Raises
+    ------
+    KnownError
+        The id is on record, with the same body's digest or with another: the caller rolls all back.
+    LostError
+        An action of an older watch is no longer as expected: the caller rolls all back.
+    """
+    deploy = new.watch.deploy
+    won = _compared(connection, new.ended)  # first the watches, then the chain: the order in which every change locks
     serialise(connection)  # the same event may reach two replicas at once
-    known = connection.execute(select(deploys.c.body_digest).where(deploys.c.id == watch.deploy.id)).scalar()
+    known = connection.execute(_DIGEST, {"own_id": deploy.id}).scalar()
     if known is not None:
-        return Recorded.SAME if known == watch.deploy.body_digest else Recorded.CONFLICT
-    _begin(connection, watch)
-    if first:
-        connection.execute(insert(actions), [rows.action_row(action) for action in first])
-    journal.append(connection, entries)
-    journal.enqueue(connection, messages, sinks, watch.created_at)
-    return Recorded.CREATED
+        raise KnownError(Recorded.SAME if known == deploy.body_digest else Recorded.CONFLICT)
+    _begin(connection, new.watch)
+    _insert(connection, actions, [rows.action_row(action) for action in new.first])
+    for one in won:
+        _write_actions(connection, one.change)
+    journal.append(connection, [*new.entries, *(entry for one in won for entry in one.change.audit)])
+    journal.enqueue(connection, new.messages, new.sinks, new.watch.created_at)
+    for one in won:
+        journal.enqueue(connection, one.change.messages, new.sinks, one.change.at)
 
 
 def _begin(connection: Connection, watch: Watch) -> None:
     """A new watch with its deploy, and its plan where no other watch has the same."""
     plan = rows.plan_row(watch.plan)
-    connection.execute(insert(deploys), rows.deploy_row(watch.deploy))
-    if connection.execute(select(plans.c.digest).where(plans.c.digest == plan["digest"])).scalar() is None:
-        connection.execute(insert(plans), plan)
-    connection.execute(insert(watches), rows.watch_row(watch, plan["digest"]))
+    _insert(connection, deploys, [rows.deploy_row(watch.deploy)])
+    if connection.execute(_PLAN, {"own_digest": plan["digest"]}).scalar() is None:
+        _insert(connection, plans, [plan])
+    _insert(connection, watches, [rows.watch_row(watch, plan["digest"])])
 
 
 def check(change: Change) -> None:
@@ -135,8 +162,7 @@ def apply(
         Something else of one change (an interval, an action) is no longer as expected: the caller rolls all back.
     """
     services = _services_of(connection, [one.change.watch_id for one in prepared])
-    in_order = sorted(prepared, key=lambda one: one.change.watch_id)  # all lock in this order
-    won = [one for one in in_order if _compare_and_set(connection, one)]
+    won = _compared(connection, prepared)
     with _lost_if_there():  # the interval is closed already
         _insert(connection, looks, [row for one in won for row in one.looks])
         _insert(connection, samples, [row for one in won for row in one.cells])
@@ -157,6 +183,12 @@ def apply(
 def _insert(connection: Connection, table: Table, new: list[dict[str, Any]]) -> None:
     if new:
         connection.execute(_INSERT[table.name], new)
+
+
+def _compared(connection: Connection, prepared: Sequence[Prepared]) -> list[Prepared]:
+    """Those whose watch was as they expect, and is now as they want it."""
+    in_order = sorted(prepared, key=lambda one: one.change.watch_id)  # all lock in this order
+    return [one for one in in_order if _compare_and_set(connection, one)]
 
 
 def _compare_and_set(connection: Connection, prepared: Prepared) -> bool:

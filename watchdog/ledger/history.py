@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from pydantic_core import from_json
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from watchdog.ledger import journal, rows
 from watchdog.ledger.schema import DAY_OF_WATCH, labels, looks, plans, samples, verdicts, watches
@@ -17,6 +17,7 @@ from watchdog.ports import CellKeys, EvidencePoint, RawSamples, Tally
 DAY_S = 86400
 _AT_ONCE = 500  # ids in one question; databases bound the number of parameters
 _MOST_RESTORES = 1000
+_LABELS = select(labels).where(labels.c.watch_id.in_(bindparam("ids", expanding=True)))
 _TOTAL, _VALUE = ',"total":', ',"value":'
 
 
@@ -98,8 +99,7 @@ def find_labels(connection: Connection, watch_ids: Sequence[str]) -> Mapping[str
     """By the ids of the watches; those without a label are absent."""
     found: dict[str, Label] = {}
     for start in range(0, len(watch_ids), _AT_ONCE):
-        wanted = select(labels).where(labels.c.watch_id.in_(watch_ids[start : start + _AT_ONCE]))
-        for row in connection.execute(wanted):
+        for row in connection.execute(_LABELS, {"ids": list(watch_ids[start : start + _AT_ONCE])}):
             kind = rows.read(f"the label of watch {row.watch_id}", partial(LabelKind, row.kind))
             found[row.watch_id] = Label(watch_id=row.watch_id, kind=kind, note=row.note, actor=row.actor, at=row.at)
     return found

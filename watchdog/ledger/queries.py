@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, func, select, tuple_
+from sqlalchemy import Connection, Select, bindparam, func, or_, select, tuple_
 
 from watchdog.ledger import rows
 from watchdog.ledger.chain import ChainedEntry
@@ -79,7 +79,6 @@ def find_watches(
 @cache
 def _newest(given: frozenset[str]) -> Select[Any]:
     """The page that these conditions ask for."""
-    newest = (watches.c.created_at.desc(), watches.c.id.desc())
     place, last = tuple_(watches.c.created_at, watches.c.id), tuple_(bindparam("before"), bindparam("before_id"))
     conditions = {
         "service": watches.c.service == bindparam("service"),
@@ -90,9 +89,30 @@ def _newest(given: frozenset[str]) -> Select[Any]:
         "before_id": place < last,
     }
     names = given - {"before"} if "before_id" in given else given
-    ids = select(watches.c.id).order_by(*newest).limit(bindparam("most"))
+    ids = select(watches.c.id).order_by(*_ORDER).limit(bindparam("most"))
     ids = ids.where(*(conditions[name] for name in sorted(names)))
-    return joined().where(watches.c.id.in_(ids.scalar_subquery())).order_by(*newest)
+    return joined().where(watches.c.id.in_(ids.scalar_subquery())).order_by(*_ORDER)
+
+
+_PLACE = (watches.c.service == bindparam("service"), watches.c.environment == bindparam("environment"))
+_ORDER = (watches.c.created_at.desc(), watches.c.id.desc())
+_STANDING = (
+    joined()
+    .where(
+        *_PLACE,
+        or_(
+            watches.c.state.in_(bindparam("states", expanding=True)),
+            watches.c.id == select(watches.c.id).where(*_PLACE).order_by(*_ORDER).limit(1).scalar_subquery(),
+        ),
+    )
+    .order_by(*_ORDER)
+)
+
+
+def standing(connection: Connection, service: str, environment: str, states: frozenset[State]) -> list[Watch]:
+    """The watches of one place in these states, and its newest whatever its state; the newest first."""
+    wanted = {"service": service, "environment": environment, "states": sorted(state.value for state in states)}
+    return [rows.to_watch(row) for row in connection.execute(_STANDING, wanted).mappings()]
 
 
 def train(connection: Connection, name: str, environment: str) -> list[Watch]:
@@ -130,10 +150,19 @@ def stored_verdicts(connection: Connection, watch_id: str, last: int | None) -> 
 
 def chained_audit(connection: Connection, watch_id: str | None, limit: int | None) -> list[ChainedEntry]:
     """The newest `limit` rows, oldest first."""
-    found = select(audit).order_by(audit.c.id.desc()).limit(limit)
-    if watch_id is not None:
-        found = found.where(audit.c.watch_id == watch_id)
-    return [rows.to_chained(row) for row in connection.execute(found).mappings()][::-1]
+    wanted: dict[str, object] = {} if watch_id is None else {"own_id": watch_id}
+    if limit is not None:
+        wanted["most"] = limit
+    found = _audit(of_watch=watch_id is not None, some=limit is not None)
+    return [rows.to_chained(row) for row in connection.execute(found, wanted).mappings()][::-1]
+
+
+@cache
+def _audit(*, of_watch: bool, some: bool) -> Select[Any]:
+    found = select(audit).order_by(audit.c.id.desc())
+    if of_watch:
+        found = found.where(audit.c.watch_id == bindparam("own_id"))
+    return found.limit(bindparam("most")) if some else found
 
 
 def find_actions(

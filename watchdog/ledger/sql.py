@@ -1,8 +1,9 @@
 """The Ledger port over SQLAlchemy Core: every method is one transaction on the tables of `schema`."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from watchdog.ledger import claims, commit, history, journal, queries
 from watchdog.ledger.chain import ChainedEntry
@@ -10,6 +11,7 @@ from watchdog.ledger.engine import Database
 from watchdog.ledger.lock import FileLock
 from watchdog.ledger.postgres import serialise
 from watchdog.ledger.schema import flags, webhook_ids
+from watchdog.ledger.together import Together
 from watchdog.model import (
     Action,
     ActionState,
@@ -40,21 +42,45 @@ class SqlLedger:
         self._sinks_for = sinks_for
         self._lock = lock
         self._failpoint = failpoint
+        self._intakes = Together(database)
 
     # --- watches -----------------------------------------------------------------------------------------
 
     def record_deploy(
-        self, watch: Watch, messages: Sequence[Message], audit: Sequence[AuditEntry], actions: Sequence[Action] = ()
+        self,
+        watch: Watch,
+        messages: Sequence[Message],
+        audit: Sequence[AuditEntry],
+        actions: Sequence[Action] = (),
+        *,
+        ended: Sequence[Change] = (),
     ) -> Recorded:
-        """Store a new deploy with its watch and its first intended actions; SAME or CONFLICT where the id is known."""
-        sinks = self._sinks_for(watch.deploy.service)
-        with self._database.write() as connection:
-            recorded = commit.record(connection, watch, messages, audit, sinks, actions)
-            self._failpoint("ledger-record-before-commit")
+        """Store a new deploy with its watch and its first intended actions; SAME or CONFLICT where the id is known.
+
+        ended: what older watches of its place become because of it, each unless it changed meanwhile.
+        """
+        new = commit.NewDeploy(
+            watch=watch,
+            messages=messages,
+            entries=audit,
+            sinks=self._sinks_for(watch.deploy.service),
+            first=actions,
+            ended=[commit.prepare(change) for change in ended],
+        )
+        try:
+            self._intakes.write(partial(self._record, new))
+        except commit.KnownError as known:
+            return known.recorded
+        except commit.LostError:  # the older ones are left to whoever looks after it
+            return self.record_deploy(watch, messages, audit, actions)
         self._failpoint("ledger-record-committed")
-        if self._lock is not None and recorded is Recorded.CREATED:
+        if self._lock is not None:
             self._lock.holds_deploys()
-        return recorded
+        return Recorded.CREATED
+
+    def _record(self, new: commit.NewDeploy, connection: Connection) -> None:
+        commit.record(connection, new)
+        self._failpoint("ledger-record-before-commit")
 
     def commit(self, change: Change) -> bool:
         """Write all of a change, or nothing and False where the compare-and-set lost."""
@@ -115,6 +141,11 @@ class SqlLedger:
                 before_id=before_id,
                 services=services,
             )
+
+    def standing(self, *, service: str, environment: str, states: frozenset[State]) -> list[Watch]:
+        """One place's watches in these states, and its newest whatever its state; the newest first."""
+        with self._database.read() as connection:
+            return queries.standing(connection, service, environment, states)
 
     def train(self, name: str, *, environment: str) -> list[Watch]:
         """One release train, in the order of its deploys."""

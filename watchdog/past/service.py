@@ -11,8 +11,8 @@ from watchdog.app import load_config, parts_of, read_ledger_of
 from watchdog.app.parts import paces
 from watchdog.config import Config
 from watchdog.errors import NotFoundError, SourceError, WatchdogError
-from watchdog.intake import Pace, plan_for
 from watchdog.model import Deploy, Plan, State, StoredLook, Strategy, Watch
+from watchdog.planning import Pace, plan_for
 from watchdog.ports import Clock, LookAnswer, LookRequest, Source
 from watchdog.strategies import STRATEGIES
 

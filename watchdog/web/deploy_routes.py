@@ -31,12 +31,20 @@ def deploy_routes(*, ledger: Ledger, intake: Intake, door: Door, reading: Readin
     """Build the router of /api/v1/deploys."""
     router = APIRouter(prefix="/api/v1/deploys", tags=["deploys"])
 
-    async def answered(
+    def answered(
         request: Request, watch: Watch, *, status: int = 200, headers: Mapping[str, str] | None = None
     ) -> Response:
         if request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip().lower() == "text/plain":
             return PlainTextResponse(watch_lines(watch), status_code=status, headers=headers)
-        return JSONResponse(await run_in_threadpool(recorded_json, ledger, watch), status_code=status, headers=headers)
+        return JSONResponse(recorded_json(ledger, watch), status_code=status, headers=headers)
+
+    def received(request: Request, asked: DeployRequest, caller: Caller) -> Response:
+        recorded, watch = _record(intake, asked, caller)
+        if recorded is Recorded.CONFLICT:
+            remedy = "Give a new deploy a new id; to retry an old one, send it unchanged."
+            raise ApiError(409, f"The deploy {watch.id!r} is on record with another body.", remedy=remedy)
+        where = {"Location": f"/api/v1/deploys/{watch.id.replace('/', '%2F')}"}
+        return answered(request, watch, status=201 if recorded is Recorded.CREATED else 200, headers=where)
 
     @router.post(
         "",
@@ -55,13 +63,7 @@ def deploy_routes(*, ledger: Ledger, intake: Intake, door: Door, reading: Readin
         caller = door.admit_sender(request, body)
         asked = _identified(read_model(DeployRequest, body), caller, request)
         caller.require_service(asked.service)
-        recorded, watch = await run_in_threadpool(_record, intake, asked, caller)
-        if recorded is Recorded.CONFLICT:
-            remedy = "Give a new deploy a new id; to retry an old one, send it unchanged."
-            raise ApiError(409, f"The deploy {watch.id!r} is on record with another body.", remedy=remedy)
-        where = {"Location": f"/api/v1/deploys/{watch.id.replace('/', '%2F')}"}
-        created = 201 if recorded is Recorded.CREATED else 200
-        return await answered(request, watch, status=created, headers=where)
+        return await run_in_threadpool(received, request, asked, caller)
 
     @router.get(
         "",
@@ -99,7 +101,7 @@ def deploy_routes(*, ledger: Ledger, intake: Intake, door: Door, reading: Readin
         """With `wait`, answers as soon as the watch reaches an outcome, and at the latest after that time."""
         caller = door.admit(request, Scope.READ)
         watch = await reading.resting(deploy_id, caller, wait_s=wait, is_gone=request.is_disconnected)
-        return await answered(request, watch)
+        return await run_in_threadpool(answered, request, watch)
 
     @router.get(
         "/{deploy_id}/audit",

@@ -24,7 +24,7 @@ def no_probe_before_a_retry(ground: Ground) -> None:
     )
 
 
-@FOUND.breaks("I1 P2", 270, needs=(Fault.HOOK_FAILS,))
+@FOUND.breaks("I1 P2", 197, needs=(Fault.HOOK_FAILS,))
 def a_failed_hook_is_not_asked_what_it_did(ground: Ground) -> None:
     def believe(edge: ActionEdge, found: object, hook: object, result: object, after: object) -> Outcome:
         if result.outcome is HookOutcome.OK:  # type: ignore[attr-defined]
@@ -34,7 +34,7 @@ def a_failed_hook_is_not_asked_what_it_did(ground: Ground) -> None:
     ground.put(ActionEdge, "_judge", believe)
 
 
-@FOUND.breaks("I1", 45, needs=(Fault.HOOK_FAILS,))
+@FOUND.breaks("I1", 433, needs=(Fault.HOOK_FAILS,))
 def what_nobody_knows_is_tried_again(ground: Ground) -> None:
     ground.put(ActionEdge, "_unsure", lambda s, found, hook, why: s._again(found, why))
 

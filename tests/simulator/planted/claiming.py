@@ -42,7 +42,7 @@ def a_stale_fence_is_accepted(ground: Ground) -> None:
     ground.put(ActionEdge, "_is_settled", is_settled)
 
 
-@FOUND.breaks("I6", 16)
+@FOUND.breaks("I6", 29)
 def a_fence_does_not_rise(ground: Ground) -> None:
     ground.put(claims, "_next_fence", lambda connection, action: 1)
 
@@ -86,4 +86,5 @@ def the_intent_of_a_superseded_deploy_stays(ground: Ground) -> None:
 
 @FOUND.breaks("I7 I3", 1)
 def a_newer_deploy_does_not_supersede(ground: Ground) -> None:
-    ground.put(Intake, "_supersede", lambda desk, recorded: None)
+    ground.put(Intake, "_ended_by", lambda desk, watch, around: [])
+    ground.put(Intake, "_supersede", lambda desk, recorded: False)

@@ -100,7 +100,7 @@ def the_breaker_is_forgotten(ground: Ground) -> None:
 
 @FOUND.breaks("I3", 20)
 def a_rollback_is_rolled_back(ground: Ground) -> None:
-    ground.put(Intake, "_mode", lambda intake, deploy, service: service.mode)
+    ground.put(Intake, "_mode", lambda intake, deploy, service, around: service.mode)
     ground.put(policy, "_stopped_by_others", lambda *_: None)
 
 

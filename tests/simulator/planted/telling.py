@@ -57,7 +57,7 @@ def a_hold_expires_silently(ground: Ground) -> None:
     ground.wrap(pipeline, "held_expires", lambda real, *args: _quieter(real(*args)))
 
 
-@FOUND.breaks("P3", 45)
+@FOUND.breaks("P3", 16)
 def nobody_is_paged_about_what_nobody_knows(ground: Ground) -> None:
     def settlement(real: Callable[..., Change], *args: object) -> Change:
         change = real(*args)
@@ -95,7 +95,7 @@ def newer_messages_overtake_older_ones(ground: Ground) -> None:
     ground.put(journal, "due", due)
 
 
-@FOUND.breaks("P8", 38, needs=(Fault.LEDGER_BUSY,))
+@FOUND.breaks("P8", 9, needs=(Fault.LEDGER_BUSY,))
 def a_deploy_is_acknowledged_that_is_not_on_disk(ground: Ground) -> None:
     def receive(
         real: Callable[..., tuple[Recorded, Watch]], intake: Intake, request: DeployRequest, *, actor: str
