@@ -18,6 +18,7 @@ from analysis.dispersion import (
     own_variation,
 )
 from analysis.result import Arm
+from analysis.sums import total
 from analysis.together import Rows, in_groups
 
 LEAST_PAST = 20  # intervals of history from which noise in time is measured
@@ -43,8 +44,8 @@ class NoiseQuestion:
 
 
 def side_of(panel: Panel) -> Side:
-    value, total = _counted(panel)
-    return Side(np.add.accumulate(value, axis=0)[-1], np.add.accumulate(total, axis=0)[-1])
+    value, requests = _counted(panel)
+    return Side(total(value), total(requests))
 
 
 def _counted(panel: Panel) -> tuple[Floats, Floats]:
@@ -64,10 +65,10 @@ def concurrent_noise(questions: Sequence[NoiseQuestion]) -> list[tuple[Noise, st
         [(*theirs, *ours) for theirs, ours in zip(replicas, own, strict=True)],
         lambda chi2, df, own_chi2, own_df: (
             np.maximum(_believed(chi2, df), _believed(own_chi2, own_df)),
-            np.cumsum(df, axis=1)[:, -1],
+            total(df, axis=1),
         ),
     )
-    sides = [tuple(_total(a) for a in (*_parts(q.candidate), *_parts(q.baseline))) for q in questions]
+    sides = [tuple(total(a) for a in (*_parts(q.candidate), *_parts(q.baseline))) for q in questions]
     pasts = [_past_of(q) if len(factor) else None for q, (factor, _) in zip(questions, factors, strict=True)]
     told = [i for i, past in enumerate(pasts) if past is not None]
     variations = in_groups(
@@ -98,9 +99,9 @@ def _before(panels: Mapping[Arm, Panel], first: int) -> tuple[Floats, Floats] | 
     older = panels.get(Arm.PEERS) or panels.get(Arm.HISTORY)
     if older is None or first >= 0:
         return None
-    value, total = _counted(older)
-    used = np.flatnonzero(total[..., :-first].any(axis=(0, 1)))
-    return (value[..., used], total[..., used]) if len(used) else None
+    value, requests = _counted(older)
+    used = np.flatnonzero(requests[..., :-first].any(axis=(0, 1)))
+    return (value[..., used], requests[..., used]) if len(used) else None
 
 
 def _between(asked: Iterable[tuple[Panel, int]]) -> Rows:
@@ -113,8 +114,8 @@ def _between(asked: Iterable[tuple[Panel, int]]) -> Rows:
     ]
 
 
-def _stacked_between(value: Floats, total: Floats) -> tuple[Floats, Floats]:
-    chi2, df = between_replicas(value, total)
+def _stacked_between(value: Floats, requests: Floats) -> tuple[Floats, Floats]:
+    chi2, df = between_replicas(value, requests)
     return np.moveaxis(chi2, 0, 1), np.moveaxis(df, 0, 1)
 
 
@@ -133,8 +134,8 @@ def _past_of(question: NoiseQuestion) -> tuple[Floats, Floats] | None:
     used = np.flatnonzero(exposure.any(axis=(0, 1)))
     if len(used) < LEAST_PAST:
         return None
-    events = _total(np.cumsum(np.stack([s.events[:, :-first] for s in sides]), axis=0)[-1][:, used])
-    return (events, _total(np.cumsum(exposure, axis=0)[-1][:, used])) if events.any() else None
+    events = total(total(np.stack([s.events[:, :-first] for s in sides]))[:, used])
+    return (events, total(total(exposure)[:, used])) if events.any() else None
 
 
 def _variation(
@@ -173,7 +174,3 @@ def _recent_mean(events: Floats) -> Floats:
 
 def _parts(side: Side) -> tuple[Floats, Floats]:
     return side.events, side.exposure
-
-
-def _total(by_stratum: Floats) -> Floats:
-    return np.asarray(np.cumsum(by_stratum, axis=0)[-1])

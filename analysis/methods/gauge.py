@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from analysis.decode import Floats
-from analysis.methods.levels import Levels, mean_level, signs
+from analysis.methods.levels import Levels, mean_level, over_rows, signs
 from analysis.onset import onset_mixture
 from analysis.result import Arm, Design
 
@@ -167,7 +167,7 @@ def _peer_noise(group: Levels) -> Noise:
     seen = counts[:, : sizes[0]] > 0
     replicas = np.count_nonzero(seen, axis=1)
     own = means[:, : sizes[0]] if sizes[0] > 1 else np.zeros_like(means[:, :1])
-    spread = _over_rows(np.where(seen, own**2, 0.0))
+    spread = over_rows(np.where(seen, own**2, 0.0))
     prior = _OFFSET_WEIGHT * (OFFSET * level) ** 2
     offset = np.sqrt((prior + spread) / (_OFFSET_WEIGHT + np.maximum(replicas - 1, 0)))
     now = np.maximum(np.count_nonzero(~np.isnan(peers), axis=1), 1)
@@ -195,7 +195,7 @@ def _at_least(variance: Floats, level: Floats) -> Floats:
 def _running_level(values: Floats) -> Floats:
     """(levels, intervals) mean size of all values so far, of (levels, rows, intervals)."""
     present = ~np.isnan(values)
-    total = _so_far(_over_rows(np.where(present, np.abs(values), 0.0)))
+    total = _so_far(over_rows(np.where(present, np.abs(values), 0.0)))
     count = _so_far(np.count_nonzero(present, axis=1))
     return np.asarray(np.divide(total, count, out=np.zeros(total.shape), where=count > 0))
 
@@ -220,9 +220,9 @@ def _moments(values: Floats, shrink: Floats) -> tuple[Floats, Floats, Floats, Fl
     product = _lead(_so_far(np.where(both, y[..., 1:] * y[..., :-1], 0.0)))
     ends = _lead(_so_far(np.where(both, y[..., 1:] + y[..., :-1], 0.0)))
     lagged = (product - mean * ends + pairs * mean**2) * shrink
-    n, rows = _over_rows(count), np.count_nonzero(count > 0, axis=1)
-    variance = _over_rows(squares) / np.maximum(n - rows, 1.0)
-    covariance = _over_rows(lagged) / np.maximum(_over_rows(pairs), 1.0)
+    n, rows = over_rows(count), np.count_nonzero(count > 0, axis=1)
+    variance = over_rows(squares) / np.maximum(n - rows, 1.0)
+    covariance = over_rows(lagged) / np.maximum(over_rows(pairs), 1.0)
     r = np.divide(covariance, variance, out=np.zeros_like(variance), where=variance > 0)
     seen = np.clip(r, 0.0, 0.97)
     r = np.clip(r + (1 + 4 * r) / np.maximum(n / np.maximum(rows, 1), 1.0), 0.0, 0.97)
@@ -231,11 +231,6 @@ def _moments(values: Floats, shrink: Floats) -> tuple[Floats, Floats, Floats, Fl
 
 def _so_far(values: np.ndarray) -> np.ndarray:
     return np.cumsum(values, axis=-1)
-
-
-def _over_rows(values: Floats) -> Floats:
-    """Of (levels, rows, intervals), added one after another: the same bits in every batch."""
-    return np.asarray(np.add.accumulate(values, axis=1)[:, -1])
 
 
 def _lead(array: Floats) -> Floats:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from analysis.decode import Arrays, Floats, Panel
 from analysis.result import Arm, Design, Direction, JudgeSettings, MetricSpec
+from analysis.sums import total
 from analysis.together import AT_ONCE, alike, on_top
 
 PERCENT, SHARE = 2.0, 1.0  # points of a resource's percent; of "percent" alone, a share of requests
@@ -112,12 +113,14 @@ def levels(panel: Panel) -> Floats:
     return panel.value[:, :, 0, :].reshape(-1, panel.value.shape[-1])
 
 
+def over_rows(values: Floats) -> Floats:
+    """Sums over the rows of (levels, rows, intervals)."""
+    return total(values, axis=1)
+
+
 def mean_level(values: Floats) -> Floats:
     """(..., intervals) mean over the rows of (..., rows, intervals) that are not NaN; NaN where there are none."""
     present = ~np.isnan(values)
     count = np.count_nonzero(present, axis=-2)
-    total = np.zeros(count.shape)
-    safe = np.where(present, values, 0.0)
-    for row in range(values.shape[-2]):
-        total = total + safe[..., row, :]
-    return np.asarray(np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0))
+    summed = total(np.where(present, values, 0.0), axis=-2)
+    return np.asarray(np.divide(summed, count, out=np.full(count.shape, np.nan), where=count > 0))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from analysis.decode import Floats
 from analysis.methods.gauge import LEAST_PAST, Noise
-from analysis.methods.levels import Levels, signs
+from analysis.methods.levels import Levels, over_rows, signs
 from analysis.result import Arm, Design, Direction
 
 WINDOWS = ((2, 0), (3, 0), (5, 1), (8, 2))  # all of 2 or 3, 4 of 5, 6 of 8: one outlier forgives, one never accuses
@@ -108,7 +108,7 @@ def _beside(group: Levels, sign: float, x: Floats, noise: Noise) -> _Side:
     usual = np.fmax.reduce(np.fmax(own, _before(y, NOW)[..., 1:]), axis=1)[:, start:]
     moves = np.abs(y - _before(y, STEP_BACK)[..., :-1])
     seen = ~np.isnan(moves)
-    total = np.cumsum(_over_rows(np.where(seen, moves, 0.0)), axis=1)
+    total = np.cumsum(over_rows(np.where(seen, moves, 0.0)), axis=1)
     count = np.cumsum(np.count_nonzero(seen, axis=1), axis=1)
     short = np.sqrt(np.pi / 2) * np.divide(total, count, out=np.zeros_like(total), where=count > 0)[:, start:]
     scale2 = noise.margin**2 + _offsets(own[..., start:], noise.margin) + _noise2(short, noise)
@@ -143,14 +143,9 @@ def _offsets(own: Floats, margin: Floats) -> Floats:
     """Squared offset between replicas of one version: what they show, and the margin's size before they do."""
     seen = ~np.isnan(own)
     count = np.count_nonzero(seen, axis=1)
-    middle = _over_rows(np.where(seen, own, 0.0)) / np.maximum(count, 1)
-    spread = _over_rows(np.where(seen, (own - middle[:, None]) ** 2, 0.0))
+    middle = over_rows(np.where(seen, own, 0.0)) / np.maximum(count, 1)
+    spread = over_rows(np.where(seen, (own - middle[:, None]) ** 2, 0.0))
     return np.asarray((_OFFSET_WEIGHT * margin**2 + spread) / (_OFFSET_WEIGHT + np.maximum(count - 1, 0)))
-
-
-def _over_rows(values: Floats) -> Floats:
-    """Of (levels, rows, intervals), added one after another: the same bits in every batch."""
-    return np.asarray(np.add.accumulate(values, axis=1)[:, -1])
 
 
 def kth_smallest(values: Floats, w: int, k: int) -> Floats:
