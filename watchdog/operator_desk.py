@@ -24,6 +24,7 @@ from watchdog.telling import ending, message, title
 from watchdog.trains import ALONE
 
 _OVERRIDES = {HoldReason.TRAIN: ALONE, HoldReason.MIGRATION: SCHEMA_KNOWN}  # what an approval does not ask again
+_DONE = {"approve": "approved", "deny": "denied", "cancel": "stopped", "rollback": "rollback asked for"}
 _OPEN = frozenset({ActionState.INTENT, ActionState.HELD})
 
 
@@ -180,7 +181,8 @@ class OperatorDesk:
             raise RefusedError(f"{title(watch)} is {watch.state.value}; only a HELD deploy can be approved")
         held = self._open(watch, frozenset({ActionState.HELD}))
         if not held:
-            raise RefusedError(f"{title(watch)} is held, but no rollback waits for approval ({watch.hold})")
+            why = "its service has no rollback_hook" if watch.plan.rollback_hook is None else f"held by {watch.hold}"
+            raise RefusedError(f"{title(watch)} is held, but no rollback waits for approval: {why}")
         return held[-1]
 
     def _move(
@@ -195,7 +197,7 @@ class OperatorDesk:
         new_action: Action | None = None,
     ) -> Watch:
         now = self.clock.now()
-        said = f"{verb} by {actor}" + (f": {why}" if why else "")
+        said = f"{_DONE[verb]} by {actor}" + (f": {why}" if why else "")
         degraded_at = watch.degraded_at
         if to_state is State.INTENT and degraded_at is None:
             degraded_at = now
