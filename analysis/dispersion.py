@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from analysis.decode import Floats
 from analysis.sums import so_far
 from analysis.sums import total as added
+from analysis.together import Rows, in_groups
 
 SCALES = (1, 3, 12)  # block lengths in intervals; the whole time seen so far is the last scale
 FEWEST_EVENTS = 8.0  # a block with fewer events says nothing about clustering
@@ -198,11 +199,17 @@ def over_time(value: Floats, total: Floats) -> tuple[float, float, float]:
     mean : mean events per interval
     df : degrees of freedom at the finest scale
     """
-    used = total > 0
-    if np.count_nonzero(used) < 2:
-        return 1.0, 0.0, 0.0
-    factor, mean = _over_time(value[used], total[used])
-    return float(factor), float(mean), float(np.count_nonzero(used) - 1)
+    return all_over_time([(value, total)])[0]
+
+
+def all_over_time(series: Rows) -> list[tuple[float, float, float]]:
+    """As `over_time`, of many series."""
+    used = [(value[total > 0], total[total > 0]) for value, total in series]
+    told = [i for i, (value, _) in enumerate(used) if len(value) >= 2]
+    found = [(1.0, 0.0, 0.0)] * len(used)
+    for i, (factor, mean) in zip(told, in_groups([used[i] for i in told], _over_time), strict=True):
+        found[i] = float(factor), float(mean), float(len(used[i][0]) - 1)
+    return found
 
 
 def _over_time(value: Floats, total: Floats) -> tuple[Floats, Floats]:

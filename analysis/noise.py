@@ -44,8 +44,20 @@ class NoiseQuestion:
 
 
 def side_of(panel: Panel) -> Side:
-    value, requests = _counted(panel)
-    return Side(total(value), total(requests))
+    return sides_of([panel])[0]
+
+
+def sides_of(panels: Sequence[Panel]) -> list[Side]:
+    """Each arm summed over its replicas."""
+    found = in_groups([(panel.value[:, :, 0, :], panel.total) for panel in panels], _summed)
+    return [Side(*one) for one in found]
+
+
+def _summed(value: Floats, requests: Floats) -> tuple[Floats, Floats]:
+    return (
+        total(np.where(np.isnan(value), 0.0, value), axis=1),
+        total(np.where(np.isnan(requests), 0.0, requests), axis=1),
+    )
 
 
 def _counted(panel: Panel) -> tuple[Floats, Floats]:
@@ -69,7 +81,8 @@ def concurrent_noise(questions: Sequence[NoiseQuestion]) -> list[tuple[Noise, st
         ),
     )
     sides = [tuple(total(a) for a in (*_parts(q.candidate), *_parts(q.baseline))) for q in questions]
-    pasts = [_past_of(q) if len(factor) else None for q, (factor, _) in zip(questions, factors, strict=True)]
+    pasts = _pasts_of(questions)
+    pasts = [past if len(factor) else None for past, (factor, _) in zip(pasts, factors, strict=True)]
     told = [i for i, past in enumerate(pasts) if past is not None]
     variations = in_groups(
         [(*past, factors[i][0][:1], *sides[i]) for i in told if (past := pasts[i]) is not None], _variation
@@ -107,7 +120,7 @@ def _before(panels: Mapping[Arm, Panel], first: int) -> tuple[Floats, Floats] | 
 def _between(asked: Iterable[tuple[Panel, int]]) -> Rows:
     """Chi-squares between one version's replicas at every scale and look, of (panel, first) each."""
     asked = list(asked)
-    found = in_groups([_counted(panel) for panel, _ in asked], _stacked_between)
+    found = in_groups([(panel.value[:, :, 0, :], panel.total) for panel, _ in asked], _stacked_between)
     return [
         (chi2[:, max(-first, 0) :], df[:, max(-first, 0) :])
         for (chi2, df), (_, first) in zip(found, asked, strict=True)
@@ -115,6 +128,8 @@ def _between(asked: Iterable[tuple[Panel, int]]) -> Rows:
 
 
 def _stacked_between(value: Floats, requests: Floats) -> tuple[Floats, Floats]:
+    """NaN where absent, as (rows, replicas, strata, intervals)."""
+    value, requests = (np.where(np.isnan(a), 0.0, a) for a in (value, requests))
     chi2, df = between_replicas(value, requests)
     return np.moveaxis(chi2, 0, 1), np.moveaxis(df, 0, 1)
 
@@ -124,17 +139,28 @@ def _believed(chi2: Floats, df: Floats) -> Floats:
     return believed_factor(np.ascontiguousarray(np.moveaxis(chi2, 1, 0)), np.ascontiguousarray(np.moveaxis(df, 1, 0)))
 
 
-def _past_of(question: NoiseQuestion) -> tuple[Floats, Floats] | None:
+def _pasts_of(questions: Sequence[NoiseQuestion]) -> list[tuple[Floats, Floats] | None]:
     """The old version before the deploy, as one series without gaps; None where it is too short or saw no event."""
-    first = question.first
-    if first >= 0:
+    arms = [
+        [q.panels[arm] for arm in (Arm.BASELINE, Arm.HISTORY) if arm in q.panels] if q.first < 0 else []
+        for q in questions
+    ]
+    sides = iter(sides_of([_until(p, -q.first) for q, own in zip(questions, arms, strict=True) for p in own]))
+    return [_series([next(sides) for _ in own]) for own in arms]
+
+
+def _until(panel: Panel, end: int) -> Panel:
+    return Panel(panel.value[..., :end], panel.total[..., :end])
+
+
+def _series(sides: Sequence[Side]) -> tuple[Floats, Floats] | None:
+    if not sides:
         return None
-    sides = [side_of(question.panels[arm]) for arm in (Arm.BASELINE, Arm.HISTORY) if arm in question.panels]
-    exposure = np.stack([s.exposure[:, :-first] for s in sides])
+    exposure = np.stack([s.exposure for s in sides])
     used = np.flatnonzero(exposure.any(axis=(0, 1)))
     if len(used) < LEAST_PAST:
         return None
-    events = total(total(np.stack([s.events[:, :-first] for s in sides]))[:, used])
+    events = total(total(np.stack([s.events for s in sides]))[:, used])
     return (events, total(total(exposure)[:, used])) if events.any() else None
 
 

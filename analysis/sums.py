@@ -18,9 +18,12 @@ def total(parts: Floats, axis: int = 0) -> Floats:
     >>> total(np.ones((2, 3))), total(np.ones((2, 3)), axis=1)
     (array([2., 2., 2.]), array([3., 3.]))
     """
-    first, *others = np.moveaxis(parts, axis, 0) if parts.shape[axis] else (np.zeros(np.delete(parts.shape, axis)),)
-    whole = np.array(first)
-    for part in others:
+    axis %= parts.ndim
+    along = parts if axis == 0 else parts.swapaxes(0, 1) if axis == 1 else np.moveaxis(parts, axis, 0)  # quickest first
+    if not len(along):
+        return np.zeros(along.shape[1:])
+    whole: Floats = along[0].copy()
+    for part in along[1:]:
         whole += part
     return whole
 
