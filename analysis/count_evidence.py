@@ -15,6 +15,7 @@ from analysis.onset import likely_onsets
 from analysis.power import detectable_ratios
 from analysis.result import Direction, Evidence, Kind, MetricSpec
 from analysis.sentence import comparison
+from analysis.sums import total
 from analysis.together import in_groups
 from analysis.weigh import Weighed, Weighing
 
@@ -146,7 +147,7 @@ def _onsets(asked: Sequence[Weighed], spoken: Sequence[_Spoken], ratios: Floats)
 
 
 def _first_seen(side: Side) -> int:
-    return int(np.argmax(np.add.accumulate(side.events, axis=0)[-1] > 0))
+    return int(np.argmax(total(side.events) > 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,7 @@ def _from(side: Side, first: int) -> tuple[Floats, Floats]:
 
 def _summed(e: Floats, n: Floats, e_other: Floats, n_other: Floats, phi: Floats) -> tuple[Floats, ...]:
     e, n, e_other, n_other = (np.add.accumulate(side, axis=2)[..., -1] for side in (e, n, e_other, n_other))
-    in_all = [np.add.accumulate(side, axis=1)[:, -1] for side in (e, n, e_other, n_other)]
+    in_all = [total(side, axis=1) for side in (e, n, e_other, n_other)]
     return (*in_all, *rate_ratios(e, n, e_other, n_other, phi[:, 0]))
 
 
@@ -202,5 +203,5 @@ def _rates(sides: Sequence[Side]) -> list[Floats]:
 
 
 def _by_interval(events: Floats, exposure: Floats) -> tuple[Floats, Floats]:
-    e, n = (np.add.accumulate(side, axis=1)[:, -1] for side in (events, exposure))
+    e, n = total(events, axis=1), total(exposure, axis=1)
     return np.divide(e, n, out=np.zeros_like(e), where=n > 0), n

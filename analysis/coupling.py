@@ -10,6 +10,7 @@ import numpy as np
 
 from analysis.decode import Floats
 from analysis.log_sums import log_add
+from analysis.sums import so_far
 
 SHARES = np.concatenate([[0.0], 2.0 ** np.arange(-6.0, 1.0)])  # of the past's squared variation, not shared
 COMMON = 0.25  # prior belief that all of it is shared
@@ -79,7 +80,7 @@ def unshared(arms: tuple[Floats, Floats, Floats, Floats], past: Floats) -> Float
         gained[..., ends] += np.where((precision >= 1.0) & ~np.isnan(v), bounded, 0.0)
     belief = np.cumsum(gained, axis=-1) + _LOG_PRIOR.reshape(shares.shape)
     weight = np.exp(belief - np.max(belief, axis=0))
-    running = np.add.accumulate(weight, axis=0)
+    running = so_far(weight)
     return np.asarray(SHARES[np.argmax(running >= CAUTION * running[-1], axis=0)])
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.decode import Floats
+from analysis.sums import total
 
 Z95 = 1.959963984540054
 
@@ -76,7 +77,7 @@ def rate_ratios(
 
 
 def _sum(by_stratum: Floats) -> Floats:
-    return np.asarray(np.add.accumulate(by_stratum, axis=1)[:, -1])
+    return total(by_stratum, axis=1)
 
 
 def _ratio(a: Floats, b: Floats, known: NDArray[np.bool_]) -> Floats:

@@ -18,7 +18,7 @@ from analysis.evidence import evidence_of_metrics
 from analysis.methods.counts import CountTest, evidence_paths
 from analysis.onset import onset_prior
 from analysis.outcome import Outcome
-from analysis.own_past import Past, own_past
+from analysis.own_past import Past, own_pasts
 from analysis.prepare import Observation
 from analysis.result import Evidence, JudgeSettings, Reason, Verdict, VerdictKind
 from analysis.weigh import Draft, Weighed, Weighing, path_of, set_up, set_up_beside, weighings
@@ -182,13 +182,14 @@ def _cases(
     """Every watch with its tests; what they have to know of the noise is computed for all of them together."""
     drafts = [_drafts(w, s) if w.looks > 0 else None for w, s in zip(watches, settings, strict=True)]
     complete = iter(weighings([one for own in drafts if own is not None for part in own for one in part]))
+    pasts = own_pasts(watches, settings) if with_past else [()] * len(watches)
     cases: list[_Case | Verdict] = []
-    for watch, setting, own in zip(watches, settings, drafts, strict=True):
+    for watch, setting, own, past in zip(watches, settings, drafts, pasts, strict=True):
         if own is None:
             cases.append(_nothing_yet(setting))
             continue
         found, beside = (tuple(next(complete) for _ in part) for part in own)
-        cases.append(_Case(watch, setting, found, beside, own_past(watch, setting) if with_past else ()))
+        cases.append(_Case(watch, setting, found, beside, past))
     return cases
 
 

@@ -18,6 +18,7 @@ from analysis.dispersion import (
     own_variation,
 )
 from analysis.result import Arm
+from analysis.sums import total
 from analysis.together import Rows, in_groups
 
 LEAST_PAST = 20  # intervals of history from which noise in time is measured
@@ -43,8 +44,20 @@ class NoiseQuestion:
 
 
 def side_of(panel: Panel) -> Side:
-    value, total = _counted(panel)
-    return Side(np.add.accumulate(value, axis=0)[-1], np.add.accumulate(total, axis=0)[-1])
+    return sides_of([panel])[0]
+
+
+def sides_of(panels: Sequence[Panel]) -> list[Side]:
+    """Each arm summed over its replicas."""
+    found = in_groups([(panel.value[:, :, 0, :], panel.total) for panel in panels], _summed)
+    return [Side(*one) for one in found]
+
+
+def _summed(value: Floats, requests: Floats) -> tuple[Floats, Floats]:
+    return (
+        total(np.where(np.isnan(value), 0.0, value), axis=1),
+        total(np.where(np.isnan(requests), 0.0, requests), axis=1),
+    )
 
 
 def _counted(panel: Panel) -> tuple[Floats, Floats]:
@@ -64,11 +77,12 @@ def concurrent_noise(questions: Sequence[NoiseQuestion]) -> list[tuple[Noise, st
         [(*theirs, *ours) for theirs, ours in zip(replicas, own, strict=True)],
         lambda chi2, df, own_chi2, own_df: (
             np.maximum(_believed(chi2, df), _believed(own_chi2, own_df)),
-            np.cumsum(df, axis=1)[:, -1],
+            total(df, axis=1),
         ),
     )
-    sides = [tuple(_total(a) for a in (*_parts(q.candidate), *_parts(q.baseline))) for q in questions]
-    pasts = [_past_of(q) if len(factor) else None for q, (factor, _) in zip(questions, factors, strict=True)]
+    sides = [tuple(total(a) for a in (*_parts(q.candidate), *_parts(q.baseline))) for q in questions]
+    pasts = _pasts_of(questions)
+    pasts = [past if len(factor) else None for past, (factor, _) in zip(pasts, factors, strict=True)]
     told = [i for i, past in enumerate(pasts) if past is not None]
     variations = in_groups(
         [(*past, factors[i][0][:1], *sides[i]) for i in told if (past := pasts[i]) is not None], _variation
@@ -98,23 +112,25 @@ def _before(panels: Mapping[Arm, Panel], first: int) -> tuple[Floats, Floats] | 
     older = panels.get(Arm.PEERS) or panels.get(Arm.HISTORY)
     if older is None or first >= 0:
         return None
-    value, total = _counted(older)
-    used = np.flatnonzero(total[..., :-first].any(axis=(0, 1)))
-    return (value[..., used], total[..., used]) if len(used) else None
+    value, requests = _counted(older)
+    used = np.flatnonzero(requests[..., :-first].any(axis=(0, 1)))
+    return (value[..., used], requests[..., used]) if len(used) else None
 
 
 def _between(asked: Iterable[tuple[Panel, int]]) -> Rows:
     """Chi-squares between one version's replicas at every scale and look, of (panel, first) each."""
     asked = list(asked)
-    found = in_groups([_counted(panel) for panel, _ in asked], _stacked_between)
+    found = in_groups([(panel.value[:, :, 0, :], panel.total) for panel, _ in asked], _stacked_between)
     return [
         (chi2[:, max(-first, 0) :], df[:, max(-first, 0) :])
         for (chi2, df), (_, first) in zip(found, asked, strict=True)
     ]
 
 
-def _stacked_between(value: Floats, total: Floats) -> tuple[Floats, Floats]:
-    chi2, df = between_replicas(value, total)
+def _stacked_between(value: Floats, requests: Floats) -> tuple[Floats, Floats]:
+    """NaN where absent, as (rows, replicas, strata, intervals)."""
+    value, requests = (np.where(np.isnan(a), 0.0, a) for a in (value, requests))
+    chi2, df = between_replicas(value, requests)
     return np.moveaxis(chi2, 0, 1), np.moveaxis(df, 0, 1)
 
 
@@ -123,18 +139,29 @@ def _believed(chi2: Floats, df: Floats) -> Floats:
     return believed_factor(np.ascontiguousarray(np.moveaxis(chi2, 1, 0)), np.ascontiguousarray(np.moveaxis(df, 1, 0)))
 
 
-def _past_of(question: NoiseQuestion) -> tuple[Floats, Floats] | None:
+def _pasts_of(questions: Sequence[NoiseQuestion]) -> list[tuple[Floats, Floats] | None]:
     """The old version before the deploy, as one series without gaps; None where it is too short or saw no event."""
-    first = question.first
-    if first >= 0:
+    arms = [
+        [q.panels[arm] for arm in (Arm.BASELINE, Arm.HISTORY) if arm in q.panels] if q.first < 0 else []
+        for q in questions
+    ]
+    sides = iter(sides_of([_until(p, -q.first) for q, own in zip(questions, arms, strict=True) for p in own]))
+    return [_series([next(sides) for _ in own]) for own in arms]
+
+
+def _until(panel: Panel, end: int) -> Panel:
+    return Panel(panel.value[..., :end], panel.total[..., :end])
+
+
+def _series(sides: Sequence[Side]) -> tuple[Floats, Floats] | None:
+    if not sides:
         return None
-    sides = [side_of(question.panels[arm]) for arm in (Arm.BASELINE, Arm.HISTORY) if arm in question.panels]
-    exposure = np.stack([s.exposure[:, :-first] for s in sides])
+    exposure = np.stack([s.exposure for s in sides])
     used = np.flatnonzero(exposure.any(axis=(0, 1)))
     if len(used) < LEAST_PAST:
         return None
-    events = _total(np.cumsum(np.stack([s.events[:, :-first] for s in sides]), axis=0)[-1][:, used])
-    return (events, _total(np.cumsum(exposure, axis=0)[-1][:, used])) if events.any() else None
+    events = total(total(np.stack([s.events for s in sides]))[:, used])
+    return (events, total(total(exposure)[:, used])) if events.any() else None
 
 
 def _variation(
@@ -173,7 +200,3 @@ def _recent_mean(events: Floats) -> Floats:
 
 def _parts(side: Side) -> tuple[Floats, Floats]:
     return side.events, side.exposure
-
-
-def _total(by_stratum: Floats) -> Floats:
-    return np.asarray(np.cumsum(by_stratum, axis=0)[-1])

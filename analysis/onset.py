@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from analysis.decode import Floats
 from analysis.log_sums import NOTHING, log_add, log_mean
+from analysis.sums import so_far
 from analysis.together import Rows, in_groups
 
 FROM_THE_START = 0.85  # prior weight of "bad from the first look on", where most bad requests begin; costs ln 20/17
@@ -47,16 +48,16 @@ def onset_mixture(log_ratios: Floats, log_prior: Floats, log_weights: Floats | N
     """
     if log_ratios.shape[-1] == 0:
         return np.zeros(log_prior.shape)
-    after = np.add.accumulate(np.moveaxis(log_ratios, -1, 0), axis=0)  # looks first: they follow one another
-    prior = np.moveaxis(log_prior, -1, 0)
-    grown = np.empty(after.shape)
-    started = np.full(after.shape[1:], NOTHING)
-    for look in range(len(after)):
-        before = after[look - 1] if look else 0.0
-        started = log_add(started, np.maximum(prior[look] - before, NOTHING))
-        np.add(after[look], started, out=grown[look])
+    ratios = np.ascontiguousarray(np.moveaxis(log_ratios, -1, 0))  # looks first: they follow one another
+    prior = np.ascontiguousarray(np.moveaxis(log_prior, -1, 0))
+    grown = np.empty(ratios.shape)
+    started, after = np.full(ratios.shape[1:], NOTHING), np.zeros(ratios.shape[1:])
+    for look in range(len(ratios)):
+        started = log_add(started, np.maximum(prior[look] - after, NOTHING))
+        after += ratios[look]
+        np.add(after, started, out=grown[look])
     begun = log_mean(np.moveaxis(grown, 1, 0), _even(log_ratios) if log_weights is None else log_weights)
-    whole = log_add(begun, log_waiting(np.add.accumulate(np.exp(prior), axis=0)))
+    whole = log_add(begun, log_waiting(so_far(np.exp(prior))))
     return np.ascontiguousarray(np.moveaxis(whole, 0, -1))
 
 

@@ -11,6 +11,7 @@ from analysis.log_sums import log_mean
 from analysis.methods.counts import FEWEST_EVENTS, LOG_REL, LOG_WEIGHTS, CountTest, padded, sides_of
 from analysis.methods.gauge import CLIP, GaugeResult
 from analysis.onset import FROM_THE_START, LEVELS_FROM_THE_START
+from analysis.sums import total
 
 Z90 = 1.2815515655446004
 RATIOS = np.geomspace(1.05, 200.0, 220)
@@ -95,7 +96,7 @@ def _reaches(slope: Floats, rate: Floats, fixed: Floats, needed: Floats) -> NDAr
 def _paired(tests: Sequence[CountTest]) -> _Seen:
     looks = max(len(test.log_prior) for test in tests)
     swapped = np.array([test.swapped for test in tests], dtype=bool)[:, None]
-    e, n, e_other, n_other = (np.add.accumulate(side, axis=0)[-1] for side in sides_of(tests, looks))
+    e, n, e_other, n_other = map(total, sides_of(tests, looks))
     exposure, kept_exposure = np.where(swapped, n_other, n), np.where(swapped, n, n_other)
     kept_events = np.where(swapped, e, e_other)
     factors = padded([test.noise.at(-1) for test in tests], looks, 1.0)
@@ -117,10 +118,10 @@ def _one_sample(tests: Sequence[CountTest]) -> _Seen:
     """The baseline is a rate that is known, as if from very many events."""
     looks = max(len(test.log_prior) for test in tests)
     by_stratum = sides_of(tests, looks)[1]
-    exposure = np.add.accumulate(by_stratum, axis=0)[-1]
+    exposure = total(by_stratum)
     known = padded([test.known_rate for test in tests if test.known_rate is not None], len(by_stratum), 0.0).T
     whole = _last(exposure)
-    told = np.add.accumulate(known * np.add.accumulate(by_stratum, axis=2)[..., -1], axis=0)[-1]
+    told = total(known * np.add.accumulate(by_stratum, axis=2)[..., -1])
     kept = np.divide(told, whole, out=np.zeros_like(whole), where=whole > 0) * _MANY
     factors = padded([test.noise.at(-1) for test in tests], looks, 1.0)
     fewer = np.array([test.fewer for test in tests], dtype=bool)

@@ -1,6 +1,6 @@
 """Many small rows at once: what is computed of rows of like shape is computed in one array operation."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,17 +30,26 @@ def in_groups(
     >>> in_groups([(np.ones(2),), (np.ones(3),), (np.zeros(2),)], lambda a: (np.add.accumulate(a, axis=1)[:, -1],))
     [(np.float64(2.0),), (np.float64(3.0),), (np.float64(0.0),)]
     """
-    groups: dict[Hashable, list[int]] = {}
-    for i, row in enumerate(rows):
-        groups.setdefault(tuple([a.shape for a in row]), []).append(i)
     found: list[tuple[Any, ...]] = [()] * len(rows)
+    for members in alike([tuple([a.shape for a in row]) for row in rows], at_once):
+        answers = run(*map(on_top, zip(*[rows[i] for i in members], strict=True)))
+        for i, answer in zip(members, zip(*answers, strict=True), strict=True):
+            found[i] = answer
+    return found
+
+
+def alike(kinds: Sequence[Hashable], at_once: int) -> Iterator[list[int]]:
+    """The places of those of one kind, at most so many at a time.
+
+    >>> list(alike("abaa", 2))
+    [[0, 2], [3], [1]]
+    """
+    groups: dict[Hashable, list[int]] = {}
+    for i, kind in enumerate(kinds):
+        groups.setdefault(kind, []).append(i)
     for members in groups.values():
         for at in range(0, len(members), at_once):
-            part = members[at : at + at_once]
-            answers = run(*map(on_top, zip(*[rows[i] for i in part], strict=True)))
-            for i, answer in zip(part, zip(*answers, strict=True), strict=True):
-                found[i] = answer
-    return found
+            yield members[at : at + at_once]
 
 
 def on_top(arrays: Sequence[Floats]) -> Floats:
