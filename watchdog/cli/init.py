@@ -86,7 +86,7 @@ def presets(
 ) -> None:
     """List the presets of metrics, or print one.
 
-    What it compares, and which series it needs.
+    Its text says what it compares, and which series it needs.
     """
     from watchdog.presets import names
     from watchdog.presets import preset as preset_of
