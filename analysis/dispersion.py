@@ -59,19 +59,13 @@ class Noise:
 
     def beliefs(self) -> tuple[list[int], list[int], list[int]]:
         """Of every different belief of the watch the first and the last look that held it; of every look its belief."""
-        number: dict[tuple[float, float, bool], int] = {}
-        first: list[int] = []
-        last: list[int] = []
-        held = []
-        told = zip(self.factor.tolist(), self.unshared.tolist(), self.trusted.tolist(), strict=True)
-        for look, belief in enumerate(told):
-            at = number.setdefault(belief, len(number))
-            if at == len(first):
-                first.append(look)
-                last.append(look)
-            last[at] = look
-            held.append(at)
-        return first, last, held
+        told = list(zip(self.factor.tolist(), self.unshared.tolist(), self.trusted.tolist(), strict=True))
+        last = dict(zip(told, range(len(told)), strict=True))  # a later look takes the earlier one's place
+        if len(last) == 1:
+            return [0], [len(told) - 1], [0] * len(told)
+        first = dict(zip(reversed(told), reversed(range(len(told))), strict=True))
+        number = {belief: i for i, belief in enumerate(last)}
+        return [first[belief] for belief in last], list(last.values()), [number[belief] for belief in told]
 
 
 def tempering(factor: Floats, unshared: Floats, trusted: NDArray[np.bool_], swing: Floats) -> Floats:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +81,7 @@ def concurrent_noise(questions: Sequence[NoiseQuestion]) -> list[tuple[Noise, st
             total(df, axis=1),
         ),
     )
-    sides = [tuple(total(a) for a in (*_parts(q.candidate), *_parts(q.baseline))) for q in questions]
+    sides = in_groups([(*_parts(q.candidate), *_parts(q.baseline)) for q in questions], _over_strata)
     pasts = _pasts_of(questions)
     pasts = [past if len(factor) else None for past, (factor, _) in zip(pasts, factors, strict=True)]
     told = [i for i, past in enumerate(pasts) if past is not None]
@@ -88,10 +89,19 @@ def concurrent_noise(questions: Sequence[NoiseQuestion]) -> list[tuple[Noise, st
         [(*past, factors[i][0][:1], *sides[i]) for i in told if (past := pasts[i]) is not None], _variation
     )
     known_past = dict(zip(told, variations, strict=True))
-    return [
-        _noise(q.r0, sides[i], factor, df >= ENOUGH_DF, known_past.get(i))
-        for i, (q, (factor, df)) in enumerate(zip(questions, factors, strict=True))
+    believed = [_believed_in_time(df >= ENOUGH_DF, known_past.get(i)) for i, (_, df) in enumerate(factors)]
+    rows = [
+        (*sides[i], np.array([q.r0, own.at_once, own.beyond]))
+        for i, (q, own) in enumerate(zip(questions, believed, strict=True))
     ]
+    return [
+        (Noise(factor, in_time, own.unshared, own.trusted), own.source)
+        for (factor, _), (in_time,), own in zip(factors, in_groups(rows, _in_time), believed, strict=True)
+    ]
+
+
+def _over_strata(*sides: Floats) -> tuple[Floats, ...]:
+    return tuple([total(side, axis=1) for side in sides])
 
 
 def replica_noise(asked: Sequence[tuple[Mapping[Arm, Panel], int]]) -> Rows:
@@ -146,22 +156,28 @@ def _pasts_of(questions: Sequence[NoiseQuestion]) -> list[tuple[Floats, Floats] 
         for q in questions
     ]
     sides = iter(sides_of([_until(p, -q.first) for q, own in zip(questions, arms, strict=True) for p in own]))
-    return [_series([next(sides) for _ in own]) for own in arms]
+    own_sides = [[next(sides) for _ in own] for own in arms]
+    rows = [(*(s.events for s in own), *(s.exposure for s in own)) for own in own_sides if own]
+    joined = iter(in_groups(rows, _joined))
+    return [_series(*next(joined)) if own else None for own in own_sides]
 
 
 def _until(panel: Panel, end: int) -> Panel:
     return Panel(panel.value[..., :end], panel.total[..., :end])
 
 
-def _series(sides: Sequence[Side]) -> tuple[Floats, Floats] | None:
-    if not sides:
+def _series(events: Floats, exposure: Floats, used: NDArray[np.bool_]) -> tuple[Floats, Floats] | None:
+    if np.count_nonzero(used) < LEAST_PAST:
         return None
-    exposure = np.stack([s.exposure for s in sides])
-    used = np.flatnonzero(exposure.any(axis=(0, 1)))
-    if len(used) < LEAST_PAST:
-        return None
-    events = total(total(np.stack([s.events for s in sides]))[:, used])
-    return (events, total(total(exposure)[:, used])) if events.any() else None
+    return (events[used], exposure[used]) if events.any() else None
+
+
+def _joined(*sides: Floats) -> tuple[NDArray[Any], ...]:
+    """Events of some arms, then their exposures, (rows, strata, intervals) each: both sums, and where any was."""
+    events, exposure = sides[: len(sides) // 2], sides[len(sides) // 2 :]
+    used = np.any(np.stack(exposure), axis=(0, 2))
+    e, n = (total(total(np.stack(arms)), axis=1) for arms in (events, exposure))
+    return np.where(used, e, 0.0), n, used
 
 
 def _variation(
@@ -172,30 +188,41 @@ def _variation(
     return at_once, beyond, unshared((e, n, e_other, n_other), swings(events, exposure))
 
 
-def _noise(
-    r0: float,
-    sides: tuple[Floats, ...],
-    factor: Floats,
-    known: NDArray[np.bool_],
-    past: tuple[Floats, ...] | None,
-) -> tuple[Noise, str]:
-    e, n, e_other, n_other = sides
-    v, slow_v, shares = past if past is not None else (DEFAULT_V, 0.0, np.where(known, 0.0, 1.0))
+@dataclass(frozen=True, slots=True, eq=False)
+class _InTime:
+    """What is believed of the noise in time: its squared variation at once and beyond, who shares it, whence known."""
+
+    at_once: float
+    beyond: float
+    unshared: Floats
+    trusted: NDArray[np.bool_]
+    source: str
+
+
+def _believed_in_time(trusted: NDArray[np.bool_], past: tuple[Floats, ...] | None) -> _InTime:
+    source = "replicas" if len(trusted) and trusted[-1] else "history" if past is not None else "assumed"
+    if past is None:
+        return _InTime(DEFAULT_V, 0.0, np.where(trusted, 0.0, 1.0), trusted, source)
+    return _InTime(float(past[0]), float(past[1]), past[2], trusted, source)
+
+
+def _in_time(e: Floats, n: Floats, e_other: Floats, n_other: Floats, told: Floats) -> tuple[Floats]:
+    """Variance factor of each look's events, were none of it shared. told: (rows, 3) r0, v at once and beyond."""
+    r0, v, slow_v = told[:, :1], told[:, 1:2], told[:, 2:]
     events = e + e_other
     all_n = r0 * n + n_other
     p = np.divide(r0 * n, all_n, out=np.zeros_like(n), where=all_n > 0)
     usual = _recent_mean(events)
     intensity = usual * (1.0 + v * events) / (1.0 + v * usual)  # posterior mean of a gamma rate given its count
-    in_time = 1.0 + 2.0 * (v * intensity + slow_v * usual) * p * (1.0 - p)
-    source = "replicas" if len(known) and known[-1] else "history" if past is not None else "assumed"
-    return Noise(factor, np.asarray(in_time), np.asarray(shares), known), source
+    return (1.0 + 2.0 * (v * intensity + slow_v * usual) * p * (1.0 - p),)
 
 
 def _recent_mean(events: Floats) -> Floats:
     """Mean of each look and those shortly before it: slow noise meets whole stretches of looks, not single bursts."""
-    seen = np.concatenate([np.zeros(SCALES[-1]), np.cumsum(events)])
-    width = np.minimum(np.arange(1, len(events) + 1), SCALES[-1])
-    return np.asarray((seen[SCALES[-1] :] - seen[: len(events)]) / width)
+    looks, back = events.shape[1], SCALES[-1]
+    seen = np.zeros((len(events), looks + back))
+    np.add.accumulate(events, axis=1, out=seen[:, back:])
+    return (seen[:, back:] - seen[:, :looks]) / np.minimum(np.arange(1, looks + 1), back)
 
 
 def _parts(side: Side) -> tuple[Floats, Floats]:
