@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.decode import Floats
+from analysis.log_sums import NOTHING, log_add
 from analysis.result import Direction, MetricSpec
 
 CRITICAL = 4.0  # a critical metric's share of the budget, relative to the others
@@ -40,10 +41,10 @@ def average(paths: Sequence[Floats], shares: Sequence[float]) -> Floats:
     >>> average([np.log([1.0, 300.0]), np.log([1.0, 0.5])], [0.5, 0.5]).round(3)
     array([0.   , 5.012])
     """
-    total = np.full(paths[0].shape, -np.inf)
+    total = np.full(paths[0].shape, NOTHING)
     for path, share in zip(paths, shares, strict=True):
         if share > 0:
-            total = np.logaddexp(total, path + np.log(share))
+            total = log_add(total, path + np.log(share))
     return total
 
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from analysis.decode import COUNTS, Arrays, Decoded, Floats
 from analysis.result import Arm, Design, JudgeSettings, Kind, SourceStatus
+from analysis.sums import total
 
 SAME_LOOKS = 10  # identical changing values in both arms for this long: one series seen twice
 RECORDED_ABSENT_LOOKS = 5  # without anybody watching targets, an announced candidate must be gone this long
@@ -33,10 +34,12 @@ def absent_since(watch: Decoded, settings: JudgeSettings) -> tuple[int, int] | N
     """
     if not settings.judge_absence:
         return None
+    hollow = _hollow(watch) if watch.candidate_expected else np.zeros(watch.looks, dtype=bool)
+    if not hollow.any() and not any(facts.candidate_down for facts in watch.facts):
+        return None  # nothing speaks for it at any look
     streak = guessed = 0
     serving = _serving(watch)
     fresh = _fresh(watch)
-    hollow = _hollow(watch) if watch.candidate_expected else np.zeros(watch.looks, dtype=bool)
     for i, facts in enumerate(watch.facts):
         alive = facts.status is SourceStatus.OK and (bool(facts.baseline_up) or bool(fresh[i]))
         failing = bool(facts.candidate_down) and not facts.candidate_up
@@ -64,6 +67,8 @@ def looks_with_candidate(watch: Decoded) -> int:
     for metric in watch.metrics:
         if Arm.CANDIDATE in metric.panels:
             heard |= _looks(metric, _present(metric, Arm.CANDIDATE))
+        if heard.all():
+            break
     return int(np.count_nonzero(heard & watch.usable))
 
 
@@ -74,7 +79,7 @@ def _looks(metric: Arrays, values: NDArray[_Scalar]) -> NDArray[_Scalar]:
 
 def _any(values: Floats, axes: tuple[int, ...]) -> Flags:
     """(intervals,) whether any value is there and not 0."""
-    return np.asarray(np.any(np.nan_to_num(values) != 0, axis=axes), dtype=bool)
+    return np.asarray(np.any((values != 0) & ~np.isnan(values), axis=axes), dtype=bool)
 
 
 def _serving(watch: Decoded) -> Flags:
@@ -134,23 +139,25 @@ def seen_twice(watch: Decoded, metric: Arrays) -> bool:
     """Whether both arms carry the same changing exposure (or level) at every look: the selector tells no arms apart."""
     if watch.design is not Design.CONCURRENT or metric.spec.configured_share:
         return False
-    candidate, baseline = _carried(metric, Arm.CANDIDATE), _carried(metric, Arm.BASELINE)
-    if candidate is None or baseline is None:
+    if Arm.CANDIDATE not in metric.panels or Arm.BASELINE not in metric.panels:
         return False
+    latest = [float(_carried(metric, arm, slice(-1, None))[0]) for arm in (Arm.CANDIDATE, Arm.BASELINE)]
+    if not np.isnan(latest).any() and latest[0] != latest[1]:  # mostly the last look tells
+        return False
+    looks = slice(max(-metric.first, 0), None)
+    candidate, baseline = (_carried(metric, arm, looks) for arm in (Arm.CANDIDATE, Arm.BASELINE))
     both = ~np.isnan(candidate) & ~np.isnan(baseline)
     a, b = candidate[both], baseline[both]
     return len(a) >= SAME_LOOKS and bool((a == b).all()) and bool((a != a[0]).any())
 
 
-def _carried(metric: Arrays, arm: Arm) -> Floats | None:
-    """(looks,) total exposure, or the sum of levels; NaN where the arm has no value."""
-    panel = metric.panels.get(arm)
-    if panel is None:
-        return None
+def _carried(metric: Arrays, arm: Arm, at: slice) -> Floats:
+    """(intervals asked for,) total exposure, or the sum of levels; NaN where the arm has no value."""
+    panel = metric.panels[arm]
     carried = panel.total if metric.spec.kind in REQUEST_KINDS else panel.value[:, :, 0, :]
-    flat = carried.reshape(-1, carried.shape[-1])
-    total = np.cumsum(np.nan_to_num(flat), axis=0)[-1]
-    return _looks(metric, np.where(np.isnan(flat).all(axis=0), np.nan, total))
+    flat = carried[..., at].reshape(carried.shape[0] * carried.shape[1], -1)
+    absent = np.isnan(flat)
+    return np.where(absent.all(axis=0), np.nan, total(np.where(absent, 0.0, flat)))
 
 
 def without_data(watch: Decoded, metric: Arrays) -> str | None:
@@ -159,9 +166,14 @@ def without_data(watch: Decoded, metric: Arrays) -> str | None:
     if not len(usable):
         return None
     recent = usable[-max(GONE_LOOKS, len(usable) // 10) :]
-    if not metric.panels or not _looks(metric, _present(metric, Arm.CANDIDATE))[recent].any():
+    start = max(-metric.first, 0)
+    if not _has_any(metric, Arm.CANDIDATE, start + recent):
         return "candidate"
-    baseline = _present(metric, Arm.BASELINE)
-    if watch.design is Design.BEFORE_AFTER:
-        return None if baseline[: max(-metric.first, 0)].any() else "baseline"
-    return None if _looks(metric, baseline)[recent].any() else "baseline"
+    at = np.arange(start) if watch.design is Design.BEFORE_AFTER else start + recent
+    return None if _has_any(metric, Arm.BASELINE, at) else "baseline"
+
+
+def _has_any(metric: Arrays, arm: Arm, intervals: NDArray[np.int64]) -> bool:
+    """Whether the arm has any value in some of its intervals."""
+    panel = metric.panels.get(arm)
+    return panel is not None and not bool(np.isnan(panel.value[..., intervals]).all())

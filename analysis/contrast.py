@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from analysis.decode import Decoded, Floats, Panel
-from analysis.dispersion import DEFAULT_V, Noise, over_time
+from analysis.dispersion import DEFAULT_V, Noise, all_over_time
 from analysis.methods.counts import CountTest, rate_limit
-from analysis.noise import LEAST_PAST, NoiseQuestion, Side, concurrent_noise, side_of
+from analysis.noise import LEAST_PAST, NoiseQuestion, Side, concurrent_noise, sides_of
 from analysis.result import Arm, Design, Direction, JudgeSettings, Kind, MetricSpec
+from analysis.sums import total
+from analysis.together import in_groups
 
 FLOORS = {Kind.RATIO: 1e-4, Kind.RATE: 0.0, Kind.LATENCY: 0.005, Kind.LABELS: 1e-4}  # events per unit of exposure
 
@@ -29,15 +31,22 @@ class Contrast:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """A contrast of concurrent arms whose noise is not known yet. least_factor: of the noise until replicas tell it."""
+    """A comparison that is asked for: what it needs to know of its arms is worked out for many at once.
 
+    noise_panels: whose noise is believed, where not the arms' own. least_factor: of the noise until replicas tell it.
+    """
+
+    watch: Decoded
+    spec: MetricSpec
+    panels: Mapping[Arm, Panel]
+    first: int
+    settings: JudgeSettings
+    log_prior: Floats
     label: str
     weight: float
-    question: NoiseQuestion
-    fewer: tuple[bool, ...]  # which directions are tested
-    margins: tuple[float, ...]
-    floor: float
-    log_prior: Floats
+    share_of_budget: float
+    design: Design
+    noise_panels: Mapping[Arm, Panel] | None = None
     least_factor: float = 1.0
 
 
@@ -58,60 +67,74 @@ def compare(
     label: str,
     weight: float,
     share_of_budget: float,
-) -> Comparison | Contrast | None:
-    """Set up one comparison, which `contrasts` completes; None where an arm was never seen."""
+    design: Design | None = None,
+) -> Comparison | None:
+    """Ask for one comparison, which `contrasts` completes; None where an arm was never seen.
+
+    design: as which it is compared, where not as the watch is.
+    """
     if Arm.CANDIDATE not in panels or Arm.BASELINE not in panels:
         return None
-    candidate = _after(side_of(panels[Arm.CANDIDATE]), first)
-    baseline = side_of(panels[Arm.BASELINE])
-    if watch.design is Design.BEFORE_AFTER:
-        before = Side(baseline.events[:, : -first or None], baseline.exposure[:, : -first or None])
-        if first >= 0 or before.exposure.sum() <= 0:
+    design = watch.design if design is None else design
+    if design is Design.BEFORE_AFTER:
+        before = panels[Arm.BASELINE].total[..., : max(-first, 0)]
+        if not (before > 0).any():
             return None
-        tests, noise, source = _before_after(spec, settings, candidate, before, log_prior, share_of_budget)
-        return Contrast(label, weight, tests, candidate, before, noise, source)
-    now = _after(baseline, first)
-    shares = asked_shares(watch) if spec.configured_share else None
-    if shares is not None:
-        candidate, now = _by_share(candidate, now, shares)
-    fewer = suspicions(spec)
-    return Comparison(
-        label=label,
-        weight=weight,
-        question=NoiseQuestion(panels, first, candidate, now, margin_ratio(spec, settings, fewer=False)),
-        fewer=fewer,
-        margins=tuple(margin_ratio(spec, settings, fewer=one) for one in fewer),
-        floor=floor_of(spec),
-        log_prior=log_prior,
-    )
+    return Comparison(watch, spec, panels, first, settings, log_prior, label, weight, share_of_budget, design)
 
 
 def contrasts(found: Sequence[Comparison | Contrast]) -> list[Contrast]:
-    """Complete comparisons, of as many watches as there are; the noise of all of them is computed together."""
-    told = iter(concurrent_noise([one.question for one in found if isinstance(one, Comparison)]))
-    return [_contrast(one, *next(told)) if isinstance(one, Comparison) else one for one in found]
+    """Complete comparisons, of as many watches as there are; what they need of their arms is computed together."""
+    asked = [one for one in found if isinstance(one, Comparison)]
+    sides = sides_of([one.panels[arm] for one in asked for arm in (Arm.CANDIDATE, Arm.BASELINE)])
+    pairs = list(zip(asked, sides[::2], sides[1::2], strict=True))
+    beside = [(one, *_now(one, *own)) for one, *own in pairs if one.design is Design.CONCURRENT]
+    since = [
+        (one, _after(candidate, one.first), Side(old.events[:, : -one.first], old.exposure[:, : -one.first]))
+        for one, candidate, old in pairs
+        if one.design is Design.BEFORE_AFTER
+    ]
+    questions = [_question(*three) for three in beside]
+    noises = concurrent_noise(questions)
+    concurrent = iter([_beside(*three, *noise) for three, noise in zip(beside, noises, strict=True)])
+    pasts = _pasts([before for _, _, before in since])
+    before_after = iter([_before_after(*three, past) for three, past in zip(since, pasts, strict=True)])
+    kinds = {Design.CONCURRENT: concurrent, Design.BEFORE_AFTER: before_after}
+    return [next(kinds[one.design]) if isinstance(one, Comparison) else one for one in found]
 
 
-def _contrast(found: Comparison, noise: Noise, source: str) -> Contrast:
-    if found.least_factor > 1.0:
-        least = np.maximum(noise.factor, found.least_factor)
+def _question(asked: Comparison, candidate: Side, baseline: Side) -> NoiseQuestion:
+    r0 = margin_ratio(asked.spec, asked.settings, fewer=False)
+    return NoiseQuestion(asked.noise_panels or asked.panels, asked.first, candidate, baseline, r0)
+
+
+def _now(asked: Comparison, candidate: Side, baseline: Side) -> tuple[Side, Side]:
+    """Both arms from the deploy on; with the exposure that was asked for, where the metric has none of its own."""
+    candidate, now = _after(candidate, asked.first), _after(baseline, asked.first)
+    shares = asked_shares(asked.watch) if asked.spec.configured_share else None
+    return (candidate, now) if shares is None else _by_share(candidate, now, shares)
+
+
+def _beside(asked: Comparison, candidate: Side, baseline: Side, noise: Noise, source: str) -> Contrast:
+    """Concurrent arms: the one that is under suspicion against the other."""
+    if asked.least_factor > 1.0:
+        least = np.maximum(noise.factor, asked.least_factor)
         noise = replace(noise, factor=np.where(noise.trusted, noise.factor, least))
-    candidate, baseline = found.question.candidate, found.question.baseline
     tests = tuple(
         CountTest(
             events=(baseline if fewer else candidate).events,
             exposure=(baseline if fewer else candidate).exposure,
             other_events=(candidate if fewer else baseline).events,
             other_exposure=(candidate if fewer else baseline).exposure,
-            r0=r0,
-            floor=found.floor,
+            r0=margin_ratio(asked.spec, asked.settings, fewer=fewer),
+            floor=floor_of(asked.spec),
             noise=noise,
-            log_prior=found.log_prior,
+            log_prior=asked.log_prior,
             swapped=fewer,
         )
-        for fewer, r0 in zip(found.fewer, found.margins, strict=True)
+        for fewer in suspicions(asked.spec)
     )
-    return Contrast(found.label, found.weight, tests, candidate, baseline, noise, source)
+    return Contrast(asked.label, asked.weight, tests, candidate, baseline, noise, source)
 
 
 def floor_of(spec: MetricSpec) -> float:
@@ -150,49 +173,60 @@ def _by_share(candidate: Side, baseline: Side, shares: Floats) -> tuple[Side, Si
     return Side(events[0], share * both), Side(events[1], (1 - share) * both)
 
 
-def _before_after(
-    spec: MetricSpec, settings: JudgeSettings, candidate: Side, before: Side, log_prior: Floats, share: float
-) -> tuple[tuple[CountTest, ...], Noise, str]:
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """One series before the deploy, over its strata: its events and exposure, and what `over_time` says of it."""
+
+    events: float
+    exposure: float
+    factor: float
+    mean: float
+    df: float
+
+
+def _pasts(pasts: Sequence[Side]) -> list[_Past]:
+    pooled = in_groups([(past.events, past.exposure) for past in pasts], _pooled)
+    swings = all_over_time([(events, exposure) for events, exposure, _, _ in pooled])
+    return [_Past(float(one[2]), float(one[3]), *swing) for one, swing in zip(pooled, swings, strict=True)]
+
+
+def _pooled(events: Floats, exposure: Floats) -> tuple[Floats, ...]:
+    e, n = total(events, axis=1), total(exposure, axis=1)
+    return e, n, np.add.accumulate(e, axis=1)[:, -1], np.add.accumulate(n, axis=1)[:, -1]
+
+
+def _before_after(asked: Comparison, candidate: Side, before: Side, past: _Past) -> Contrast:
     """One-sample tests against limits of the rate before the deploy; noise is that of the series in time."""
-    events, exposure = np.cumsum(before.events, axis=0)[-1], np.cumsum(before.exposure, axis=0)[-1]
-    factor, mean, df = over_time(events, exposure)
-    source = "history" if df + 1 >= LEAST_PAST else "assumed"
-    v = (factor - 1.0) / mean if mean > 0 else 0.0
+    spec, settings = asked.spec, asked.settings
+    source = "history" if past.df + 1 >= LEAST_PAST else "assumed"
+    v = (past.factor - 1.0) / past.mean if past.mean > 0 else 0.0
     v = v if source == "history" else max(v, DEFAULT_V)
-    rate = np.cumsum(events)[-1] / np.cumsum(exposure)[-1]
-    n = np.cumsum(candidate.exposure, axis=0)[-1]
-    noise = Noise.fixed(1.0 + v * rate * n)
-    by_stratum_exposure = np.cumsum(before.exposure, axis=1)[:, -1]
-    by_stratum = np.divide(
-        np.cumsum(before.events, axis=1)[:, -1],
-        by_stratum_exposure,
-        out=np.full(len(by_stratum_exposure), rate),
-        where=by_stratum_exposure > 0,
-    )
+    phi, rate = max(past.factor, 1.0 + v * past.mean), past.events / past.exposure
+    noise = Noise.fixed(1.0 + v * rate * total(candidate.exposure))
+    by_stratum = _rates_of_strata(before, rate)
+    nothing = np.zeros(candidate.events.shape)
     tests = []
     for fewer in suspicions(spec):
-        limit = rate_limit(
-            float(np.cumsum(events)[-1]),
-            float(np.cumsum(exposure)[-1]),
-            max(factor, float(1.0 + v * mean)),
-            settings.budget * share / 2,
-            upper=not fewer,
-        )
-        known = by_stratum * (limit / rate) if rate > 0 else np.full(len(by_stratum), limit)
+        alpha = settings.budget * asked.share_of_budget / 2
+        limit = rate_limit(past.events, past.exposure, phi, alpha, upper=not fewer)
         tests.append(
-            replace(
-                CountTest(
-                    events=candidate.events,
-                    exposure=candidate.exposure,
-                    other_events=np.zeros_like(candidate.events),
-                    other_exposure=np.zeros_like(candidate.exposure),
-                    r0=margin_ratio(spec, settings, fewer=fewer),
-                    floor=floor_of(spec),
-                    noise=noise,
-                    log_prior=log_prior,
-                ),
-                known_rate=known,
+            CountTest(
+                events=candidate.events,
+                exposure=candidate.exposure,
+                other_events=nothing,
+                other_exposure=nothing,
+                r0=margin_ratio(spec, settings, fewer=fewer),
+                floor=floor_of(spec),
+                noise=noise,
+                log_prior=asked.log_prior,
+                known_rate=by_stratum * (limit / rate) if rate > 0 else np.full(len(by_stratum), limit),
                 fewer=fewer,
             )
         )
-    return tuple(tests), noise, source
+    return Contrast(asked.label, asked.weight, tuple(tests), candidate, before, noise, source)
+
+
+def _rates_of_strata(before: Side, rate: float) -> Floats:
+    """(strata,) rate before the deploy; the whole series' where a stratum had no exposure."""
+    e, n = (np.add.accumulate(side, axis=1)[:, -1] for side in (before.events, before.exposure))
+    return np.asarray(np.divide(e, n, out=np.full(len(n), rate), where=n > 0))

@@ -16,7 +16,7 @@ from analysis.decode import Arrays, Decoded, Floats, Panel
 from analysis.dispersion import SCALES, Noise, believed_factor
 from analysis.methods.counts import CountTest
 from analysis.methods.gauge import LEAST_PAST as LEAST_LEVELS
-from analysis.methods.gauge import levels, mean_level
+from analysis.methods.levels import levels, mean_level
 from analysis.noise import LEAST_PAST, Side, side_of
 from analysis.result import Arm, Design, JudgeSettings, MetricSpec
 

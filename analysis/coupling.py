@@ -9,6 +9,8 @@ the start is not taken for noise), against the swings of the old version's own p
 import numpy as np
 
 from analysis.decode import Floats
+from analysis.log_sums import log_add
+from analysis.sums import so_far
 
 SHARES = np.concatenate([[0.0], 2.0 ** np.arange(-6.0, 1.0)])  # of the past's squared variation, not shared
 COMMON = 0.25  # prior belief that all of it is shared
@@ -74,11 +76,11 @@ def unshared(arms: tuple[Floats, Floats, Floats, Floats], past: Floats) -> Float
         z2, precision = _contrasts(*(_pairs(arm, scale) for arm in arms))
         factor = 1.0 + 4.0 * shares * np.where(np.isnan(v), 0.0, v) * precision
         log_density = -0.5 * np.log(factor) - 0.5 * z2 / factor
-        bounded = np.logaddexp(log_density, np.max(log_density, axis=0) + np.log(OUTLIER))
+        bounded = log_add(log_density, np.max(log_density, axis=0) + np.log(OUTLIER))
         gained[..., ends] += np.where((precision >= 1.0) & ~np.isnan(v), bounded, 0.0)
     belief = np.cumsum(gained, axis=-1) + _LOG_PRIOR.reshape(shares.shape)
     weight = np.exp(belief - np.max(belief, axis=0))
-    running = np.add.accumulate(weight, axis=0)
+    running = so_far(weight)
     return np.asarray(SHARES[np.argmax(running >= CAUTION * running[-1], axis=0)])
 
 

@@ -7,6 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.decode import Floats
+from analysis.sums import so_far
+from analysis.sums import total as added
+from analysis.together import Rows, in_groups
 
 SCALES = (1, 3, 12)  # block lengths in intervals; the whole time seen so far is the last scale
 FEWEST_EVENTS = 8.0  # a block with fewer events says nothing about clustering
@@ -17,6 +20,10 @@ _SPIKE = 0.9  # prior belief in independent events
 _SLOPE = 0.5  # else: density of ln D falls as exp(-slope ln D)
 _INHERIT = 0.9  # belief that a coarser scale is as noisy as the finer one
 _LOG_D = np.concatenate([[0.0], np.linspace(0.1, np.log(1000.0), 48)])
+_D, _INVERSE_D = np.exp(_LOG_D), np.exp(-_LOG_D)[:, None]
+_SLAB = np.exp(-_SLOPE * _LOG_D[1:])
+_FRESH = np.concatenate([[_SPIKE], (1 - _SPIKE) * _SLAB / np.add.accumulate(_SLAB)[-1]])[:, None]
+_AT_ONCE = 256  # rows of that grid in one array operation: more of them leave the processor's cache
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,24 +47,34 @@ class Noise:
 
     def at(self, look: int) -> Floats:
         """(looks,) the factors to temper every look with, as known at `look`."""
-        own = self.unshared[look] * (self.in_time - 1.0)
-        return np.asarray(np.maximum(self.factor[look], own if self.trusted[look] else 1.0 + own))
+        one = slice(look, look + 1 or None)
+        swing = self.in_time[None] - 1.0
+        return np.asarray(tempering(self.factor[one], self.unshared[one], self.trusted[one], swing)[0])
 
-    def beliefs(self) -> list[tuple[NDArray[np.bool_], Floats]]:
-        """Every different belief of the watch: the looks that held it, and its factors."""
-        firsts: dict[tuple[float, float, bool], int] = {}
-        for look in range(len(self.factor)):
-            held = (float(self.factor[look]), float(self.unshared[look]), bool(self.trusted[look]))
-            firsts.setdefault(held, look)
-        return [
-            ((self.factor == factor) & (self.unshared == unshared) & (self.trusted == trusted), self.at(look))
-            for (factor, unshared, trusted), look in firsts.items()
-        ]
+    @property
+    def now(self) -> float:
+        """The factor of the last look, as known at it."""
+        own = float(self.unshared[-1]) * (float(self.in_time[-1]) - 1.0)
+        return max(float(self.factor[-1]), own if self.trusted[-1] else 1.0 + own)
+
+    def beliefs(self) -> tuple[list[int], list[int], list[int]]:
+        """Of every different belief of the watch the first and the last look that held it; of every look its belief."""
+        told = list(zip(self.factor.tolist(), self.unshared.tolist(), self.trusted.tolist(), strict=True))
+        last = dict(zip(told, range(len(told)), strict=True))  # a later look takes the earlier one's place
+        if len(last) == 1:
+            return [0], [len(told) - 1], [0] * len(told)
+        first = dict(zip(reversed(told), reversed(range(len(told))), strict=True))
+        number = {belief: i for i, belief in enumerate(last)}
+        return [first[belief] for belief in last], list(last.values()), [number[belief] for belief in told]
 
 
-def _prior() -> Floats:
-    slab = np.exp(-_SLOPE * _LOG_D[1:])
-    return np.concatenate([[_SPIKE], (1 - _SPIKE) * slab / np.add.accumulate(slab)[-1]])
+def tempering(factor: Floats, unshared: Floats, trusted: NDArray[np.bool_], swing: Floats) -> Floats:
+    """(beliefs, looks) variance factors of every look under each of some beliefs; see `Noise`.
+
+    factor, unshared, trusted: (beliefs,) what is believed; swing: (beliefs, looks) the noise in time beyond 1.
+    """
+    own = unshared[:, None] * swing
+    return np.asarray(np.maximum(factor[:, None], np.where(trusted[:, None], own, 1.0 + own)))
 
 
 def believed_factor(chi2: Floats, df: Floats) -> Floats:
@@ -74,17 +91,33 @@ def believed_factor(chi2: Floats, df: Floats) -> Floats:
     >>> believed_factor(np.array([[7.0, 70.0]]), np.array([[7.0, 7.0]])).round(1)
     array([ 1., 20.])
     """
-    fresh = _prior()
-    belief = np.broadcast_to(fresh, (*chi2.shape[1:], len(fresh)))
     factor = np.ones(chi2.shape[1:])
+    told = (df > 0).any(axis=0)  # where nothing is said it stays at 1
+    some_chi2, some_df, found = chi2[:, told], df[:, told], np.empty(np.count_nonzero(told))
+    for at in range(0, len(found), _AT_ONCE):
+        part = slice(at, at + _AT_ONCE)
+        found[part] = _believed(some_chi2[:, part], some_df[:, part])
+    factor[told] = found
+    return factor
+
+
+def _believed(chi2: Floats, df: Floats) -> Floats:
+    """As `believed_factor`, (rows,) from (scales, rows). The grid lies along the first axis, where sums are quick."""
+    belief = np.broadcast_to(_FRESH, (len(_FRESH), chi2.shape[1]))
+    factor = np.ones(chi2.shape[1])
     for scale_chi2, scale_df in zip(chi2, df, strict=True):
-        log_likelihood = -0.5 * scale_df[..., None] * _LOG_D - 0.5 * scale_chi2[..., None] * np.exp(-_LOG_D)
-        weight = belief * np.exp(log_likelihood - np.max(log_likelihood, axis=-1, keepdims=True))
-        running = np.add.accumulate(weight, axis=-1)
-        weight = weight / running[..., -1:]
-        place = np.argmax(running >= _CAUTION * running[..., -1:], axis=-1)
-        factor = np.where(scale_df > 0, np.maximum(factor, np.exp(_LOG_D)[place]), factor)
-        belief = _INHERIT * weight + (1 - _INHERIT) * fresh
+        weight = (-0.5 * scale_df) * _LOG_D[:, None]
+        weight -= (0.5 * scale_chi2) * _INVERSE_D
+        weight -= np.maximum.reduce(weight, axis=0)
+        np.exp(weight, out=weight)
+        weight *= belief
+        running = so_far(weight)
+        place = np.add.reduce(running < _CAUTION * running[-1], axis=0, dtype=np.uint8)
+        factor = np.where(scale_df > 0, np.maximum(factor, _D[place]), factor)
+        weight /= running[-1]
+        weight *= _INHERIT
+        weight += (1 - _INHERIT) * _FRESH
+        belief = weight
     return factor
 
 
@@ -140,7 +173,9 @@ def _chi2(value: Floats, total: Floats) -> tuple[Floats, Floats]:
 
 def _last(parts: Floats, axis: int = -1) -> Floats:
     """Sums along an axis, added one after another: the same bits in every batch."""
-    return np.asarray(np.take(np.add.accumulate(parts, axis=axis), -1, axis=axis))
+    if axis == -1:
+        return np.asarray(np.add.accumulate(parts, axis=-1)[..., -1])
+    return added(parts, axis)
 
 
 def over_time(value: Floats, total: Floats) -> tuple[float, float, float]:
@@ -158,11 +193,17 @@ def over_time(value: Floats, total: Floats) -> tuple[float, float, float]:
     mean : mean events per interval
     df : degrees of freedom at the finest scale
     """
-    used = total > 0
-    if np.count_nonzero(used) < 2:
-        return 1.0, 0.0, 0.0
-    factor, mean = _over_time(value[used], total[used])
-    return float(factor), float(mean), float(np.count_nonzero(used) - 1)
+    return all_over_time([(value, total)])[0]
+
+
+def all_over_time(series: Rows) -> list[tuple[float, float, float]]:
+    """As `over_time`, of many series."""
+    used = [(value[total > 0], total[total > 0]) for value, total in series]
+    told = [i for i, (value, _) in enumerate(used) if len(value) >= 2]
+    found = [(1.0, 0.0, 0.0)] * len(used)
+    for i, (factor, mean) in zip(told, in_groups([used[i] for i in told], _over_time), strict=True):
+        found[i] = float(factor), float(mean), float(len(used[i][0]) - 1)
+    return found
 
 
 def _over_time(value: Floats, total: Floats) -> tuple[Floats, Floats]:

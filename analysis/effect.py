@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.decode import Floats
+from analysis.sums import total
 
 Z95 = 1.959963984540054
 
@@ -21,10 +23,6 @@ class Effect:
 def rate_ratio(events: Floats, exposure: Floats, other_events: Floats, other_exposure: Floats, phi: float) -> Effect:
     """Ratio of two event rates over strata.
 
-    Mantel-Haenszel over strata (Greenland and Robins 1985); the interval is Wilson's score interval for the share of
-    events that fell on the candidate, with the number of events divided by the variance factor, carried over to the
-    ratio. It needs no event in either arm to be above 0.
-
     Parameters
     ----------
     events, exposure, other_events, other_exposure : (strata,) candidate and baseline
@@ -34,30 +32,65 @@ def rate_ratio(events: Floats, exposure: Floats, other_events: Floats, other_exp
     >>> round(e.value, 1), round(e.low, 1), round(e.high, 1)
     (7.6, 4.8, 12.1)
     """
-    nan = float("nan")
+    value, low, high = rate_ratios(
+        events[None], exposure[None], other_events[None], other_exposure[None], np.array([phi])
+    )
+    return Effect(float(value[0]), float(low[0]), float(high[0]))
+
+
+def rate_ratios(
+    events: Floats, exposure: Floats, other_events: Floats, other_exposure: Floats, phi: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Ratios of two event rates over strata, with their intervals; NaN where they cannot be said.
+
+    Mantel-Haenszel over strata (Greenland and Robins 1985); the interval is Wilson's score interval for the share of
+    events that fell on the candidate, with the number of events divided by the variance factor, carried over to the
+    ratio. It needs no event in either arm to be above 0.
+
+    Parameters
+    ----------
+    events, exposure, other_events, other_exposure : (rows, strata) candidate and baseline
+    phi : (rows,) variance over that of independent events
+
+    Returns
+    -------
+    value, low, high : (rows,)
+    """
     both_n = exposure + other_exposure
     weight = np.divide(1.0, both_n, out=np.zeros_like(both_n), where=both_n > 0)
-    up = float(np.cumsum(events * other_exposure * weight)[-1])
-    down = float(np.cumsum(other_events * exposure * weight)[-1])
-    e, e_other = float(np.cumsum(events)[-1]), float(np.cumsum(other_events)[-1])
-    n, n_other = float(np.cumsum(exposure)[-1]), float(np.cumsum(other_exposure)[-1])
-    if n <= 0 or n_other <= 0 or e + e_other <= 0:
-        return Effect(nan, nan, nan)
-    low_share, high_share = wilson(e / (e + e_other), (e + e_other) / phi)
-    scale = (up / down) / (e / e_other) if up > 0 and down > 0 else n_other / n
-    return Effect(
-        up / down if down > 0 else nan,
-        scale * low_share / (1 - low_share) if low_share < 1 else nan,
-        scale * high_share / (1 - high_share) if high_share < 1 else nan,
+    up, down = _sum(events * other_exposure * weight), _sum(other_events * exposure * weight)
+    e, e_other, n, n_other = (_sum(side) for side in (events, other_events, exposure, other_exposure))
+    known = (n > 0) & (n_other > 0) & (e + e_other > 0)
+    safe, nan = np.where(known, e + e_other, 1.0), float("nan")
+    low_share, high_share = wilson(e / safe, safe / phi)
+    crude = (up > 0) & (down > 0)
+    scale = np.where(
+        crude,
+        _ratio(_ratio(up, down, crude), _ratio(e, e_other, crude), crude),
+        _ratio(n_other, n, known),
+    )
+    return (
+        np.where(known, _ratio(up, down, down > 0), nan),
+        np.where(known & (low_share < 1), _ratio(scale * low_share, 1 - low_share, low_share < 1), nan),
+        np.where(known & (high_share < 1), _ratio(scale * high_share, 1 - high_share, high_share < 1), nan),
     )
 
 
-def wilson(share: float, n: float, z: float = Z95) -> tuple[float, float]:
+def _sum(by_stratum: Floats) -> Floats:
+    return total(by_stratum, axis=1)
+
+
+def _ratio(a: Floats, b: Floats, known: NDArray[np.bool_]) -> Floats:
+    """a / b, NaN where that is not known."""
+    return np.asarray(np.divide(a, b, out=np.full(a.shape, np.nan), where=known))
+
+
+def wilson(share: Floats | float, n: Floats | float, z: float = Z95) -> tuple[Floats, Floats]:
     """Score interval of a binomial share (Wilson 1927).
 
-    >>> tuple(round(x, 3) for x in wilson(0.5, 100.0))
+    >>> tuple(round(float(x), 3) for x in wilson(0.5, 100.0))
     (0.404, 0.596)
     """
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(float(middle - half), 0.0), min(float(middle + half), 1.0)
+    return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)

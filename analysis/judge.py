@@ -14,15 +14,14 @@ from analysis.combine import average, budget_shares, capped, first_crossing, two
 from analysis.conditions import REQUEST_KINDS, absent_since
 from analysis.control import has_control
 from analysis.decode import BadSamplesError, Decoded, Floats, decode
-from analysis.evidence import evidence_of_metric
-from analysis.methods.count_steps import Known, evidence_from
+from analysis.evidence import evidence_of_metrics
 from analysis.methods.counts import CountTest, evidence_paths
 from analysis.onset import onset_prior
 from analysis.outcome import Outcome
-from analysis.own_past import Past, own_past
+from analysis.own_past import Past, own_pasts
 from analysis.prepare import Observation
-from analysis.result import JudgeSettings, Reason, Verdict, VerdictKind
-from analysis.weigh import Draft, Weighing, path_of, set_up, set_up_beside, weighings
+from analysis.result import Evidence, JudgeSettings, Reason, Verdict, VerdictKind
+from analysis.weigh import Draft, Weighed, Weighing, path_of, set_up, set_up_beside, weighings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,52 +118,62 @@ def alarm_looks(watches: Sequence[Decoded], settings: Sequence[JudgeSettings]) -
     return found
 
 
-def judge_one_more(
-    watches: Sequence[Decoded], settings: Sequence[JudgeSettings], known: Sequence[Sequence[Known]]
-) -> tuple[list[Verdict], list[tuple[Known, ...]]]:
-    """Judge watches that were judged a look ago, going on from what was computed then.
-
-    Parameters
-    ----------
-    known
-        For each watch what this function gave back a look ago, or nothing. It is a shortcut only: what does not fit
-        the watch's numbers is computed anew, so the verdicts are those of `judge_decoded`, bit for bit.
-
-    Returns
-    -------
-    The verdicts, and for each watch what to hand in at its next look.
-    """
-    _check_lengths("watches", watches, settings)
-    cases = _cases(watches, settings)
-    tests: list[CountTest] = []
-    before: list[Known | None] = []
-    for case, own in zip(cases, known, strict=True):
-        if isinstance(case, _Case):
-            tests += case.tests
-            before += [*own, *[None] * len(case.tests)][: len(case.tests)]
-    paths, ratios, found = evidence_from(tests, before)
-    after, at = [], 0
-    for case in cases:
-        n = len(case.tests) if isinstance(case, _Case) else 0
-        after.append(tuple(found[at : at + n]))
-        at += n
-    return _verdicts(cases, paths, ratios), after
-
-
 def _verdicts(cases: Sequence[_Case | Verdict], paths: Floats, ratios: Floats) -> list[Verdict]:
-    verdicts, at = [], 0
+    """A verdict for each watch; what their metrics say is worked out for all of them together."""
+    judged, at = [], 0
     for case in cases:
-        if isinstance(case, Verdict):
-            verdicts.append(case)
-            continue
-        looks, n = case.watch.looks, len(case.tests)
-        verdicts.append(_verdict(case, list(paths[at : at + n, :looks]), list(_rows(ratios, at, n, looks))))
-        at += n
-    return verdicts
+        if isinstance(case, _Case):
+            n = len(case.tests)
+            judged.append(_Judged.of(case, at, list(paths[at : at + n, : case.watch.looks])))
+            at += n
+    said = iter(evidence_of_metrics([one for own in judged for one in own.weighed()], paths, ratios))
+    verdicts = iter([own.verdict(tuple(next(said) for _ in own.case.weighings)) for own in judged])
+    return [next(verdicts) if isinstance(case, _Case) else case for case in cases]
 
 
-def _rows(ratios: Floats, at: int, n: int, looks: int) -> list[Floats]:
-    return [np.ascontiguousarray(ratios[:, i, :looks]) for i in range(at, at + n)]
+@dataclass(frozen=True, slots=True, eq=False)
+class _Judged:
+    """One watch whose evidence is known, and whether it decides; `first`: the row of its first test among all."""
+
+    case: _Case
+    first: int
+    paths: list[Floats]
+    metric_paths: list[Floats]
+    alone: Floats
+    combined: Floats
+    threshold: float
+    alarm: int | None
+    decisive: int
+
+    @classmethod
+    def of(cls, case: _Case, first: int, paths: list[Floats]) -> "_Judged":
+        metric_paths, alone, combined, threshold = _weighed(case, paths)
+        alarm = first_crossing(combined, threshold)
+        decisive = _leading(case, metric_paths, alarm if alarm is not None else case.watch.looks - 1)
+        return cls(case, first, paths, metric_paths, alone, combined, threshold, alarm, decisive)
+
+    def weighed(self) -> list[Weighed]:
+        """Every metric as it is spoken of."""
+        places = _slices(self.case)
+        return [
+            Weighed(w, path, self.first + place.start, self.threshold, self.alarm if i == self.decisive else None)
+            for i, (w, path, place) in enumerate(zip(self.case.weighings, self.metric_paths, places, strict=False))
+        ]
+
+    def verdict(self, evidence: tuple[Evidence, ...]) -> Verdict:
+        slices = _slices(self.case)
+        return Outcome(
+            watch=self.case.watch,
+            settings=self.case.settings,
+            threshold=self.threshold,
+            combined=self.combined,
+            alone=self.alone,
+            alarm=self.alarm,
+            decisive=self.decisive,
+            evidence=evidence,
+            past=self.case.past,
+            past_paths=self.paths[slices[-1].stop if slices else 0 :],
+        ).verdict()
 
 
 def _cases(
@@ -173,13 +182,14 @@ def _cases(
     """Every watch with its tests; what they have to know of the noise is computed for all of them together."""
     drafts = [_drafts(w, s) if w.looks > 0 else None for w, s in zip(watches, settings, strict=True)]
     complete = iter(weighings([one for own in drafts if own is not None for part in own for one in part]))
+    pasts = own_pasts(watches, settings) if with_past else [()] * len(watches)
     cases: list[_Case | Verdict] = []
-    for watch, setting, own in zip(watches, settings, drafts, strict=True):
+    for watch, setting, own, past in zip(watches, settings, drafts, pasts, strict=True):
         if own is None:
             cases.append(_nothing_yet(setting))
             continue
         found, beside = (tuple(next(complete) for _ in part) for part in own)
-        cases.append(_Case(watch, setting, found, beside, own_past(watch, setting) if with_past else ()))
+        cases.append(_Case(watch, setting, found, beside, past))
     return cases
 
 
@@ -192,29 +202,6 @@ def _drafts(watch: Decoded, settings: JudgeSettings) -> tuple[list[Draft], list[
     if not has_control(watch):
         return found, []
     return found, [set_up_beside(watch, metric, settings, log_prior, share) for metric, share in pairs]
-
-
-def _verdict(case: _Case, paths: list[Floats], ratios: list[Floats]) -> Verdict:
-    metric_paths, alone, combined, threshold = _weighed(case, paths)
-    slices = _slices(case)
-    alarm = first_crossing(combined, threshold)
-    decisive = _leading(case, metric_paths, alarm if alarm is not None else case.watch.looks - 1)
-    evidence = tuple(
-        evidence_of_metric(w, p, paths[s], ratios[s], threshold, alarm if i == decisive else None)
-        for i, (w, p, s) in enumerate(zip(case.weighings, metric_paths, slices, strict=False))
-    )
-    return Outcome(
-        watch=case.watch,
-        settings=case.settings,
-        threshold=threshold,
-        combined=combined,
-        alone=alone,
-        alarm=alarm,
-        decisive=decisive,
-        evidence=evidence,
-        past=case.past,
-        past_paths=paths[slices[-1].stop if slices else 0 :],
-    ).verdict()
 
 
 def _weighed(case: _Case, paths: list[Floats]) -> tuple[list[Floats], Floats, Floats, float]:

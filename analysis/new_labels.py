@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from analysis.contrast import Comparison, Contrast, compare
+from analysis.contrast import Comparison, Contrast, compare, contrasts
 from analysis.decode import Arrays, Decoded, Floats
 from analysis.dispersion import Noise, believed_factor, over_time
 from analysis.methods.labels import new_labels, panels_of
 from analysis.noise import replica_noise
-from analysis.result import Arm, JudgeSettings
+from analysis.result import Arm, Design, JudgeSettings
 
 ONE_CLIENT = 5.0  # variance factor where no replicas tell how events cluster: what one client repeats is one event
 _LABEL_LENGTH = 60
@@ -32,13 +32,15 @@ def label_comparisons(
             weight=label.weight,
             share_of_budget=share * label.weight,
         )
-        if isinstance(compared, Comparison):
-            everything = replace(compared.question, panels=panels_of(metric, None))
-            found.append(replace(compared, question=everything, least_factor=ONE_CLIENT))
-        elif compared is not None:
+        if compared is None:
+            continue
+        if compared.design is Design.CONCURRENT:
+            found.append(replace(compared, noise_panels=panels_of(metric, None), least_factor=ONE_CLIENT))
+        else:
             noise, source = _noise_before(metric, len(log_prior))
-            tests = tuple(replace(test, noise=noise) for test in compared.tests)
-            found.append(replace(compared, tests=tests, noise=noise, dispersion_from=source))
+            (whole,) = contrasts([compared])
+            tests = tuple(replace(test, noise=noise) for test in whole.tests)
+            found.append(replace(whole, tests=tests, noise=noise, dispersion_from=source))
     return found
 
 

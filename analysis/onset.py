@@ -4,6 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.decode import Floats
+from analysis.log_sums import NOTHING, log_add, log_mean
+from analysis.sums import so_far
+from analysis.together import Rows, in_groups
 
 FROM_THE_START = 0.85  # prior weight of "bad from the first look on", where most bad requests begin; costs ln 20/17
 LEVELS_FROM_THE_START = 0.25  # likewise of levels: memory, queues and caches take looks to fill
@@ -26,17 +29,6 @@ def onset_prior(usable: NDArray[np.bool_], planned_looks: int, from_the_start: f
         return np.asarray(np.log(weight), dtype=np.float64)
 
 
-def log_mean(values: Floats, log_weights: Floats) -> Floats:
-    """ln of the weighted mean of exp(values) over the first axis, added in a fixed order."""
-    top = np.max(values, axis=0)
-    top = np.where(np.isfinite(top), top, 0.0)
-    total = np.zeros(values.shape[1:])
-    for row, log_weight in zip(values, log_weights, strict=True):
-        total = total + np.exp(row - top + log_weight)
-    with np.errstate(divide="ignore"):
-        return np.asarray(top + np.log(total))
-
-
 def onset_mixture(log_ratios: Floats, log_prior: Floats, log_weights: Floats | None = None) -> Floats:
     """ln E_t of the mixture over grid points and onsets.
 
@@ -56,14 +48,24 @@ def onset_mixture(log_ratios: Floats, log_prior: Floats, log_weights: Floats | N
     """
     if log_ratios.shape[-1] == 0:
         return np.zeros(log_prior.shape)
-    after = np.cumsum(log_ratios, axis=-1)
-    before = np.concatenate([np.zeros((*after.shape[:-1], 1)), after[..., :-1]], axis=-1)
-    started = np.logaddexp.accumulate(log_prior - before, axis=-1)
-    begun = log_mean(after + started, _even(log_ratios) if log_weights is None else log_weights)
-    waiting = 1.0 - np.cumsum(np.exp(log_prior), axis=-1)
+    ratios = np.ascontiguousarray(np.moveaxis(log_ratios, -1, 0))  # looks first: they follow one another
+    prior = np.ascontiguousarray(np.moveaxis(log_prior, -1, 0))
+    grown = np.empty(ratios.shape)
+    started, after = np.full(ratios.shape[1:], NOTHING), np.zeros(ratios.shape[1:])
+    for look in range(len(ratios)):
+        started = log_add(started, np.maximum(prior[look] - after, NOTHING))
+        after += ratios[look]
+        np.add(after, started, out=grown[look])
+    begun = log_mean(np.moveaxis(grown, 1, 0), _even(log_ratios) if log_weights is None else log_weights)
+    whole = log_add(begun, log_waiting(so_far(np.exp(prior))))
+    return np.ascontiguousarray(np.moveaxis(whole, 0, -1))
+
+
+def log_waiting(begun: Floats) -> Floats:
+    """ln of the prior weight of all onsets that are still to come."""
+    waiting = 1.0 - begun
     with np.errstate(divide="ignore"):
-        log_waiting = np.log(np.where(waiting > 1e-9, waiting, 0.0))
-    return np.asarray(np.logaddexp(begun, log_waiting))
+        return np.asarray(np.log(np.where(waiting > 1e-9, waiting, 0.0)))
 
 
 def _even(log_ratios: Floats) -> Floats:
@@ -75,7 +77,16 @@ def likely_onset(log_ratios: Floats, log_prior: Floats, look: int) -> int:
 
     log_ratios: (grid, looks) of one test; log_prior: (looks,).
     """
-    after = np.cumsum(log_ratios[:, : look + 1], axis=-1)
-    before = np.concatenate([np.zeros((len(after), 1)), after[:, :-1]], axis=-1)
-    grown = after[:, -1:] - before
-    return int(np.argmax(log_mean(grown, _even(log_ratios)) + log_prior[: look + 1]))
+    return likely_onsets([(log_ratios[:, : look + 1], log_prior[: look + 1])])[0]
+
+
+def likely_onsets(tests: Rows) -> list[int]:
+    """As `likely_onset`, of many tests, each as seen at its last look: (grid, looks) and (looks,)."""
+    return [int(at) for (at,) in in_groups(tests, _likely_onsets)]
+
+
+def _likely_onsets(log_ratios: Floats, log_prior: Floats) -> tuple[NDArray[np.int64]]:
+    after = np.add.accumulate(np.moveaxis(log_ratios, 0, 1), axis=-1)
+    before = np.zeros(after.shape)
+    before[..., 1:] = after[..., :-1]
+    return (np.argmax(log_mean(after[..., -1:] - before, _even(after)) + log_prior, axis=-1),)

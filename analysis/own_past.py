@@ -4,11 +4,11 @@ Counts of events and of requests above the latency's bounds; levels have no exac
 version drifts by itself.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from analysis.combine import budget_shares
-from analysis.contrast import Contrast, compare
+from analysis.contrast import Comparison, Contrast, compare, contrasts
 from analysis.decode import COUNTS, Arrays, Decoded, Panel
 from analysis.methods.histogram import choose_bounds, exceedances
 from analysis.onset import onset_prior
@@ -28,14 +28,22 @@ class Past:
     contrast: Contrast
 
 
-def own_past(watch: Decoded, settings: JudgeSettings) -> tuple[Past, ...]:
-    """The old version now against the old version before the deploy, where both were live at once."""
+def own_pasts(watches: Sequence[Decoded], settings: Sequence[JudgeSettings]) -> list[tuple[Past, ...]]:
+    """The old version now against the old version before the deploy, in every watch where both were live at once."""
+    asked = [list(_asked(watch, s)) for watch, s in zip(watches, settings, strict=True)]
+    complete = iter(contrasts([comparison for own in asked for _, comparison in own]))
+    return [
+        tuple(Past(name, comparison.label, comparison.share_of_budget, next(complete)) for name, comparison in own)
+        for own in asked
+    ]
+
+
+def _asked(watch: Decoded, settings: JudgeSettings) -> Iterator[tuple[str, Comparison]]:
+    """The comparisons of one watch, by the names of their metrics."""
     if watch.design is Design.BEFORE_AFTER:
-        return ()
+        return
     log_prior = onset_prior(watch.usable, settings.planned_looks)
     shares = budget_shares([metric.spec for metric in watch.metrics])
-    before = replace(watch, design=Design.BEFORE_AFTER)
-    found = []
     for metric, share in zip(watch.metrics, shares, strict=True):
         if metric.first > -LEAST_PAST or metric.spec.configured_share:
             continue
@@ -43,8 +51,8 @@ def own_past(watch: Decoded, settings: JudgeSettings) -> tuple[Past, ...]:
             if Arm.BASELINE not in panels:
                 continue
             now = panels[Arm.BASELINE]
-            contrast = compare(
-                before,
+            comparison = compare(
+                watch,
                 metric.spec,
                 {Arm.CANDIDATE: now, Arm.BASELINE: panels.get(Arm.HISTORY, now)},
                 metric.first,
@@ -53,10 +61,10 @@ def own_past(watch: Decoded, settings: JudgeSettings) -> tuple[Past, ...]:
                 label=label,
                 weight=1.0,
                 share_of_budget=share * weight,
+                design=Design.BEFORE_AFTER,
             )
-            if isinstance(contrast, Contrast):
-                found.append(Past(metric.spec.name, label, share * weight, contrast))
-    return tuple(found)
+            if comparison is not None:
+                yield metric.spec.name, comparison
 
 
 def _counted(metric: Arrays) -> Iterator[tuple[str, float, Mapping[Arm, Panel]]]:

@@ -147,7 +147,8 @@ def sensitivity(
 
 def _said(traffic: Traffic, minutes: float, chance: float, size: float, looks: int) -> Seen:
     ratio = float("nan") if math.isnan(size) else math.exp(-size if traffic.falls else size)
-    name, to = traffic.spec.name, traffic.level * ratio
+    to = traffic.level * ratio
+    name = f"slow requests ({traffic.spec.name})" if traffic.spec.kind is Kind.LATENCY else traffic.spec.name
     if not looks:
         words = f"within {minutes:g} min there is no look"
     elif math.isnan(ratio):

@@ -192,8 +192,8 @@ def absent(since_s: float, looks: int, down: int | None, expected: int | None) -
     of = f" of {expected}" if expected else ""
     who = f"{down}{of} instances fail" if down else "its announced instances report nothing"
     return (
-        f"the candidate does not serve: {who} since {after_deploy(since_s)} after the deploy, {looks} looks in a row, "
-        "while the baseline is fresh"
+        f"the new version does not serve: {who} since {after_deploy(since_s)} after the deploy, "
+        f"{looks} looks in a row, while the old one goes on reporting"
     )
 
 
@@ -208,18 +208,15 @@ def missing(reason: Reason, names: Sequence[str], which: str = "") -> str:
     listed = ", ".join(names)
     return {
         Reason.NO_DATA: f"no samples of the {which} for {listed}: check the metric's selector and the version label",
-        Reason.MISCONFIGURED: f"{listed}: both arms carry the same series at every look, "
+        Reason.MISCONFIGURED: f"{listed}: both versions show the same series at every look, "
         "so the selector does not tell them apart; check the version label",
     }[reason]
 
 
 def uncalibrated(placebo_rate: float | None, budget: float) -> str:
-    """Why a before/after alarm does not act by itself, and what would let it."""
+    """Why a before/after alarm does not act by itself."""
     known = "unknown" if placebo_rate is None else f"{percent(placebo_rate)}, above the budget of {percent(budget)}"
-    return (
-        "compared with the time before the deploy, and how often that is wrong on this service is "
-        f"{known}: confirm by hand, set placebo_rate once it is measured, or act_uncalibrated"
-    )
+    return f"compared with the time before the deploy, and how often that is wrong on this service is {known}"
 
 
 def no_common_bounds(name: str, old: Sequence[float], new: Sequence[float]) -> str:

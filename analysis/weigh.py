@@ -10,14 +10,16 @@ from analysis.control import control_contrast, less_control
 from analysis.decode import COUNTS, Arrays, Decoded, Floats, Panel
 from analysis.few_requests import with_enough_requests
 from analysis.few_requests import words as words_for_few
+from analysis.log_sums import log_mean
 from analysis.methods.counts import CountTest
-from analysis.methods.gauge import GaugeResult, judge_gauge
+from analysis.methods.gauge import GaugeResult, judge_gauges
 from analysis.methods.histogram import choose_bounds, exceedances, layouts, questions
 from analysis.methods.labels import remaining_weight
+from analysis.methods.levels import Level, levels_alike
 from analysis.methods.trend import TrendResult, judge_trend
 from analysis.methods.windows import Lasting, persistence
 from analysis.new_labels import label_comparisons
-from analysis.onset import LEVELS_FROM_THE_START, log_mean, onset_prior
+from analysis.onset import LEVELS_FROM_THE_START, onset_prior
 from analysis.result import Arm, JudgeSettings, Kind, MetricSpec
 from analysis.sentence import bound as words_for_bound
 from analysis.sentence import coarse_buckets, no_common_bounds
@@ -28,13 +30,12 @@ LEVELS = frozenset({Kind.GAUGE, Kind.TREND})
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Draft:
-    """A metric whose comparisons are chosen but not yet complete: their noise is computed for all watches together."""
+    """A metric whose tests are chosen but not yet complete: noise and levels are computed for all watches together."""
 
     spec: MetricSpec
     share: float
     comparisons: tuple[Comparison | Contrast, ...]
-    gauge: GaugeResult | None
-    windows: Lasting | None
+    level: Level | None
     trend: TrendResult | None
     log_prior: Floats
     note: str = ""  # what about the metric's series its reader should know
@@ -56,6 +57,28 @@ class Weighing:
     @property
     def tests(self) -> list[CountTest]:
         return [test for contrast in self.contrasts for test in contrast.tests]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weighed:
+    """A metric after its last look. `first`: of its tests' rows among all; `alarm`: the look where it decided."""
+
+    weighing: Weighing
+    path: Floats
+    first: int
+    log_budget: float
+    alarm: int | None
+
+    @property
+    def threshold(self) -> float:
+        """ln of the e-value at which the metric alone would decide."""
+        share = self.weighing.share
+        return self.log_budget - (np.log(share) if share > 0 else -50.0)
+
+    @property
+    def look(self) -> int:
+        """The look that is spoken of."""
+        return len(self.path) - 1 if self.alarm is None else self.alarm
 
 
 def set_up_beside(watch: Decoded, metric: Arrays, settings: JudgeSettings, log_prior: Floats, share: float) -> Draft:
@@ -80,11 +103,10 @@ def set_up(
     """Choose the tests of one metric by its kind."""
     spec = metric.spec
     chosen: tuple[Comparison | Contrast, ...] = ()
-    gauge, windows, trend = None, None, None
-    note = ""
+    level, trend, note = None, None, ""
     if spec.kind is Kind.LABELS:
         chosen = tuple(label_comparisons(watch, metric, settings, log_prior, share))
-        return Draft(spec, share, chosen, gauge, windows, trend, log_prior)
+        return Draft(spec, share, chosen, level, trend, log_prior)
     if spec.kind in COUNTS or spec.kind is Kind.LATENCY:
         asked, note = _asked(watch, metric, settings.start_up_looks)
         found = [
@@ -110,27 +132,42 @@ def set_up(
         log_prior = onset_prior(watch.usable, settings.planned_looks, LEVELS_FROM_THE_START)
         metric, left_out = with_enough_requests(watch, metric)
         note = words_for_few(spec.name, left_out)
-        gauge = judge_gauge(metric, watch.design, settings, log_prior, watch.usable)
-        windows = persistence(metric, watch.design, gauge.noise, watch.usable) if gauge is not None else None
-    return Draft(spec, share, chosen, gauge, windows, trend, log_prior, note)
+        level = Level(metric, watch.design, settings, log_prior, watch.usable)
+    return Draft(spec, share, chosen, level, trend, log_prior, note)
 
 
 def weighings(drafts: Sequence[Draft]) -> list[Weighing]:
-    """Complete the comparisons of many metrics, of as many watches as there are."""
+    """Complete the comparisons and levels of many metrics, of as many watches as there are."""
     complete = iter(contrasts([one for draft in drafts for one in draft.comparisons]))
+    levels = iter(_levels([draft.level for draft in drafts if draft.level is not None]))
+    judged = [next(levels) if draft.level is not None else (None, None) for draft in drafts]
     return [
         Weighing(
             spec=draft.spec,
             share=draft.share,
             contrasts=tuple(next(complete) for _ in draft.comparisons),
-            gauge=draft.gauge,
-            windows=draft.windows,
+            gauge=gauge,
+            windows=windows,
             trend=draft.trend,
             log_prior=draft.log_prior,
             note=draft.note,
         )
-        for draft in drafts
+        for draft, (gauge, windows) in zip(drafts, judged, strict=True)
     ]
+
+
+def _levels(asked: Sequence[Level]) -> list[tuple[GaugeResult | None, Lasting | None]]:
+    """What every level's strength and its lasting say; nothing where an arm was never seen."""
+    found: list[tuple[GaugeResult | None, Lasting | None]] = [(None, None)] * len(asked)
+    for members, group in levels_alike(asked):
+        gauges = judge_gauges(group)
+        if gauges is None:
+            continue
+        lasting = persistence(group, gauges.noise)
+        for k, i in enumerate(members):
+            if gauges.told[k]:
+                found[i] = gauges.one(k), lasting[k]
+    return found
 
 
 def _log_needed(settings: JudgeSettings, share: float) -> float:

@@ -9,7 +9,7 @@ the speedups are ratios of times taken side by side in one run, and hold anywher
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from scipy import stats
 from analysis.decode import decode
 from analysis.dispersion import Noise
 from analysis.judge import judge, judge_decoded
-from analysis.methods.count_steps import Known, Look, Walk, evidence_from, step_counts
+from analysis.methods.count_steps import Look, Walk, step_counts
 from analysis.methods.counts import LOG_REL, CountTest, evidence_paths
 from analysis.methods.ranks import mann_whitney
 from analysis.onset import onset_prior
@@ -44,7 +44,7 @@ def seconds(*works: Callable[[], object], repeats: int = 5) -> list[float]:
 
 def figures() -> dict[str, float]:
     """All figures. Keys end in their unit; `speedup` is a ratio, more is better."""
-    return {**_mann_whitney(60), **_mann_whitney(360), **_judge(), **_counts(), **_one_more_look()}
+    return {**_mann_whitney(60), **_mann_whitney(360), **_judge(), **_counts()}
 
 
 def _mann_whitney(n: int) -> dict[str, float]:
@@ -111,18 +111,6 @@ def _count_test(counts: Floats) -> CountTest:
     looks = counts.shape[-1]
     prior = onset_prior(np.ones(looks, dtype=bool), 90)
     return CountTest(e, n, e_other, n_other, r0=1.25, floor=1e-4, noise=Noise.fixed(np.ones(looks)), log_prior=prior)
-
-
-def _one_more_look() -> dict[str, float]:
-    """The 90th look of 300 count tests, gone on from what was known at the 89th, against computing all looks anew."""
-    rng = np.random.default_rng(4)
-    counts = rng.poisson([[[3]], [[150]], [[27]], [[1350]]], (300, 4, 1, 90)).astype(np.float64)
-    known: Sequence[Known | None] = [None] * len(counts)
-    for looks in (88, 89):
-        known = evidence_from([_count_test(own[..., :looks]) for own in counts], known)[2]
-    tests = [_count_test(own) for own in counts]
-    on, anew = seconds(lambda: evidence_from(tests, known), lambda: evidence_paths(tests))
-    return {"counts_one_more_look_speedup_vs_anew": anew / on}
 
 
 def main() -> None:

@@ -59,6 +59,7 @@ class Service:
     selector: Mapping[str, str]
     packs: tuple[Pack, ...]
     besides: tuple[str, ...] = ()  # presets that match too, and bring metrics that others bring already
+    unversioned: tuple[str, ...] = ()  # presets that match too, and whose series do not carry the version label
     version_label: str | None = None
     versions: tuple[str, ...] = ()  # alive now, most series first
     labels: tuple[str, ...] = ()  # of its series, for those who look for a version label
@@ -225,7 +226,18 @@ class _Discovering:
                     versions = tuple(found_set.labels[one] for found_set in sets)
                     found = replace(found, version_label=one, versions=versions)
                     break
-        return self._with_business(found)
+        return self._with_business(self._comparable(found, condition))
+
+    def _comparable(self, service: Service, mine: Matcher) -> Service:
+        """Without resources whose series do not say the version, as where only the program's own metrics do: they
+        would bring nothing of either version."""
+        label, lacking = service.version_label, []
+        for pack in service.packs if label is not None else ():
+            labels = [self.catalogue.labels(Selector(mark.name, (mine,))) for mark in pack.marks]
+            if pack.preset.is_resources and not pack.preset.version_label and any(label not in one for one in labels):
+                lacking.append(pack)
+        left = tuple(pack for pack in service.packs if pack not in lacking)
+        return replace(service, packs=left, unversioned=tuple(pack.preset.name for pack in lacking))
 
     def _with_business(self, service: Service) -> Service:
         """The counters of what it is there for, per request."""

@@ -68,7 +68,7 @@ def _head(written_for: str) -> Iterator[str]:
     yield '# scopes = ["read", "trigger"]'
     yield ""
     yield "[sinks.log]"
-    yield 'kind = "log" # beside it, or instead: slack, webhook, alertmanager, grafana, github, cdevents'
+    yield 'kind = "log" # beside it, or instead: slack, webhook, alertmanager, grafana, github, cdevents, heartbeat'
     yield ""
 
 
@@ -106,6 +106,11 @@ def _service(service: Service, environment: str) -> Iterator[str]:
         yield f"presets = {toml(names)} # what they compare: deploy-watchdog presets {names[0]}"
     if service.besides:
         yield f"# They match too, and bring more of the same: {', '.join(service.besides)}"
+    if service.unversioned:
+        yield from _comment(
+            f"They match too, but their series do not say the {service.version_label}, so the versions cannot be told "
+            f"apart: {', '.join(service.unversioned)}. Give the targets that label, then add them to presets."
+        )
     for pack in service.packs:
         for metric in pack.tables:
             yield from _metric(table, pack, metric)

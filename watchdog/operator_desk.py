@@ -24,6 +24,7 @@ from watchdog.telling import ending, message, title
 from watchdog.trains import ALONE
 
 _OVERRIDES = {HoldReason.TRAIN: ALONE, HoldReason.MIGRATION: SCHEMA_KNOWN}  # what an approval does not ask again
+_DONE = {"approve": "approved", "deny": "denied", "cancel": "stopped", "rollback": "rollback asked for"}
 _OPEN = frozenset({ActionState.INTENT, ActionState.HELD})
 
 
@@ -131,7 +132,7 @@ class OperatorDesk:
         """What leaves the watch where it is: a new action, or a word about one that waits."""
         now = self.clock.now()
         deed = verb if of is None else f"{verb} the {of.deed}"
-        said = f"{title(watch)}: {deed}, by {actor}" + (f": {why}" if why else "")
+        said = f"{title(watch)}: {deed}, by {_who(actor)}" + (f": {why}" if why else "")
         about = new_action.id if new_action is not None else f"{now:.3f}"
         told = message(watch, MessageKind.ACTION, Severity.WARNING, said, key=f"asked:{about}")
         entry = _audit(watch, watch.state, verb, actor, why, now)
@@ -180,7 +181,8 @@ class OperatorDesk:
             raise RefusedError(f"{title(watch)} is {watch.state.value}; only a HELD deploy can be approved")
         held = self._open(watch, frozenset({ActionState.HELD}))
         if not held:
-            raise RefusedError(f"{title(watch)} is held, but no rollback waits for approval ({watch.hold})")
+            why = "its service has no rollback_hook" if watch.plan.rollback_hook is None else f"held by {watch.hold}"
+            raise RefusedError(f"{title(watch)} is held, but no rollback waits for approval: {why}")
         return held[-1]
 
     def _move(
@@ -195,7 +197,7 @@ class OperatorDesk:
         new_action: Action | None = None,
     ) -> Watch:
         now = self.clock.now()
-        said = f"{verb} by {actor}" + (f": {why}" if why else "")
+        said = f"{_DONE[verb]} by {_who(actor)}" + (f": {why}" if why else "")
         degraded_at = watch.degraded_at
         if to_state is State.INTENT and degraded_at is None:
             degraded_at = now
@@ -221,6 +223,11 @@ class OperatorDesk:
         if not moved:
             raise ConflictError(f"{title(watch)} changed in the same moment; look again")
         return self._find(watch.id)
+
+
+def _who(actor: str) -> str:
+    """How a person is called in a sentence; the audit has the whole of it."""
+    return actor.removeprefix("token:")
 
 
 def _to(action: Action, state: ActionState, **fields: object) -> ActionUpdate:

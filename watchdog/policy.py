@@ -10,7 +10,7 @@ from watchdog.model import DEFAULT_LIMITS, Action, Decision, DecisionKind, HoldR
 CONTROL_LOOKS = 6  # so much later a regression may stand out from a control series: docs/statistics.md
 LIVES_WITH_BOTH = frozenset({"none", "expand"})  # migrations that the old version survives by design
 
-_CALIBRATE = "a human decides (set placebo_rate once it is measured, or act_uncalibrated = true)"
+_CALIBRATE = "a human decides (until placebo_rate is set: `deploy-watchdog calibrate` measures it)"
 _MODE_HOLDS: dict[Mode, tuple[HoldReason, str]] = {
     Mode.OBSERVE: (HoldReason.MODE_OBSERVE, "mode is observe: it would have been rolled back"),
     Mode.NOTIFY: (HoldReason.MODE_NOTIFY, "mode is notify: a human decides"),
@@ -70,7 +70,7 @@ def decide(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Decisi
 def _stopped(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Decision | None:
     """Back, or held, where the deploy is worse or may be; None where nothing speaks against going on."""
     if verdict.kind is VerdictKind.DEGRADED and brakes.leans_on_past and not _may_lean(watch):
-        why = f"{watch.deploy.previous_version} is gone, and its time before the deploy is not calibrated to act on"
+        why = f"{watch.deploy.previous_version} is gone, and how often a comparison with its past is wrong is not known"
         return _hold(HoldReason.UNCALIBRATED, f"{why}; {_CALIBRATE}")
     if brakes.usual:
         return _as_usual(watch, brakes)
@@ -80,8 +80,8 @@ def _stopped(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Deci
         found = roll_back_or_hold(watch, brakes, now)
         return replace(found, why=f"train {watch.deploy.train} goes back because of {brakes.recalled}; {found.why}")
     if verdict.reason is Reason.UNCALIBRATED and verdict.alarm_look is not None:
-        why = f"the before/after comparison is not calibrated for this service; {_CALIBRATE}"
-        return _hold(HoldReason.UNCALIBRATED, f"{why}; {_either(brakes.beside)}" if brakes.beside else why)
+        why = f"{_CALIBRATE}; {_either(brakes.beside)}" if brakes.beside else _CALIBRATE
+        return _hold(HoldReason.UNCALIBRATED, why)
     if verdict.reason is Reason.SHARED_CAUSE and _too_early_for_the_control(watch, verdict):
         why = "worse than before the deploy; beside the control series it is too early to tell"
         return Decision(kind=DecisionKind.WAIT, why=why)

@@ -43,8 +43,15 @@ def _code(watch: Watch) -> list[str]:
         return [first, back] if can_go_back else [first]
     stay = f"To stay on {deploy.version}: `{ask.format('deny')}`."
     if not can_go_back:
-        return [f"There is no way back that the watchdog knows: put a good version of {deploy.service} back.", stay]
+        return [
+            f"The watchdog has no way back ({_lack(watch)}): put a good version of {deploy.service} back by hand.",
+            stay,
+        ]
     return [f"To go back to {deploy.previous_version}: `{ask.format('approve')}`.", stay]
+
+
+def _lack(watch: Watch) -> str:
+    return "no rollback_hook" if watch.plan.rollback_hook is None else "no previous version is known"
 
 
 def _schema(watch: Watch, actions: Sequence[Action]) -> list[str]:

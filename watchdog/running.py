@@ -114,7 +114,7 @@ class Running:
         if not ok:
             return
         digest = config_digest(config)
-        _log.info("configuration %s in force: %d services", digest[:12], len(config.services))
+        _log.info("configuration %s in force, services: %s", digest[:12], ", ".join(config.services) or "none")
         why = "deploys from now on are watched by it; those that are being watched keep theirs"
         details = {"digest": digest, "services": len(config.services)}
         entry = AuditEntry(

@@ -16,7 +16,7 @@ from scipy.special import log_ndtr, stdtr
 
 from analysis.decode import Arrays, Floats
 from analysis.effect import Effect
-from analysis.methods.gauge import levels, mean_level
+from analysis.methods.levels import levels, mean_level
 from analysis.methods.slopes import (
     MOST,
     NAN,

@@ -16,6 +16,7 @@ import numpy as np
 
 from analysis.decode import Arrays, Floats, Panel
 from analysis.result import Arm, Design, Direction
+from analysis.sums import total
 
 QUANTILES = ((0.50, 0.2), (0.90, 0.4), (0.99, 0.4))  # baseline quantiles watched, with their weights
 SLO_WEIGHT = 0.3
@@ -52,18 +53,18 @@ def choose_bounds(metric: Arrays, design: Design) -> tuple[dict[float, float], i
     looks = metric.panel(Arm.CANDIDATE).value.shape[-1] + min(metric.first, 0)
     if not len(finite):
         return {}, looks
-    above, total = _seen(metric, finite, design)
-    enough = np.flatnonzero(total >= ENOUGH)
+    requests = _requests(metric, design)
+    enough = np.flatnonzero(requests >= ENOUGH)
     if not len(enough):
         return {}, looks
     column = int(enough[0])
     start = column + metric.first
     if start < 0:  # history: use all of it that lies before the deploy
         column, start = -metric.first - 1, 0
-    share = above[:, column] / total[column]
+    share = _above_until(metric, finite, column) / requests[column]
     weights: dict[float, float] = {}
     for quantile, weight in QUANTILES:
-        bound = float(metric.le[finite[_nearest(share, 1 - quantile, total[column])]])
+        bound = float(metric.le[finite[_nearest(share, 1 - quantile, requests[column])]])
         weights[bound] = weights.get(bound, 0.0) + weight
     slo = metric.spec.slo_le
     if slo is not None and slo in metric.le[finite]:
@@ -107,9 +108,10 @@ def layouts(metric: Arrays) -> tuple[list[float], list[float]] | None:
     return (old, new) if old and new and not (finite & _shared(metric)).any() else None
 
 
-def _nearest(share: Floats, wanted: float, total: float) -> int:
-    low = 0.5 / (total + 1.0)
-    odds = np.clip(share, low, 1 - low) / (1 - np.clip(share, low, 1 - low))
+def _nearest(share: Floats, wanted: float, requests: float) -> int:
+    low = 0.5 / (requests + 1.0)
+    inside = np.minimum(np.maximum(share, low), 1 - low)
+    odds = inside / (1 - inside)
     return int(np.argmin(np.abs(np.log(odds) - np.log(wanted / (1 - wanted)))))
 
 
@@ -123,20 +125,28 @@ def _shared(metric: Arrays) -> np.ndarray:
     return shared
 
 
-def _seen(metric: Arrays, finite: np.ndarray, design: Design) -> tuple[Floats, Floats]:
-    """Cumulated requests above each bound and in all, of the old version, after every interval."""
-    above, total = np.zeros((len(finite), 1)), np.zeros(1)
-    for arm in (Arm.BASELINE, Arm.HISTORY):
-        panel = metric.panels.get(arm)
-        if panel is None:
-            continue
-        slow = np.stack([np.add.accumulate(_above(panel, b), axis=0)[-1].sum(axis=0) for b in finite])
-        seen = np.nan_to_num(panel.total).sum(axis=(0, 1))
-        above, total = above + slow, total + seen
+def _requests(metric: Arrays, design: Design) -> Floats:
+    """(intervals,) requests of the old version so far; before and after only those before the deploy."""
+    requests = np.zeros(metric.panel(Arm.BASELINE).total.shape[-1])
+    for panel in _of_old_version(metric):
+        known = np.where(np.isnan(panel.total), 0.0, panel.total)
+        requests += total(total(known))
     if design is Design.BEFORE_AFTER and metric.first < 0:
-        above, total = above.copy(), total.copy()
-        above[:, -metric.first :], total[-metric.first :] = 0.0, 0.0
-    return np.cumsum(np.broadcast_to(above, (len(finite), above.shape[1])), axis=-1), np.cumsum(total)
+        requests[-metric.first :] = 0.0
+    return np.cumsum(requests)
+
+
+def _above_until(metric: Arrays, finite: np.ndarray, column: int) -> Floats:
+    """(bounds,) requests of the old version above each bound, up to an interval."""
+    above = np.zeros((len(finite), column + 1))
+    for panel in _of_old_version(metric):
+        slow = panel.total[:, :, None, : column + 1] - panel.value[:, :, finite, : column + 1]
+        above += total(total(np.where(np.isnan(slow), 0.0, np.maximum(slow, 0.0))))
+    return np.asarray(np.add.accumulate(above, axis=1)[:, -1])
+
+
+def _of_old_version(metric: Arrays) -> list[Panel]:
+    return [metric.panels[arm] for arm in (Arm.BASELINE, Arm.HISTORY) if arm in metric.panels]
 
 
 def _above(panel: Panel, bound_at: int) -> Floats:

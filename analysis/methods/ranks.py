@@ -5,6 +5,7 @@ minority (spinnaker#6278).
 """
 
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import special
@@ -12,7 +13,14 @@ from scipy import special
 from analysis.decode import Floats
 from analysis.effect import Z95, Effect
 from analysis.methods.rank_sums import pairs_won
+from analysis.result import Direction
+from analysis.together import Rows, in_groups
 
+_AWAY = {  # the signs under which worse is more
+    Direction.UP_IS_BAD: np.array([1.0]),
+    Direction.DOWN_IS_BAD: np.array([-1.0]),
+    Direction.EITHER: np.array([1.0, -1.0]),
+}
 _HELD_PAIRS = 1_000_000  # differences that fit easily into memory (8 MB); more are searched
 
 
@@ -59,6 +67,37 @@ def mann_whitney(x: Floats, y: Floats, inflation: Floats | float = 1.0) -> tuple
     return U, p, U / (n * m)
 
 
+def companions(samples: Rows, directions: Sequence[Direction], inflations: Floats) -> list[tuple[float, float]]:
+    """Mann-Whitney p and A-hat in the bad direction of many comparisons; NaN where an arm has fewer than two values.
+
+    Parameters
+    ----------
+    samples
+        Of each comparison (n,) of the candidate and (m,) of the baseline, finite.
+    directions
+        Which way is worse; for either the p of both, corrected for two looks.
+    inflations : (comparisons,)
+        Variance over that of independent samples, from `rank_inflation` of the baseline.
+
+    >>> companions([(np.array([3.0, 4.0]), np.array([1.0, 2.0]))], [Direction.UP_IS_BAD], np.ones(1))
+    [(0.12260664, 1.0)]
+    """
+    told = [i for i, (x, y) in enumerate(samples) if len(x) >= 2 and len(y) >= 2]
+    asked = [(*samples[i], _AWAY[directions[i]], inflations[i : i + 1]) for i in told]
+    found = [(float("nan"), float("nan"))] * len(samples)
+    for i, (p, a_hat) in zip(told, in_groups(asked, _companions), strict=True):
+        found[i] = float(p), float(a_hat)
+    return found
+
+
+def _companions(x: Floats, y: Floats, away: Floats, inflation: Floats) -> tuple[Floats, Floats]:
+    _, p, a_hat = mann_whitney(away[:, :1] * x, away[:, :1] * y, inflation[:, 0])
+    either = away.shape[1] == 2
+    if either:
+        p = np.minimum(1.0, 2 * np.minimum(p, mann_whitney(-x, -y, inflation[:, 0])[1]))
+    return p, a_hat
+
+
 def _midranks(values: Floats) -> tuple[Floats, Floats]:
     """Midranks of sorted rows, and sum of t^3 - t over tie groups."""
     total = values.shape[-1]
@@ -78,23 +117,35 @@ def rank_inflation(series: Floats) -> float:
     >>> rank_inflation(np.array([1.0, 2.0, 1.0, 2.0, 1.0, 2.0, 1.0, 2.0]))
     1.0
     """
-    n = len(series)
+    return float(rank_inflations(series[None])[0])
+
+
+def rank_inflations(series: Floats) -> Floats:
+    """As `rank_inflation`, of many series of one length, (rows, n) -> (rows,)."""
+    rows, n = series.shape
+    tau = np.ones(rows)
     if n < 4:
-        return 1.0
-    order = np.argsort(series, kind="stable")
-    ranks = np.empty(n)
-    ranks[order] = _midranks(series[order][None])[0][0]
+        return tau
+    order = np.argsort(series, axis=1, kind="stable")
+    ranks = np.empty((rows, n))
+    np.put_along_axis(ranks, order, _midranks(np.take_along_axis(series, order, axis=1))[0], axis=1)
     centred = ranks - (n + 1) / 2.0
-    power = float(np.cumsum(centred * centred)[-1])
-    if power <= 0:
-        return 1.0
-    tau = 1.0
+    power = _sum(centred * centred)
+    going = np.flatnonzero(power > 0)
     for lag in range(1, n // 2, 2):
-        pair = sum(float(np.cumsum(centred[k:] * centred[:-k])[-1]) / power for k in (lag, lag + 1))
-        if pair <= 0:
+        own, size = centred[going], power[going]
+        pair = _sum(own[:, lag:] * own[:, :-lag]) / size + _sum(own[:, lag + 1 :] * own[:, : -lag - 1]) / size
+        on = pair > 0
+        going = going[on]
+        tau[going] += 2.0 * pair[on]
+        if not len(going):
             break
-        tau += 2.0 * pair
     return tau
+
+
+def _sum(parts: Floats) -> Floats:
+    """Of each row, added one after another: the same bits in every batch."""
+    return np.asarray(np.add.accumulate(parts, axis=1)[:, -1])
 
 
 def hodges_lehmann(x: Floats, y: Floats, inflation: float = 1.0) -> Effect:

@@ -39,5 +39,11 @@ def symmetric_path(steps: Floats, log_prior: Floats) -> Floats:
     """
     if steps.shape != log_prior.shape or steps.ndim != 1:
         raise ValueError(f"steps, log_prior: {steps.shape} and {log_prior.shape} are not (looks,)")
-    scaled = RATES[:, None] * np.clip(np.where(np.isnan(steps), 0.0, steps), -FAR, FAR)
-    return np.asarray(onset_mixture((scaled - scaled**2 / 2)[:, None, :], log_prior[None])[0])
+    return np.asarray(symmetric_paths(steps[None], log_prior[None])[0])
+
+
+def symmetric_paths(steps: Floats, log_prior: Floats) -> Floats:
+    """As `symmetric_path`, of many levels at once: (levels, looks)."""
+    rates = RATES[:, None, None]
+    scaled = rates * np.clip(np.where(np.isnan(steps), 0.0, steps), -FAR, FAR)
+    return onset_mixture(scaled - scaled**2 / 2, log_prior)

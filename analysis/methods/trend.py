@@ -17,7 +17,7 @@ from scipy.special import ndtr, ndtri_exp, stdtrit
 from analysis.decode import Arrays, Floats
 from analysis.effect import Effect
 from analysis.methods.climb import GRACE, LEAST, NOTHING, Climb, climb_at, own_slope, rows_of
-from analysis.methods.gauge import levels, margin_of, mean_level, signs
+from analysis.methods.levels import levels, margin_of, mean_level, signs
 from analysis.methods.slopes import NAN
 from analysis.result import Arm, Design, JudgeSettings
 

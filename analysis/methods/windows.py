@@ -14,8 +14,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from analysis.decode import Arrays, Floats
-from analysis.methods.gauge import LEAST_PAST, Noise, levels, mean_level, past_levels, signs
+from analysis.decode import Floats
+from analysis.methods.gauge import LEAST_PAST, Noise
+from analysis.methods.levels import Levels, over_rows, signs
 from analysis.result import Arm, Design, Direction
 
 WINDOWS = ((2, 0), (3, 0), (5, 1), (8, 2))  # all of 2 or 3, 4 of 5, 6 of 8: one outlier forgives, one never accuses
@@ -43,88 +44,96 @@ def deciding_shift(lasting: Lasting, log_needed: float) -> float:
     return float(lasting.scale * np.exp((log_needed - lasting.log_past) / TAIL))
 
 
-def persistence(metric: Arrays, design: Design, noise: Noise, usable: np.ndarray) -> Lasting:
-    """ln 1/p after every look of "the level stays worse than the old version's", (looks,); NEVER where it is not.
+def persistence(group: Levels, noise: Noise) -> list[Lasting]:
+    """ln 1/p after every look of "the level stays worse than the old version's"; NEVER where it is not.
+
+    noise: (levels, looks) from `judge_gauges` of the same levels.
 
     >>> kth_smallest(np.array([[3.0, 1.0, 2.0, 5.0]]), 3, 1)
     array([[nan, nan,  2.,  2.]])
     """
-    start = max(-metric.first, 0)
-    if Arm.CANDIDATE not in metric.panels:
-        return _nothing(len(usable))
-    candidate = np.where(usable, mean_level(levels(metric.panel(Arm.CANDIDATE)))[start:], np.nan)
-    found = []
-    for sign in signs(metric.spec.direction):
-        x = sign * candidate
-        if design is Design.CONCURRENT:
-            found.append(_beside(metric, sign, _carried(x[None])[0], start, noise))
-        else:
-            found.append(_after(sign * past_levels(metric, start), x, noise))
+    candidate = group.candidate()
+    found = [
+        _beside(group, sign, _carried(sign * candidate), noise)
+        if group.design is Design.CONCURRENT
+        else _after(sign * group.past(), sign * candidate, noise)
+        for sign in signs(group.direction)
+    ]
     both = np.stack([one.path for one in found])
     best = np.argmax(both, axis=0)
     path = np.maximum(np.maximum.reduce(both) - np.log(len(found)), NEVER)
     spans = np.take_along_axis(np.stack([one.looks for one in found]), best[None], axis=0)[0]
-    return Lasting(path, spans, max(one.scale for one in found), found[0].log_past - float(np.log(len(found))))
+    scale = np.maximum.reduce([one.scale for one in found])
+    log_past = found[0].log_past - float(np.log(len(found)))
+    return [Lasting(*one) for one in zip(path, spans, scale.tolist(), log_past.tolist(), strict=True)]
 
 
-def _nothing(looks: int) -> Lasting:
-    return Lasting(np.full(looks, NEVER), np.zeros(looks, dtype=np.int64), float("nan"), 0.0)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Side:
+    """The same of many levels in one direction: (levels, looks), (levels,)."""
+
+    path: Floats
+    looks: NDArray[np.int64]
+    scale: Floats
+    log_past: Floats
 
 
-def _after(past: Floats, x: Floats, noise: Noise) -> Lasting:
+def _after(past: Floats, x: Floats, noise: Noise) -> _Side:
     """Before and after. No longer than the past: what it did in n intervals says nothing of more."""
-    looks = len(x)
-    past = _carried(_carried(past[None]))[0]
-    n = int(np.count_nonzero(~np.isnan(past)))
-    if n < LEAST_PAST:
-        return _nothing(looks)
-    usual = float(np.fmax(_median(past[-RECENT:]), _median(past[-LATEST:])))
-    moves = np.abs(past - _before(past[None], STEP_BACK)[0][:-1])
-    short = _mean_move(moves[~np.isnan(moves)])
-    scale2 = noise.margin**2 + _noise2(np.full(looks, short), noise)
-    held = np.where(np.arange(looks) < len(past), x, np.nan)
-    return _evidence(held, np.full(looks, usual), scale2, noise.margin, np.full(looks, float(n)))
+    looks = x.shape[1]
+    past = _carried(_carried(past))
+    n = np.count_nonzero(~np.isnan(past), axis=1)
+    usual = np.fmax(_median(past[:, -RECENT:]), _median(past[:, -LATEST:]))
+    short = _mean_move(np.abs(past - _before(past, STEP_BACK)[:, :-1]))
+    scale2 = noise.margin**2 + _noise2(np.broadcast_to(short[:, None], x.shape), noise)
+    held = np.where(np.arange(looks) < past.shape[1], x, np.nan)
+    found = _evidence(held, usual[:, None], scale2, noise.margin, np.broadcast_to(n[:, None], x.shape))
+    told = n >= LEAST_PAST
+    return _Side(
+        path=np.where(told[:, None], found.path, NEVER),
+        looks=np.where(told[:, None], found.looks, 0),
+        scale=np.where(told, found.scale, np.nan),
+        log_past=np.where(told, found.log_past, 0.0),
+    )
 
 
-def _beside(metric: Arrays, sign: float, x: Floats, start: int, noise: Noise) -> Lasting:
+def _beside(group: Levels, sign: float, x: Floats, noise: Noise) -> _Side:
     """Beside the old version's replicas: worse than the worst of them has lately been."""
-    peers = levels(metric.panel(Arm.BASELINE))[:, start:]
-    older = levels(metric.panels[Arm.HISTORY])[:, :start] if Arm.HISTORY in metric.panels else None
-    older = levels(metric.panel(Arm.BASELINE))[:, :start] if older is None else older
-    rows = max(len(peers), len(older))  # by place: replicas keep their order, and extra ones stand for themselves
-    y = _carried(sign * np.concatenate([_padded(older, rows), _padded(peers, rows)], axis=1))
-    own = _before(y, RECENT)[:, 1:]
-    usual = np.fmax.reduce(np.fmax(own, _before(y, NOW)[:, 1:]), axis=0)[start:]
-    moves = np.abs(y - _before(y, STEP_BACK)[:, :-1])
+    start = group.start
+    peers = group.arms[Arm.BASELINE][..., start:]
+    older = group.arms.get(Arm.HISTORY, group.arms[Arm.BASELINE])[..., :start]
+    rows = max(peers.shape[1], older.shape[1])  # by place: replicas keep their order, extra ones stand for themselves
+    y = _carried(sign * np.concatenate([_padded(older, rows), _padded(peers, rows)], axis=2))
+    own = _before(y, RECENT)[..., 1:]
+    usual = np.fmax.reduce(np.fmax(own, _before(y, NOW)[..., 1:]), axis=1)[:, start:]
+    moves = np.abs(y - _before(y, STEP_BACK)[..., :-1])
     seen = ~np.isnan(moves)
-    total = np.cumsum(np.cumsum(np.where(seen, moves, 0.0), axis=0)[-1])
-    count = np.cumsum(np.count_nonzero(seen, axis=0))
-    short = np.sqrt(np.pi / 2) * np.divide(total, count, out=np.zeros_like(total), where=count > 0)[start:]
-    offset2 = _offsets(own[:, start:], noise.margin)
-    scale2 = noise.margin**2 + offset2 + _noise2(short, noise)
-    n = np.cumsum(np.count_nonzero(~np.isnan(y), axis=0))[start:].astype(np.float64)
-    reported = np.cumsum(~np.isnan(x))
-    warm = x if metric.spec.direction is Direction.DOWN_IS_BAD else np.where(reported <= GRACE, np.nan, x)
+    total = np.cumsum(over_rows(np.where(seen, moves, 0.0)), axis=1)
+    count = np.cumsum(np.count_nonzero(seen, axis=1), axis=1)
+    short = np.sqrt(np.pi / 2) * np.divide(total, count, out=np.zeros_like(total), where=count > 0)[:, start:]
+    scale2 = noise.margin**2 + _offsets(own[..., start:], noise.margin) + _noise2(short, noise)
+    n = np.cumsum(np.count_nonzero(~np.isnan(y), axis=1), axis=1)[:, start:].astype(np.float64)
+    reported = np.cumsum(~np.isnan(x), axis=1)
+    warm = x if group.direction is Direction.DOWN_IS_BAD else np.where(reported <= GRACE, np.nan, x)
     return _evidence(warm, usual, scale2, noise.margin, n)
 
 
-def _evidence(x: Floats, usual: Floats, scale2: Floats, margin: Floats, n: Floats) -> Lasting:
-    """The best window's ln 1/p. scale2: (windows, looks)."""
-    looked = np.arange(1.0, len(x) + 1)
-    paths = []
-    for (w, k), square in zip(WINDOWS, scale2, strict=True):
-        d = kth_smallest(x[None], w, k)[0] - usual
-        known = (d >= margin) & (d > 0) & (square > 0)
-        ratio = np.where(known, d, 1.0) / np.sqrt(np.where(known, square, 1.0))
-        paths.append(np.where(known, TAIL * np.log(ratio) + np.log1p(n / looked), NEVER))
-    best = np.argmax(np.stack(paths), axis=0)
-    spans = np.array([w for w, _ in WINDOWS])[best]
-    scale = float(np.sqrt(scale2[-1, -1]))
-    return Lasting(np.maximum.reduce(paths), spans, scale, float(np.log1p(n[-1] / looked[-1])))
+def _evidence(x: Floats, usual: Floats, scale2: Floats, margin: Floats, n: Floats) -> _Side:
+    """The best window's ln 1/p. scale2: (windows, levels, looks)."""
+    looked = np.arange(1.0, x.shape[1] + 1)
+    longer = np.log1p(n / looked)
+    paths = np.empty((len(WINDOWS), *x.shape))
+    for i, (w, k) in enumerate(WINDOWS):
+        d = kth_smallest(x, w, k) - usual
+        known = (d >= margin) & (d > 0) & (scale2[i] > 0)
+        ratio = np.where(known, d, 1.0) / np.sqrt(np.where(known, scale2[i], 1.0))
+        paths[i] = np.where(known, TAIL * np.log(ratio) + longer, NEVER)
+    spans = np.array([w for w, _ in WINDOWS])[np.argmax(paths, axis=0)]
+    return _Side(np.maximum.reduce(paths), spans, np.sqrt(scale2[-1, :, -1]), longer[:, -1])
 
 
 def _noise2(short: Floats, noise: Noise) -> Floats:
-    """(windows, looks) squared noise of a window: short moves, or slow ones where samples depend on each other."""
+    """(windows, levels, looks) squared noise of a window: short moves, or slow ones where samples depend on others."""
     tau = (1 + noise.r) / (1 - noise.r)
     each = [np.maximum(short**2 / w, noise.variance * np.minimum(1.0, tau / w)) for w, _ in WINDOWS]
     return np.asarray(NOISE**2 * np.stack(each))
@@ -133,26 +142,26 @@ def _noise2(short: Floats, noise: Noise) -> Floats:
 def _offsets(own: Floats, margin: Floats) -> Floats:
     """Squared offset between replicas of one version: what they show, and the margin's size before they do."""
     seen = ~np.isnan(own)
-    count = np.count_nonzero(seen, axis=0)
-    safe = np.where(seen, own, 0.0)
-    middle = np.cumsum(safe, axis=0)[-1] / np.maximum(count, 1)
-    spread = np.cumsum(np.where(seen, (safe - middle) ** 2, 0.0), axis=0)[-1]
+    count = np.count_nonzero(seen, axis=1)
+    middle = over_rows(np.where(seen, own, 0.0)) / np.maximum(count, 1)
+    spread = over_rows(np.where(seen, (own - middle[:, None]) ** 2, 0.0))
     return np.asarray((_OFFSET_WEIGHT * margin**2 + spread) / (_OFFSET_WEIGHT + np.maximum(count - 1, 0)))
 
 
 def kth_smallest(values: Floats, w: int, k: int) -> Floats:
     """(rows, intervals): the k-th smallest (from 0) of the last w values; NaN where one is missing."""
-    if values.shape[1] < w:
-        return np.full(values.shape, np.nan)
-    view = sliding_window_view(values, w, axis=1)
-    whole = np.where(np.isnan(view).any(axis=2), np.nan, np.sort(view, axis=2)[:, :, k])
-    return np.concatenate([np.full((len(values), w - 1), np.nan), whole], axis=1)
+    found = np.full(values.shape, np.nan)
+    if values.shape[1] >= w:
+        view = np.sort(sliding_window_view(values, w, axis=1), axis=2)  # NaN comes last
+        found[:, w - 1 :] = np.where(np.isnan(view[:, :, -1]), np.nan, view[:, :, k])
+    return found
 
 
 def _before(values: Floats, k: int) -> Floats:
-    """(rows, intervals + 1): median of the up to k values before each place."""
-    padded = np.concatenate([np.full((len(values), k), np.nan), values], axis=1)
-    return _median(sliding_window_view(padded, k, axis=1))
+    """(..., intervals + 1): median of the up to k values before each place."""
+    padded = np.full((*values.shape[:-1], values.shape[-1] + k), np.nan)
+    padded[..., k:] = values
+    return _median(sliding_window_view(padded, k, axis=-1))
 
 
 def _median(values: Floats) -> Floats:
@@ -164,16 +173,24 @@ def _median(values: Floats) -> Floats:
     return np.asarray(np.where(n > 0, 0.5 * (low + high), np.nan))
 
 
-def _mean_move(moves: Floats) -> float:
-    """Standard deviation from mean absolute moves (normal: sd = mean * sqrt(pi/2)); a few outliers move it little."""
-    return float(np.sqrt(np.pi / 2) * np.cumsum(moves)[-1] / len(moves)) if len(moves) else 0.0
+def _mean_move(moves: Floats) -> Floats:
+    """(levels,) standard deviation from mean absolute moves (normal: sd = mean * sqrt(pi/2)), of (levels, intervals);
+    a few outliers move it little."""
+    seen = ~np.isnan(moves)
+    total, count = np.cumsum(np.where(seen, moves, 0.0), axis=1)[:, -1], np.count_nonzero(seen, axis=1)
+    return np.asarray(np.divide(np.sqrt(np.pi / 2) * total, count, out=np.zeros(len(moves)), where=count > 0))
 
 
 def _carried(values: Floats) -> Floats:
-    """A single missing sample keeps the last value."""
-    late = np.concatenate([np.full((len(values), 1), np.nan), values[:, :-1]], axis=1)
+    """A single missing sample keeps the last value, (..., intervals)."""
+    late = np.full(values.shape, np.nan)
+    late[..., 1:] = values[..., :-1]
     return np.where(np.isnan(values), late, values)
 
 
 def _padded(values: Floats, rows: int) -> Floats:
-    return np.concatenate([values, np.full((rows - len(values), values.shape[1]), np.nan)])
+    """(levels, rows, intervals) filled up with rows of NaN."""
+    if values.shape[1] == rows:
+        return values
+    missing = np.full((len(values), rows - values.shape[1], values.shape[2]), np.nan)
+    return np.concatenate([values, missing], axis=1)

@@ -11,7 +11,8 @@ from scipy import ndimage
 from analysis.combine import MANY, NONE, two_routes, windows_together
 from analysis.decode import decode
 from analysis.judge import judge
-from analysis.methods.gauge import judge_gauge
+from analysis.methods.gauge import judge_gauges
+from analysis.methods.levels import Level, Levels
 from analysis.methods.windows import NEVER, TAIL, WINDOWS, Lasting, kth_smallest, persistence
 from analysis.onset import onset_prior
 from analysis.prepare import Observation
@@ -47,9 +48,10 @@ def _watch(
 def _lasting(watch: Observation) -> Lasting:
     seen = decode(watch)
     prior = onset_prior(seen.usable, 180)
-    gauge = judge_gauge(seen.metrics[0], seen.design, SETTINGS, prior, seen.usable)
-    assert gauge is not None
-    return persistence(seen.metrics[0], seen.design, gauge.noise, seen.usable)
+    group = Levels.of([Level(seen.metrics[0], seen.design, SETTINGS, prior, seen.usable)])
+    gauges = judge_gauges(group)
+    assert gauges is not None
+    return persistence(group, gauges.noise)[0]
 
 
 @pytest.mark.parametrize(("w", "k"), WINDOWS)

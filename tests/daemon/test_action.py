@@ -200,7 +200,7 @@ def test_every_approval_is_told(ledger: Ledger, clock: FakeClock) -> None:
         clock.advance(0.2)
         desk.approve(action.watch_id, actor="op")
     told = [row.message.sentence for row, _ in ledger.messages(action.watch_id)]
-    assert sum("approve by op" in sentence for sentence in told) == 2
+    assert sum("approved by op" in sentence for sentence in told) == 2
     assert sum("paused" in sentence for sentence in told) == 2
 
 

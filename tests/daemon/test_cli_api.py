@@ -210,7 +210,10 @@ def test_the_token_decides(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     """None, a wrong one, one with too little scope, one in a file; a file for everybody is refused."""
     monkeypatch.delenv("DEPLOY_WATCHDOG_TOKEN")
     code, _, err = run("list")
-    assert (code, "set DEPLOY_WATCHDOG_TOKEN or give --token-file" in err) == (4, True)
+    assert (code, "Set DEPLOY_WATCHDOG_TOKEN, or give --token-file" in err) == (4, True)
+    monkeypatch.setenv("DEPLOY_WATCHDOG_TOKEN", "a-token-of-another-daemon")
+    code, _, err = run("list")
+    assert (code, "knows no such token" in err) == (4, True)
     monkeypatch.setenv("DEPLOY_WATCHDOG_TOKEN", "a-token-that-reads")
     assert run("list")[0] == 0
     code, _, err = run("pause", "--why", "x")

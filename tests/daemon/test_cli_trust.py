@@ -78,7 +78,7 @@ def test_sensitivity_takes_traffic_and_level_from_a_recorded_deploy(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["sensitivity", "--requests-per-minute", "9"], "error: --baseline is missing or cannot be"),
+        (["sensitivity", "--requests-per-minute", "9"], "error: --baseline is missing: the old version's level"),
         (["sensitivity", "--baseline", "0.1"], "error: --requests-per-minute is missing or cannot be"),
         ([*QUICK[:-1], "soon"], "error: --minutes: 'soon' are no times"),
         ([*QUICK, "--share", "2"], "error: --share is missing or cannot be"),

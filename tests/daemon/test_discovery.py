@@ -105,6 +105,17 @@ def test_versions_without_a_label_are_compared_with_the_time_before(tmp_path: Pa
     assert "# No label of its series tells versions apart" in (tmp_path / "config.toml").read_text()
 
 
+def test_resources_that_do_not_say_the_version_are_left_out_and_told(tmp_path: Path) -> None:
+    """Where the program gives the version to its own metrics and the target has none: `check` is content at once."""
+    bare = "".join(f"{line}\n" for line in page("go-promhttp").splitlines() if line.startswith("process_"))
+    found = discover(Pages((page("by-convention"), target()), (bare, target())))
+    (mine,) = found.services
+    assert (mine.version_label, mine.unversioned) == ("version", ("process",))
+    service = load_config(written(found, tmp_path), {}).services["mine"]
+    assert "process memory" not in {metric.spec.name for metric in service.metrics}
+    assert "cannot be told apart: process." in (tmp_path / "config.toml").read_text().replace("\n# ", " ")
+
+
 def test_counters_of_what_sells_are_taken_per_request() -> None:
     """Where they carry the service's labels and its versions; a counter of another job is none of its business."""
     shop = page("by-convention")

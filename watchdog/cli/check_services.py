@@ -72,10 +72,18 @@ def migration_findings(config: Config) -> Iterator[Finding]:
     """Say what becomes of a deploy with a migration."""
     held = [word for word in ("contract", "irreversible", "unknown") if word not in LIVES_WITH_BOTH]
     for name, service in config.services.items():
-        marks = "a restore point is marked first" if service.restore_hook else "no restore point is marked"
-        down = "migrate-down takes it back when an operator asks" if service.migrate_down_hook else "none is taken back"
-        said = f"a deploy that says migration {', '.join(held)} is held for a human, never rolled back; {marks}; {down}"
-        yield Finding("ok", f"services.{name}.migration", f"{said}; CI says so in the event's key migration")
+        marks = (
+            "restore_hook marks a restore point first"
+            if service.restore_hook
+            else "no restore_hook marks a restore point"
+        )
+        down = (
+            "migrate_down_hook takes it back when an operator asks"
+            if service.migrate_down_hook
+            else "no migrate_down_hook takes it back"
+        )
+        said = f"a deploy whose event says migration = {', '.join(held)} is held for a human when it is worse"
+        yield Finding("ok", f"services.{name}.migration", f"{said}, not rolled back; {marks}; {down}")
 
 
 def mode_findings(config: Config, has_samples: frozenset[str], tallies: Iterable[Tally] | None) -> Iterator[Finding]:

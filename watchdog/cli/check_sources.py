@@ -206,7 +206,8 @@ def _version_findings(
 
 def _unlabelled_findings(about: str, names: Sequence[str], label: str) -> Iterator[Finding]:
     for name in names:
-        remedy = f"give its series the label {label!r}, or take the metric out: it would be NO_DATA at every look"
+        out = "take the metric, or the preset that brings it, out: it would be NO_DATA at every look"
+        remedy = f"give its series the label {label!r}, or {out}"
         yield Finding(
             "warning", f"{about}.{name}", f"no series carries the label {label!r}: versions not compared", remedy
         )

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from requests import PreparedRequest, Response
 
 TOKEN_VARIABLE = "DEPLOY_WATCHDOG_TOKEN"  # noqa: S105 - the name of the variable
+_ANOTHER_TOKEN = (
+    f"The daemon knows no such token: compare {TOKEN_VARIABLE} or --token-file with [[auth.tokens]] of its config.toml"
+)
 _CONNECT_S = 5.0
 _ANSWER_S = 30.0
 
@@ -80,7 +83,9 @@ class ApiClient:
                 f"{self._base} answered {response.status_code} with something that is not this API; check --url"
             )
         if response.status_code >= 400:
-            raise ClientError(_refusal(response.status_code, body), status=response.status_code)
+            raise ClientError(
+                _refusal(response.status_code, body, sent_token=bool(self._token)), status=response.status_code
+            )
         answer = Answer(body)
         answer.took_s = response.elapsed.total_seconds()
         return answer
@@ -123,15 +128,16 @@ def _token(file: Path | None) -> str | None:
     return secret.get_secret_value() if secret is not None else None
 
 
-def _refusal(status: int, body: Mapping[str, Any]) -> str:
+def _refusal(status: int, body: Mapping[str, Any], *, sent_token: bool) -> str:
     error = body.get("error")
     if not isinstance(error, dict):
         return f"the daemon refused with status {status}; see its log"
-    message = str(error.get("message", f"status {status}")).rstrip(".")
+    message = str(error.get("message", f"status {status}"))
     remedy = str(error.get("remedy", "")).rstrip(".")
     if status == 401:
-        remedy = f"set {TOKEN_VARIABLE} or give --token-file"
-    return f"{message}. {remedy}" if remedy else message
+        remedy = _ANOTHER_TOKEN if sent_token else f"Set {TOKEN_VARIABLE}, or give --token-file"
+    end = "" if message.endswith((".", "?")) else "."
+    return f"{message}{end} {remedy}" if remedy else message.rstrip(".")
 
 
 def _reason(error: Exception) -> str:

@@ -10,6 +10,7 @@ import typer
 from watchdog.cli.client import ApiClient, ClientError, deploy_path
 from watchdog.cli.options import DEFAULT_URL, DeployId, Json, LedgerFile, TokenFile, Url
 from watchdog.cli.output import print_json, print_lines, print_table, required, sentence_of, tell, when, word
+from watchdog.telling import lasting
 
 EXIT_CODES = {
     "passed": 0,
@@ -238,4 +239,4 @@ def _told(watch: dict[str, Any]) -> list[str]:
 
 
 def _seconds(value: float | None) -> str | None:
-    return None if value is None else f"{value:g} s"
+    return None if value is None else lasting(value)

@@ -65,5 +65,11 @@ def _failed(sentence: str, *, code: int = USAGE) -> int:
 def _usage(error: typer.TyperException) -> str:
     context = getattr(error, "ctx", None)
     where = context.command_path if context is not None else PROGRAM
-    said = error.format_message().rstrip(".").replace("\n", " ").replace("Input should be", "expected")
+    said = (
+        error.format_message()
+        .rstrip(".")
+        .replace("\n", " ")
+        .replace("Value error, ", "")
+        .replace("Input should be", "expected")
+    )
     return f"error: {said}{'' if said.endswith('?') else ';'} see '{where} --help'"

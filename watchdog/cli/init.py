@@ -84,7 +84,10 @@ def presets(
     *,
     json: Json = False,
 ) -> None:
-    """List the presets, or print one: what it compares, and which series it needs."""
+    """List the presets of metrics, or print one.
+
+    Its text says what it compares, and which series it needs.
+    """
     from watchdog.presets import names
     from watchdog.presets import preset as preset_of
 

@@ -16,40 +16,56 @@ def register(app: typer.Typer) -> None:
 def rollback(
     deploy_id: DeployId, *, why: Why, url: Url = DEFAULT_URL, token_file: TokenFile = None, json: Json = False
 ) -> None:
-    """Roll back now, whatever the metrics say; only while watched or held."""
+    """Roll back now, whatever the metrics say.
+
+    Only while the deploy is watched or held.
+    """
     _decide("rollback", deploy_id, why, url, token_file, json=json)
 
 
 def approve(
     deploy_id: DeployId, *, why: Why = "", url: Url = DEFAULT_URL, token_file: TokenFile = None, json: Json = False
 ) -> None:
-    """Let a held rollback go ahead, or the next step that waits for you."""
+    """Let a held rollback, or the next step, go ahead."""
     _decide("approve", deploy_id, why, url, token_file, json=json)
 
 
 def deny(
     deploy_id: DeployId, *, why: Why = "", url: Url = DEFAULT_URL, token_file: TokenFile = None, json: Json = False
 ) -> None:
-    """Refuse a held rollback, or the next step; things stay as they are."""
+    """Refuse a held rollback, or the next step.
+
+    Things stay as they are: a held deploy keeps the new version, a canary its share.
+    """
     _decide("deny", deploy_id, why, url, token_file, json=json)
 
 
 def cancel(
     deploy_id: DeployId, *, why: Why = "", url: Url = DEFAULT_URL, token_file: TokenFile = None, json: Json = False
 ) -> None:
-    """Stop watching a deploy; a rollback not started yet goes with it."""
+    """Stop watching a deploy.
+
+    A rollback that has not been started is dropped.
+    """
     _decide("cancel", deploy_id, why, url, token_file, json=json)
 
 
 def migrate_down(
     deploy_id: DeployId, *, why: Why = "", url: Url = DEFAULT_URL, token_file: TokenFile = None, json: Json = False
 ) -> None:
-    """Take the migration of a held deploy back, by its hook; the code goes back when you approve the rollback."""
+    """Take the migration of a held deploy back.
+
+    By the service's migrate_down_hook. The code goes back only when you approve the rollback.
+    """
     _decide("migrate-down", deploy_id, why, url, token_file, json=json)
 
 
 def pause(*, why: Why, url: Url = DEFAULT_URL, token_file: TokenFile = None, json: Json = False) -> None:
-    """Kill switch on: no rollback is started, by nobody; watching goes on."""
+    """Kill switch on: nothing is rolled back.
+
+    No rollback, promotion or switch is started, not by an operator either. What runs already is finished, and watching
+    goes on.
+    """
     answer = ApiClient.connect(url, token_file).post("/api/v1/pause", {"why": why})
     if json:
         print_json(answer)
@@ -58,7 +74,10 @@ def pause(*, why: Why, url: Url = DEFAULT_URL, token_file: TokenFile = None, jso
 
 
 def resume(*, why: Why = "", url: Url = DEFAULT_URL, token_file: TokenFile = None, json: Json = False) -> None:
-    """Kill switch off; what is held stays held until somebody approves it."""
+    """Kill switch off.
+
+    What is held stays held until somebody approves or denies it.
+    """
     answer = ApiClient.connect(url, token_file).post("/api/v1/resume", {"why": why})
     if json:
         print_json(answer)

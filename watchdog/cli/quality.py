@@ -53,7 +53,10 @@ def label(
     token_file: TokenFile = None,
     json: Json = False,
 ) -> None:
-    """Say what the verdict on a deploy was worth; the newest word counts, the audit keeps all."""
+    """Say what a verdict was worth.
+
+    The newest label counts; the audit keeps all.
+    """
     body = {"label": word.value, "note": note}
     watch = ApiClient.connect(url, token_file).post(deploy_path(deploy_id, "label"), body)
     if json:

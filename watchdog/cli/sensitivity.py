@@ -167,6 +167,10 @@ def _traffic(spec: MetricSpec, **told: Any) -> "Traffic":
     except ValueError as error:
         name, _, _ = str(error).partition(":")
         option = {"level": "baseline"}.get(name, name).replace("_", "-")
+        if option == "baseline" and math.isnan(told["level"]):
+            raise WatchdogError(
+                "--baseline is missing: the old version's level, such as 0.004 for errors of 0.4 %"
+            ) from None
         raise WatchdogError(f"--{option} is missing or cannot be ({error})") from None
 
 

@@ -15,9 +15,8 @@ def read_text(path: Path) -> str:
         with path.open("rb") as file:
             raw = file.read(_LARGEST_FILE + 1)
     except OSError as error:
-        raise _one_problem(
-            str(path), None, f"cannot be read: {error.strerror}; expected a configuration file"
-        ) from None
+        remedy = "name the configuration by --config, or have `deploy-watchdog init` write one"
+        raise _one_problem(str(path), None, f"cannot be read: {error.strerror}; {remedy}") from None
     if len(raw) > _LARGEST_FILE:
         raise _one_problem(str(path), None, f"is larger than {_LARGEST_FILE} bytes; expected a configuration file")
     try:

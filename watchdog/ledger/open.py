@@ -118,7 +118,9 @@ def open_readonly(url_or_path: str | Path, *, password: SecretStr | None = None)
     else:
         path = _path(url_or_path)
         if not path.exists():
-            raise LedgerError(f"there is no ledger at {path}", permanent=True)
+            raise LedgerError(
+                f"there is no ledger at {path}; `ledger` in config.toml says where the daemon keeps it", permanent=True
+            )
         check_file(path, read_only=True)
         name, database = str(path), _reader(path)
     try:

@@ -51,7 +51,7 @@ class PrometheusOptions(BaseModel):
     def _http_only(cls, url: str) -> str:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("expected an http:// or https:// address")
+            raise ValueError("expected an http:// or https:// address such as http://127.0.0.1:9090")
         if "@" in parts.netloc:
             raise ValueError("holds a password; use username with password_env or password_file")
         return url

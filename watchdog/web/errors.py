@@ -14,6 +14,7 @@ from watchdog.web.strict_json import printable
 
 _log = logging.getLogger(__name__)
 _MAX_PROBLEMS = 10
+NO_SUCH_DEPLOY = "See `deploy-watchdog list`, or GET /api/v1/deploys: they show every deploy that this token may see."
 
 REMEDIES: Mapping[int, tuple[str, str]] = {
     401: ("unauthorized", "Send `Authorization: Bearer <token>`, or sign the body as Standard Webhooks ask."),
@@ -21,7 +22,7 @@ REMEDIES: Mapping[int, tuple[str, str]] = {
     404: ("not_found", "Check the address; /openapi.json lists every route."),
     405: ("method_not_allowed", "Use a method named in the Allow header."),
     408: ("too_slow", "Send the whole body within 10 s."),
-    409: ("conflict", "Look at the deploy as it stands: GET /api/v1/deploys/{id}."),
+    409: ("conflict", "See how it stands: `deploy-watchdog show ID`, or GET /api/v1/deploys/{id}."),
     413: ("too_large", "Send at most 64 KB (256 KB to /api/v1/intake); a deploy event needs less than one."),
     415: ("unsupported_media_type", "Send plain JSON with `Content-Type: application/json`, not compressed."),
     422: ("invalid", "Correct what the message names and send it again; /openapi.json has an example."),
@@ -85,7 +86,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(NotFoundError)
     async def unknown(_: Request, error: NotFoundError) -> JSONResponse:
-        return error_response(ApiError(404, error.message))
+        return error_response(ApiError(404, error.message, remedy=NO_SUCH_DEPLOY))
 
     @app.exception_handler(ConflictError)
     @app.exception_handler(RefusedError)
