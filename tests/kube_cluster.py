@@ -121,6 +121,7 @@ def _api_server(program: str, folder: Path, port: int, etcd_url: str) -> list[st
     return [
         program,
         f"--etcd-servers={etcd_url}",
+        "--watch-cache=false",  # Debian's etcd cannot say how far a watch has come, and the cache waits a minute for it
         f"--secure-port={port}",
         "--bind-address=127.0.0.1",
         f"--cert-dir={folder}/certs",
