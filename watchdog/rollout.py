@@ -54,8 +54,7 @@ def advance(watch: Watch, action: Action, state: ActionState, why: str, now: flo
 def _smoked(watch: Watch, state: ActionState, why: str, now: float) -> Advance:
     if state is ActionState.APPLIED:
         return Advance(new_action=switch(watch, now))
-    why = f"{watch.deploy.version} failed its smoke test ({why}); the switch was not made"
-    told = ending(watch, State.SMOKE_FAILED, why)
+    told = ending(watch, State.SMOKE_FAILED, f"{why}; the switch was not made")
     return Advance(to_state=State.SMOKE_FAILED, fields={"sentence": told.sentence}, messages=(told,))
 
 

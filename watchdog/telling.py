@@ -11,14 +11,14 @@ from watchdog.model import Decision, HoldReason, Message, MessageKind, Severity,
 
 _ENDINGS: Mapping[State, tuple[Severity, str]] = {
     State.PASSED: (Severity.GOOD, "passed"),
-    State.ROLLED_BACK: (Severity.WARNING, "rolled back"),
-    State.NOT_RECOVERED: (Severity.PAGE, "rolled back, but not recovered: look now"),
-    State.INCONCLUSIVE: (Severity.WARNING, "nobody can tell"),
-    State.SUPERSEDED: (Severity.INFO, "superseded"),
-    State.CANCELLED: (Severity.INFO, "cancelled"),
-    State.NOT_NEEDED: (Severity.WARNING, "no rollback needed"),
-    State.FAILED: (Severity.PAGE, "the rollback failed: act now"),
-    State.SMOKE_FAILED: (Severity.WARNING, "smoke test failed, nobody was exposed"),
+    State.ROLLED_BACK: (Severity.WARNING, "was rolled back"),
+    State.NOT_RECOVERED: (Severity.PAGE, "was rolled back and has not recovered, look now"),
+    State.INCONCLUSIVE: (Severity.WARNING, "ended inconclusive"),
+    State.SUPERSEDED: (Severity.INFO, "is superseded"),
+    State.CANCELLED: (Severity.INFO, "is watched no more"),
+    State.NOT_NEEDED: (Severity.WARNING, "needs no rollback"),
+    State.FAILED: (Severity.PAGE, "could not be rolled back, act now"),
+    State.SMOKE_FAILED: (Severity.WARNING, "failed its smoke test, nobody was exposed"),
 }
 
 
