@@ -87,8 +87,8 @@ e2e-unleash: $(INSTALLED) ## the hook for Unleash on the real server, from npm, 
 	@E2E=unleash $(BIN)/python -m pytest tests/e2e/test_hook_unleash.py -v
 
 .PHONY: e2e-kubernetes
-e2e-kubernetes: $(INSTALLED) ## the hook for Kubernetes on a real control plane, built from Go modules (twenty minutes once)
-	@E2E=kubernetes $(BIN)/python -m pytest tests/e2e/test_hook_kubernetes_real.py -v
+e2e-kubernetes: $(INSTALLED) ## the hooks for Kubernetes and Argo Rollouts on a real control plane, built from Go modules (half an hour once)
+	@E2E=kubernetes $(BIN)/python -m pytest tests/e2e/test_hook_kubernetes_real.py tests/e2e/test_hook_argo_rollouts_real.py -v
 
 .PHONY: e2e-current
 e2e-current: $(INSTALLED) ## a current Prometheus 3, built from its Go module (a while, once): native histograms by OTLP, names with dots

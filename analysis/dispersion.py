@@ -23,7 +23,7 @@ _LOG_D = np.concatenate([[0.0], np.linspace(0.1, np.log(1000.0), 48)])
 _D, _INVERSE_D = np.exp(_LOG_D), np.exp(-_LOG_D)[:, None]
 _SLAB = np.exp(-_SLOPE * _LOG_D[1:])
 _FRESH = np.concatenate([[_SPIKE], (1 - _SPIKE) * _SLAB / np.add.accumulate(_SLAB)[-1]])[:, None]
-_AT_ONCE = 256  # rows of that grid in one array operation: more of them leave the processor's cache
+_AT_ONCE = 1024  # rows of that grid in one array operation: more of them leave the processor's cache
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -24,9 +24,8 @@ def onset_prior(usable: NDArray[np.bool_], planned_looks: int, from_the_start: f
     place = np.cumsum(usable) - 1
     rest = (1 - from_the_start) / max(planned_looks - 1, 1)
     first = from_the_start if planned_looks > 1 else 1.0
-    weight = np.where(place == 0, first, np.where(place < planned_looks, rest, 0.0)) * usable
-    with np.errstate(divide="ignore"):
-        return np.asarray(np.log(weight), dtype=np.float64)
+    log_weight = np.where(place == 0, np.log(first), np.where(place < planned_looks, np.log(rest), -np.inf))
+    return np.where(usable, log_weight, -np.inf)
 
 
 def onset_mixture(log_ratios: Floats, log_prior: Floats, log_weights: Floats | None = None) -> Floats:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from analysis.combine import budget_shares
 from analysis.contrast import Comparison, Contrast, compare, contrasts
 from analysis.decode import COUNTS, Arrays, Decoded, Panel
-from analysis.methods.histogram import choose_bounds, exceedances
+from analysis.methods.histogram import all_exceedances, choose_bounds
 from analysis.onset import onset_prior
 from analysis.result import Arm, Design, JudgeSettings, Kind
 from analysis.sentence import bound as words_for_bound
@@ -77,5 +77,6 @@ def _counted(metric: Arrays) -> Iterator[tuple[str, float, Mapping[Arm, Panel]]]
         if start > 0:  # the past was too thin to choose them from
             return
         unit = f" {spec.unit}" if spec.unit else ""
-        for bound, weight in bounds.items():
-            yield f" above {words_for_bound(bound)}{unit}", weight, exceedances(metric, bound)
+        slow = all_exceedances(metric, [(bound, bound) for bound in bounds])
+        for (bound, weight), panels in zip(bounds.items(), slow, strict=True):
+            yield f" above {words_for_bound(bound)}{unit}", weight, panels

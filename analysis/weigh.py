@@ -13,7 +13,7 @@ from analysis.few_requests import words as words_for_few
 from analysis.log_sums import log_mean
 from analysis.methods.counts import CountTest
 from analysis.methods.gauge import GaugeResult, judge_gauges
-from analysis.methods.histogram import choose_bounds, exceedances, layouts, questions
+from analysis.methods.histogram import all_exceedances, choose_bounds, layouts, questions
 from analysis.methods.labels import remaining_weight
 from analysis.methods.levels import Level, levels_alike
 from analysis.methods.trend import TrendResult, judge_trend
@@ -197,9 +197,9 @@ def _asked(watch: Decoded, metric: Arrays, start_up_looks: int) -> tuple[list[_A
     unit = f" {spec.unit}" if spec.unit else ""
     chosen = questions(metric, bounds)
     found = []
-    for one in chosen:
-        panels = exceedances(metric, one.le, one.candidate_le)
-        panels = {arm: _from_look(panel, metric.first, start) for arm, panel in panels.items()}
+    slow = all_exceedances(metric, [(one.le, one.candidate_le) for one in chosen])
+    for one, counted in zip(chosen, slow, strict=True):
+        panels = {arm: _from_look(panel, metric.first, start) for arm, panel in counted.items()}
         if Arm.CANDIDATE in panels:
             panels[Arm.CANDIDATE] = _started(panels[Arm.CANDIDATE], start_up_looks)
         label = f" above {words_for_bound(one.candidate_le)}{unit}"
@@ -223,7 +223,7 @@ def _from_look(panel: Panel, first: int, start: int) -> Panel:
 
 def _started(candidate: Panel, start_up_looks: int) -> Panel:
     """Without the candidate's first looks that had requests: while it starts it is slow for reasons that pass."""
-    served = np.cumsum(np.any(np.nan_to_num(candidate.total) > 0, axis=(0, 1)))
+    served = np.cumsum(np.any(candidate.total > 0, axis=(0, 1)))
     starting = served <= start_up_looks
     return Panel(np.where(starting, np.nan, candidate.value), np.where(starting, np.nan, candidate.total))
 

@@ -11,6 +11,8 @@ from tests.servers import cache_folder, without
 CONTROL_PLANE = Path(__file__).parent / "control_plane"  # go.mod and go.sum: which versions, with their hashes
 KUBERNETES = "v1.37.2"
 KWOK = "v0.8.0"
+ARGO_CONTROLLER = Path(__file__).parent / "argo_controller"
+ARGO_ROLLOUTS = "v1.10.0"
 CURRENT_PROMETHEUS = Path(__file__).parent / "current_prometheus"
 PROMETHEUS = "v0.316.0"  # of Go: Prometheus 3.16
 BUILD_S = 3600.0
@@ -35,6 +37,20 @@ def kubernetes_program(name: str) -> str:
 def kwok() -> str:
     """What lets pods run that nobody runs: https://kwok.sigs.k8s.io."""
     return _built(f"kwok-{KWOK}", "kwok", ["go", "install", "-trimpath", f"sigs.k8s.io/kwok/cmd/kwok@{KWOK}"], None)
+
+
+def argo_controller() -> str:
+    """The controller of Argo Rollouts; ten minutes on two cores, once."""
+    argv = ["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", "{folder}/"]
+    argv.append("github.com/argoproj/argo-rollouts/cmd/rollouts-controller")
+    return _built(f"argo-rollouts-{ARGO_ROLLOUTS}", "rollouts-controller", argv, ARGO_CONTROLLER)
+
+
+def argo_definitions() -> list[Path]:
+    """The resources that the controller keeps, as its module describes them."""
+    asked = ["go", "list", "-m", "-f", "{{.Dir}}", "github.com/argoproj/argo-rollouts"]
+    found = subprocess.run(asked, cwd=ARGO_CONTROLLER, capture_output=True, text=True, timeout=300, check=True)
+    return sorted(Path(found.stdout.strip(), "manifests", "crds").glob("*-crd.yaml"))
 
 
 def current_prometheus() -> str:

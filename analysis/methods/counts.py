@@ -26,7 +26,7 @@ MILD = 0.4  # of the prior weight lies around them, where looks are dear; the re
 _BELL = np.exp(-(((LOG_REL - DOUBLED) / SPREAD) ** 2) / 2)
 LOG_WEIGHTS = np.log(MILD * _BELL / np.add.accumulate(_BELL)[-1] + (1 - MILD) / len(LOG_REL))
 FEWEST_EVENTS = 3.0  # one or two events never decide
-_AT_ONCE = 128  # beliefs mixed in one array operation: more of them leave the processor's cache
+_AT_ONCE = 256  # beliefs mixed in one array operation: more of them leave the processor's cache
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,10 +9,11 @@ with S the share of requests slower than x; so the candidate's count above u is 
 u >= l (1 + m), at r0 = 1. What lies between two bounds cannot be told apart: the smallest margin is one bucket.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.decode import Arrays, Floats, Panel
 from analysis.result import Arm, Design, Direction
@@ -101,11 +102,10 @@ def layouts(metric: Arrays) -> tuple[list[float], list[float]] | None:
     if not {Arm.BASELINE, Arm.CANDIDATE} <= set(metric.panels):
         return None
     finite = np.isfinite(metric.le)
-    old, new = (
-        metric.le[finite & ~np.isnan(metric.panels[arm].value).all(axis=(0, 1, 3))].tolist()
-        for arm in (Arm.BASELINE, Arm.CANDIDATE)
-    )
-    return (old, new) if old and new and not (finite & _shared(metric)).any() else None
+    if (finite & _shared(metric)).any():
+        return None
+    old, new = (metric.le[finite & _known(metric.panels[arm])].tolist() for arm in (Arm.BASELINE, Arm.CANDIDATE))
+    return (old, new) if old and new else None
 
 
 def _nearest(share: Floats, wanted: float, requests: float) -> int:
@@ -121,8 +121,15 @@ def _shared(metric: Arrays) -> np.ndarray:
     for arm in (Arm.BASELINE, Arm.CANDIDATE, Arm.HISTORY):
         panel = metric.panels.get(arm)
         if panel is not None:
-            shared &= ~np.isnan(panel.value).all(axis=(0, 1, 3))
+            shared &= _known(panel)
     return shared
+
+
+def _known(panel: Panel) -> NDArray[np.bool_]:
+    """(bounds,) which of them the arm has in any interval."""
+    latest = ~np.isnan(panel.value[..., -1:])
+    known = latest if latest.any(axis=(0, 1, 3)).all() else ~np.isnan(panel.value)  # mostly the latest interval tells
+    return np.asarray(np.any(known, axis=(0, 1, 3)))
 
 
 def _requests(metric: Arrays, design: Design) -> Floats:
@@ -149,24 +156,26 @@ def _of_old_version(metric: Arrays) -> list[Panel]:
     return [metric.panels[arm] for arm in (Arm.BASELINE, Arm.HISTORY) if arm in metric.panels]
 
 
-def _above(panel: Panel, bound_at: int) -> Floats:
-    within = panel.value[:, :, bound_at, :]
-    slow = panel.total - within
-    return np.where(np.isnan(slow), 0.0, np.maximum(slow, 0.0))
-
-
 def exceedances(metric: Arrays, bound: float, candidate_bound: float | None = None) -> dict[Arm, Panel]:
     """Each arm's count of requests slower than `bound`, with all requests as exposure.
 
     Intervals in which an arm lacks that bucket are absent. candidate_bound: what the candidate is asked instead.
     """
-    found = {}
+    return all_exceedances(metric, [(bound, bound if candidate_bound is None else candidate_bound)])[0]
+
+
+def all_exceedances(metric: Arrays, bounds: Sequence[tuple[float, float]]) -> list[dict[Arm, Panel]]:
+    """As `exceedances`, at several bounds: of each what the other arms are asked, and what the candidate is."""
+    found: list[dict[Arm, Panel]] = [{} for _ in bounds]
+    if not bounds:
+        return found
     for arm, panel in metric.panels.items():
-        asked = bound if candidate_bound is None or arm is not Arm.CANDIDATE else candidate_bound
-        at = int(np.flatnonzero(metric.le == asked)[0])
-        known = ~np.isnan(panel.value[:, :, at, :]) & ~np.isnan(panel.total)
-        value = np.where(known, _above(panel, at), np.nan)
-        found[arm] = Panel(value[:, :, None, :], np.where(known, panel.total, np.nan))
+        asked = [own if arm is Arm.CANDIDATE else others for others, own in bounds]
+        slow = panel.total[:, :, None, :] - panel.value[:, :, np.searchsorted(metric.le, asked), :]
+        np.maximum(slow, 0.0, out=slow)  # NaN where either is not known
+        requests = np.where(np.isnan(slow), np.nan, panel.total[:, :, None, :])
+        for k, one in enumerate(found):
+            one[arm] = Panel(slow[:, :, k : k + 1, :], requests[:, :, k, :])
     return found
 
 

@@ -59,6 +59,12 @@ def test_a_rollback_reads_well() -> None:
     assert shown.text == "↩️ shop v2 in production: rolled back: shop v2: errors 6 % vs 1 %"
 
 
+def test_a_hold_that_only_observes_asks_nobody_to_decide() -> None:
+    """In mode observe nothing was done and nothing waits; in the others a human is waited for."""
+    assert render(a_delivery(state=State.HELD, mode="observe")).blocks[0]["text"]["text"].endswith("nothing was done")
+    assert render(a_delivery(state=State.HELD, mode="notify")).blocks[0]["text"]["text"].endswith("waits for you")
+
+
 def test_a_healthy_ending_is_told_as_fully_as_a_bad_one() -> None:
     """The same parts, another sign."""
     good = render(a_delivery("shop v2 passed", State.PASSED, **FACTS))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from watchdog.model import Message, MessageKind, Severity, State
+from watchdog.model import Message, MessageKind, Mode, Severity, State
 from watchdog.ports import Delivery
 from watchdog.sinks.payload import message_id
 
@@ -55,6 +55,7 @@ WORDS: Mapping[State, str] = {
     State.ROLLED_BACK: "rolled back",
     State.NOT_RECOVERED: "rolled back but not recovered, look now",
 }
+OBSERVED = "held, mode is observe: nothing was done"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +98,8 @@ def headline(delivery: Delivery) -> str:
     """`↩️ checkout v42 in production: rolled back`."""
     deploy = delivery.deploy
     where = f"{deploy.service} {deploy.version} in {deploy.environment}"
-    return f"{EMOJI[delivery.state]} {visible(where)}: {WORDS[delivery.state]}"
+    is_only_seen = delivery.state is State.HELD and delivery.message.facts.get("mode") == Mode.OBSERVE.value
+    return f"{EMOJI[delivery.state]} {visible(where)}: {OBSERVED if is_only_seen else WORDS[delivery.state]}"
 
 
 def told_facts(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
