@@ -6,7 +6,9 @@ tests/daemon/test_hook_argo_rollouts.py asks the same of a small server in every
 import itertools
 import os
 import tempfile
+import urllib.error
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,13 +49,20 @@ def plane() -> Iterator[ControlPlane]:
     with control_plane() as running, tempfile.TemporaryDirectory() as folder:
         for definition in argo_definitions():
             running.kubectl("apply", "--server-side", "-f", str(definition))
-        running.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd/rollouts.argoproj.io")
+        wait_until(lambda: _knows_rollouts(running), within_s=SETTLES_S, what="the API server knows Rollouts")
         ports = {name: servers.free_port() for name in ("metricsport", "healthzPort")}
         argv = [program, "--kubeconfig", str(running.kubeconfig), "--leader-elect=false"]
         argv += [f"--{name}={port}" for name, port in ports.items()]
         health = f"http://127.0.0.1:{ports['healthzPort']}/healthz"
         with servers.running(argv, folder, lambda: servers.answers(health), ready_s=SETTLES_S):
             yield running
+
+
+def _knows_rollouts(plane: ControlPlane) -> bool:
+    with suppress(urllib.error.HTTPError):
+        found = plane.call("GET", "/apis/argoproj.io/v1alpha1")["resources"]
+        return "rollouts/status" in {one["name"] for one in found}
+    return False
 
 
 @dataclass(frozen=True)
@@ -189,6 +198,7 @@ def test_it_is_paused_by_hand_and_a_rollback_does_not_wait_for_that(shop: Shop, 
     """Somebody else's change of the size is kept."""
     hook = shop.hook(tmp_path)
     assert hook.run(replace(switch(1), kind=ActionKind.PAUSE)).outcome is HookOutcome.OK
+    shop.settle()
     assert "paused by somebody" in hook.run(promote(0.5, 2)).output
     shop.edit({"spec": {"replicas": 12}})
     ended = hook.run(rollback(3))
