@@ -80,7 +80,7 @@ def companions(samples: Rows, directions: Sequence[Direction], inflations: Float
         Variance over that of independent samples, from `rank_inflation` of the baseline.
 
     >>> companions([(np.array([3.0, 4.0]), np.array([1.0, 2.0]))], [Direction.UP_IS_BAD], np.ones(1))
-    [(0.12260664, 1.0)]
+    [(0.122639..., 1.0)]
     """
     told = [i for i, (x, y) in enumerate(samples) if len(x) >= 2 and len(y) >= 2]
     asked = [(*samples[i], _AWAY[directions[i]], inflations[i : i + 1]) for i in told]

@@ -129,7 +129,7 @@ def test_a_sink_that_nobody_listens_at_is_told(tmp_path: Path) -> None:
 def test_migrations_are_said_to_be_held(tmp_path: Path) -> None:
     """Before somebody ships one."""
     (found,) = migration_findings(configured(tmp_path))
-    assert "contract, irreversible, unknown is held for a human, never rolled back" in found.message
+    assert "contract, irreversible, unknown is held for a human when it is worse, not rolled back" in found.message
 
 
 class Skewed(Pages):
