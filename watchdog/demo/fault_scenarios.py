@@ -70,11 +70,11 @@ FAULT_SCENARIOS: tuple[Scenario, ...] = (
     ),
     Scenario(
         name="leak",
-        story="v2 takes 10 % of the traffic, and a megabyte of memory every second that it never gives back",
+        story="v2 takes 10 % of the traffic, and three megabytes of memory every second that it never gives back",
         outcome="rolled_back",
         verdict="DEGRADED",
         reason="METRICS",
-        fault=Fault(leak_mb_s=1.0),
+        fault=Fault(leak_mb_s=3.0),
         metrics=("memory",),
         watch_s=150.0,
         deadline_s=220.0,
