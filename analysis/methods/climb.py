@@ -32,6 +32,7 @@ from analysis.result import Arm, Design
 
 LEAST = 9  # values (or blocks) of a replica below which no order of them could decide
 GRACE = 3  # first samples of a replica: starting up fills caches and heaps
+HARDLY = 2.0  # degrees of freedom of a noise that is hardly known: of a level before a step, and one behind it
 STRETCHES = 8  # of the past, whose slopes are looked at
 EFFICIENCY = np.pi / 3.0  # variance of Theil and Sen's slope over that of least squares, normal noise
 Cut = tuple[Floats, Floats]  # values and their times
@@ -194,14 +195,16 @@ def _habits(rows: Rows, width: int, length: int, *, saws: bool) -> Habits | None
 def _hardly_known(beside: Floats) -> Habits | None:
     """Where the old version's values depend on each other so much that they tell no noise: flat, but for one step.
 
-    Its slopes are then believed to be up to twice what its whole range would make in the time seen, and only the order
-    of the candidate's values counts, by their own autocorrelation.
+    Its slopes are then believed to be up to twice what its whole range would make in the time seen, and its noise to
+    be as large as that whole range, known as little as three values know it: what climbs a hundred times as far is no
+    less of a leak because the old version took half a megabyte once.
     """
     seen = [row[~np.isnan(row)] for row in beside]
-    moves = [float(np.max(row) - np.min(row)) / (len(row) - 1) for row in seen if len(row) >= LEAST]
-    if not moves:
+    ranges = [(float(np.max(row) - np.min(row)), len(row) - 1) for row in seen if len(row) >= LEAST]
+    if not ranges:
         return None
-    return Habits(inflation=1.0, variance=0.0, freedom=0.0, wander=2.0 * max(moves), past=0.0)
+    widest, moves = max(wide for wide, _ in ranges), max(wide / steps for wide, steps in ranges)
+    return Habits(inflation=1.0, variance=widest * widest, freedom=HARDLY, wander=2.0 * moves, past=0.0)
 
 
 def _past_slope(rows: Rows, inflation: float, *, saws: bool) -> float:

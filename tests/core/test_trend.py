@@ -160,6 +160,16 @@ def test_a_leak_is_found_beside_an_old_version_that_is_flat_but_for_one_step() -
     assert _beside_two(old, new).kind is VerdictKind.DEGRADED
 
 
+@pytest.mark.parametrize("at", [4, 7, 13, 20])
+@pytest.mark.parametrize("step", [0.1, 0.5, -0.1])
+def test_a_leak_is_found_wherever_the_old_version_took_a_little_once(at: int, step: float) -> None:
+    """A hundred megabytes beside half of one: found by the last look but six, with the jitter of real readings."""
+    jitter = np.random.default_rng(at).normal(0.0, 0.03, 24)
+    old = np.full((2, 24), 43.07)
+    old[1, at:] += step
+    assert _beside_two(old, (45.0 + 5.06 * np.arange(24.0) + jitter)[None]).kind is VerdictKind.DEGRADED
+
+
 def test_random_walks_beside_random_walks_are_no_leaks() -> None:
     """Levels whose every value depends on the last one: the rate of false alarms is still within the budget."""
     rng = np.random.default_rng(11)

@@ -168,7 +168,10 @@ def test_a_prometheus_that_was_away_rolls_back_only_what_is_bad(tmp_path: Path, 
     first.stop()
     traffic.failing_since = time.monotonic()
     stopped_at = [watch.looks for watch in both(app)]
-    wait_until(lambda: all(said(app, watch) for watch in both(app)), within_s=GENEROUS_S, what="SOURCE_DOWN said")
+    try:
+        wait_until(lambda: all(said(app, watch) for watch in both(app)), within_s=GENEROUS_S, what="SOURCE_DOWN said")
+    except TimeoutError as late:
+        raise AssertionError([(w.state, w.reason, w.looks, w.sentence) for w in both(app)]) from late
     ticks = [ticks_until_said(app, watch, looks) for watch, looks in zip(both(app), stopped_at, strict=True)]
     assert max(ticks) <= 3
     gone_s = time.monotonic() - traffic.failing_since
