@@ -115,7 +115,7 @@ def exchange(
     worker.start()
     worker.join(deadline_s)
     if worker.is_alive():
-        attempt.give_up(f"no answer within {deadline_s:g} s")
+        attempt.give_up()
     if attempt.reply is None:
         raise attempt.error or NoReplyError("the answer was lost")
     return attempt.reply
@@ -144,6 +144,7 @@ class _Attempt:
         self._most_bytes = most_bytes
         self._method, self._headers, self._body = method, dict(headers), body
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._too_late = f"no answer within {deadline_s:g} s"
         self._lock = threading.Lock()
         self._sent = False
         self.reply: Reply | None = None
@@ -156,12 +157,14 @@ class _Attempt:
                 self._connection.request(self._method, self._target, self._body or None, self._headers)
                 self._finish(self._read())
         except (OSError, ValueError, http.client.HTTPException) as error:
-            self._fail(f"{type(error).__name__}: {error}")
+            # the socket has the same deadline, and may be the first to say so
+            is_late = isinstance(error, TimeoutError) and error.errno is None
+            self._fail(self._too_late if is_late else f"{type(error).__name__}: {error}")
         finally:
             self._connection.close()
 
-    def give_up(self, why: str) -> None:
-        self._fail(why)
+    def give_up(self) -> None:
+        self._fail(self._too_late)
         if (sock := self._connection.sock) is not None:
             with suppress(OSError):
                 sock.shutdown(SHUT_RDWR)  # wakes the thread out of its read

@@ -146,7 +146,7 @@ def test_an_ear_that_is_gone_is_said_once(ear: Receiver, caplog: pytest.LogCaptu
 def test_a_slow_ear_costs_its_deadline_and_no_more(ear: Receiver) -> None:
     """Bounded from name lookup to the whole answer."""
     ear.otherwise = lambda _: Answer(hang=True)
-    with pytest.raises(SinkError, match="no answer within|timed out"):
+    with pytest.raises(SinkError, match="no answer within"):
         sink(ear.url, timeout_s=0.2).beat({})
 
 
