@@ -1,4 +1,4 @@
-"""For all tests: nobody talks to another machine; and a ledger of simulated deploys, made once."""
+"""For all tests: nobody talks to another machine; an empty ledger and its clock; simulated deploys, made once."""
 
 import errno
 import os
@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.fakes import FakeClock
+from tests.samples import DEPLOYED_AT
+from watchdog.ledger import open_ledger
+from watchdog.ports import Ledger
 
 _HERE = ("127.", "::1", "localhost", "0.0.0.0", "::ffff:127.")
 _REAL_SERVERS = Path(__file__).parent / "e2e"
@@ -49,6 +54,20 @@ def only_this_machine() -> Iterator[None]:
 
 def _is_elsewhere(sock: socket.socket, address: Any) -> bool:
     return sock.family in (socket.AF_INET, socket.AF_INET6) and not str(address[0]).startswith(_HERE)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """It stands at the moment of the sample deploy."""
+    return FakeClock(DEPLOYED_AT)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, clock: FakeClock) -> Iterator[Ledger]:
+    """An empty one in SQLite, by the test's own clock where it has one; every service tells the sink `log`."""
+    opened = open_ledger(str(tmp_path / "w.db"), clock=clock, owner="me", sinks_for=lambda service: ("log",))
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="session")

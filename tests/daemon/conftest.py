@@ -1,33 +1,14 @@
-"""A ledger and its clock as most tests want them, and both databases that a ledger can live in."""
+"""Both databases that a ledger can live in."""
 
 import itertools
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from tests import servers
-from tests.fakes import FakeClock
-from tests.samples import DEPLOYED_AT
-from watchdog.ledger import open_ledger
-from watchdog.ports import Ledger
 
 BACKENDS = ("sqlite", "postgresql")
 NewHome = Callable[[str], str]
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    """It stands at the moment of the sample deploy."""
-    return FakeClock(DEPLOYED_AT)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, clock: FakeClock) -> Iterator[Ledger]:
-    """An empty one in SQLite, by the test's own clock where it has one; every service tells the sink `log`."""
-    opened = open_ledger(str(tmp_path / "w.db"), clock=clock, owner="me", sinks_for=lambda service: ("log",))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture(scope="session")

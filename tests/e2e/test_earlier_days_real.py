@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from tests.samples import DEPLOYED_AT, a_plan
 from watchdog.cli import command_line
 from watchdog.clock import SystemClock
 from watchdog.earlier_days import DAY_S
-from watchdog.ledger import open_ledger
 from watchdog.model import HoldReason, State, Watch
 from watchdog.ports import Ledger
 from watchdog.sources.prometheus import PrometheusSource
@@ -64,18 +62,6 @@ def four_days(bad_days: frozenset[int], *, deployed_at: float = DEPLOYED_AT) -> 
                 lines.append(f'shop_requests_total{{job="shop",instance="a:80",code="{code}"}} {count[code]} {at:.0f}')
     lines.sort(key=lambda line: ('code="500"' in line, float(line.rpartition(" ")[2])))
     return "\n".join(["# TYPE shop_requests counter", *lines, "# EOF", ""])
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(DEPLOYED_AT)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, clock: FakeClock) -> Iterator[Ledger]:
-    opened = open_ledger(str(tmp_path / "w.db"), clock=clock, owner="me", sinks_for=lambda service: ("log",))
-    yield opened
-    opened.close()
 
 
 def walked(ledger: Ledger, clock: FakeClock, folder: Path, bad_days: frozenset[int]) -> tuple[Watch, FakeHook]:

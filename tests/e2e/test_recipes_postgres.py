@@ -13,10 +13,8 @@ import pytest
 from tests import recipes, servers
 from tests.daemon.test_data_safety import held, marked, road, standing, walk
 from tests.fakes import FakeClock
-from tests.samples import DEPLOYED_AT
 from watchdog.clock import SystemClock
 from watchdog.hooks.command import CommandHook, CommandOptions
-from watchdog.ledger import open_ledger
 from watchdog.model import ActionKind, ActionState, HoldReason, MessageKind, State
 from watchdog.operator_desk import OperatorDesk
 from watchdog.ports import HookCall, HookOutcome, Ledger
@@ -73,18 +71,6 @@ def database(server: servers.PostgresServer, tmp_path: Path) -> Database:
     server.query("CREATE TABLE schema_version (version text)")
     (tmp_path / "v2.down.sql").write_text(recipes.text("v42.down.sql").replace("v42", "v2"))
     return Database(server, tmp_path)
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock(DEPLOYED_AT)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, clock: FakeClock) -> Iterator[Ledger]:
-    opened = open_ledger(str(tmp_path / "w.db"), clock=clock, owner="me", sinks_for=lambda service: ("log",))
-    yield opened
-    opened.close()
 
 
 def a_call(kind: ActionKind, *, version: str = "v2", deploy_id: str = "d1") -> HookCall:
