@@ -9,6 +9,7 @@ from analysis.prepare import Cells
 from analysis.result import Kind, MetricSpec
 from watchdog.model import Metric
 from watchdog.selector import parse_selector
+from watchdog.sources.births import BORN
 from watchdog.sources.fold import fold
 from watchdog.sources.native import BOUNDS, NativeHistogram, read_native
 from watchdog.sources.prometheus_answer import Moments, read
@@ -106,15 +107,16 @@ def question(ask: Ask, name: str = "h") -> Question:
 def test_native_histograms_are_asked_for_whole_or_as_counts() -> None:
     """Never compared, only their numbers of observations are; and no label le."""
     (whole,) = grouped([question(Ask.BUCKETS)], Dialect())
+    last, before = "last_over_time(h[30s])", "last_over_time(h[1h] offset 30s)"
+    went_on = f"(histogram_count({last}) >= histogram_count({before}))"
     assert whole.query(Dialect()) == (
-        "sum by (instance) (((last_over_time(h[30s]) - last_over_time(h[1h] offset 30s)) and "
-        "(histogram_count(last_over_time(h[30s])) >= histogram_count(last_over_time(h[1h] offset 30s)))) or "
-        "(last_over_time(h[30s]) and (histogram_count(last_over_time(h[30s])) <= 30000)))"
+        f"sum by (instance) (({last} - {before}) and {went_on}) or "
+        f'label_replace(sum by (instance) ({last} unless {went_on}), "{BORN}", "yes", "", "")'
     )
     (counted,) = grouped([question(Ask.COUNT)], Dialect())
     assert counted.query(Dialect()) == (
-        "sum by (instance) ((histogram_count(last_over_time(h[30s])) - histogram_count(last_over_time(h[1h] offset "
-        "30s))) >= 0 or (histogram_count(last_over_time(h[30s])) <= 30000))"
+        f"sum by (instance) ((histogram_count({last}) - histogram_count({before})) >= 0) or "
+        f'label_replace(sum by (instance) (histogram_count({last}) unless {went_on}), "{BORN}", "yes", "", "")'
     )
 
 

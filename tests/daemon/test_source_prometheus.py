@@ -71,6 +71,15 @@ class Story:
             if second not in gap:
                 self.sample("shop_requests_total", own, T0 + second, value)
 
+    def began_anew(self, instance: str, labels: Labels, *, at_s: int, held: tuple[int, int]) -> None:
+        """The process restarted long before its scrape at `at_s`: by then it had counted this, good and bad."""
+        for code, value in zip(("200", "500"), held, strict=True):
+            own = {**labels, "instance": instance, "code": code, "route": "/"}
+            points = self.samples["shop_requests_total", tuple(sorted(own.items()))]
+            there = next(index for index, (at, _) in enumerate(points) if at == T0 + at_s)
+            counted = points[there][1]
+            points[there:] = [(at, value + now - counted) for at, now in points[there:]]
+
     def openmetrics(self) -> str:
         lines: list[str] = []
         family = ""
@@ -92,6 +101,10 @@ def story() -> Story:
     story.pod("c:80", V2, from_s=95)  # born between two scrapes
     story.pod("d:80", V2, reset_s=330)
     story.pod("old:80", {"job": "aged", "version": "v1"}, from_s=95, standing=5_000_000)
+    story.pod("old:80", {"job": "aged", "version": "v1"}, code="500", from_s=95, standing=17)
+    story.pod("slow:80", {"job": "restarted", "version": "v1"}, standing=5_000_000)
+    story.pod("slow:80", {"job": "restarted", "version": "v1"}, code="500", standing=3)
+    story.began_anew("slow:80", {"job": "restarted", "version": "v1"}, at_s=95, held=(40_000, 17))
     for second in range(-600, 601, SCRAPE_S):
         at = T0 + second
         for bound, share in (("0.1", 6), ("0.5", 9), ("+Inf", 10)):
@@ -201,7 +214,18 @@ def test_a_counter_that_comes_into_sight_does_not_add_its_past(source: Prometheu
     """Five million events before the first scrape are nobody's; what is added afterwards counts."""
     looks = [a_look(i, ERRORS, baseline={"job": "aged"}) for i in range(LOOKS)]
     found = totals(source.fetch(looks, deadline_s=20))
-    assert 0.9 * story.true["old:80", "200"] <= found["old:80"] <= story.true["old:80", "200"]
+    true = story.true["old:80", "200"] + story.true["old:80", "500"]
+    assert 0.9 * true <= found["old:80"] <= true
+
+
+@pytest.mark.parametrize("job", ["aged", "restarted"])
+def test_errors_are_never_counted_without_the_requests_beside_them(source: PrometheusSource, job: str) -> None:
+    """A target that comes into sight, or began anew unseen, with many requests and seventeen errors: no 17 of 17."""
+    looks = source.fetch([a_look(i, ERRORS, baseline={"job": job}) for i in range(LOOKS)], deadline_s=20)
+    baseline = [row for look in looks for row in rows(look.cells.get("errors", Cells())) if row[0] == Arm.BASELINE]
+    found = [(bad, total) for _, _, bad, total in baseline]
+    assert len(found) == LOOKS - (4 if job == "aged" else 1)  # before it was seen; and absent in its first interval
+    assert all(total > 1.3 * bad for bad, total in found), found
 
 
 def test_times_between_milliseconds_lose_nothing(source: PrometheusSource, story: Story) -> None:

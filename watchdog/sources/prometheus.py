@@ -11,6 +11,7 @@ from analysis.result import Arm, SourceStatus
 from watchdog.errors import ConfigError
 from watchdog.ports import Clock, LookAnswer, LookRequest
 from watchdog.sources.asker import Asker, Outcome
+from watchdog.sources.births import settle_births
 from watchdog.sources.fold import fold
 from watchdog.sources.inquiry import Inquiry, about_group, about_roll
 from watchdog.sources.portions import Portions
@@ -48,7 +49,7 @@ class PrometheusSource:
         self._options = options
         self._clock = clock
         self._env = env if env is not None else {}
-        self._dialect = Dialect(options.instance_label, options.births_per_s)
+        self._dialect = Dialect(options.instance_label)
         self._api = PrometheusApi(
             options.url,
             clock=clock,
@@ -139,7 +140,8 @@ class PrometheusSource:
         for metric in request.metrics:
             answers = [(question, told[id(question)]) for question in by_metric.get(metric.spec.name, ())]
             if answers and all(answer.outcome.whole for _, answer in answers):
-                series = [(question, answer.series) for question, answer in answers]
+                told_of = [(question, answer.series) for question, answer in answers]
+                series = settle_births(told_of, births_per_s=self._options.births_per_s)
                 cells[metric.spec.name] = fold(metric, series, max_replicas=request.max_replicas)
         return LookAnswer(
             facts=self._facts(request, mine, told, alive),

@@ -38,8 +38,8 @@ class PrometheusOptions(BaseModel):
         1000.0,
         gt=0,
         allow_inf_nan=False,
-        description="events per second up to which a new series counts whole; one that starts higher has merely come"
-        " into sight and counts only what is seen to be added",
+        description="events per second up to which the new counters of an instance count whole; with more, and with"
+        " more than went on, it has merely come into sight and is left out for that look",
     )
     max_clock_skew_s: float = Field(
         10.0, ge=0, allow_inf_nan=False, description="furthest its clock may be from ours; 0 never compares them"

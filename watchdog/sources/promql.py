@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from watchdog.selector import Matcher, Selector, label_name
+from watchdog.sources.births import BORN
 from watchdog.sources.questions import INSTANCE, LE, Ask, Question, Series
 
 LOOK_BACK = "1h"  # how old the last value before an interval may be
@@ -39,7 +40,6 @@ class Dialect:
     """What a Prometheus is asked differently from others."""
 
     instance_label: str = INSTANCE
-    births_per_s: float = 1000.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,34 +144,19 @@ def bounds_ms(start: float, end: float) -> tuple[int, int]:
     return end_ms - span_ms, end_ms
 
 
-def _counted(series: str, span_ms: int, births_per_s: float) -> str:
-    """Exact counts of one interval, per series.
+def _added_and_born(series: str, span_ms: int, *, native: bool, whole: bool) -> tuple[str, str]:
+    """What was added in one interval where a counter went on, and the last value where it is new or began anew.
 
-    In turn: the difference, where the counter went on; the whole value, where the series is new or was reset; and
-    where that is more than could have happened since, only what was seen to be added. The last value *inside* the
-    interval is taken, so that an instance that has gone keeps its last events, and one without a scrape is absent
-    instead of idle.
-    """
-    span = duration(span_ms)
-    last = f"last_over_time({series}[{span}])"
-    before = f"last_over_time({series}[{LOOK_BACK}] offset {span})"
-    most = f"{births_per_s * span_ms / 1000:.15g}"
-    return f"({last} - {before}) >= 0 or ({last} <= {most}) or ({last} - min_over_time({series}[{span}]))"
-
-
-def _observed(series: str, span_ms: int, births_per_s: float, *, whole: bool) -> str:
-    """The same of native histograms: whole ones, or the numbers of their observations.
-
-    Histograms cannot be compared, their numbers of observations can. Of a series that comes back with more than could
-    have happened since nothing counts in that interval.
+    The last value *inside* the interval is taken, so that an instance that has gone keeps its last events, and one
+    without a scrape is absent instead of idle. Native histograms cannot be compared, their numbers of observations
+    can; `whole` asks for the histograms and not for those numbers.
     """
     span = duration(span_ms)
     last, before = f"last_over_time({series}[{span}])", f"last_over_time({series}[{LOOK_BACK}] offset {span})"
-    n, n_before = f"histogram_count({last})", f"histogram_count({before})"
-    most = f"{births_per_s * span_ms / 1000:.15g}"
-    if not whole:
-        return f"({n} - {n_before}) >= 0 or ({n} <= {most})"
-    return f"(({last} - {before}) and ({n} >= {n_before})) or ({last} and ({n} <= {most}))"
+    n, n_before = (f"histogram_count({last})", f"histogram_count({before})") if native else (last, before)
+    if native and whole:
+        return f"({last} - {before}) and ({n} >= {n_before})", f"{last} unless ({n} >= {n_before})"
+    return f"({n} - {n_before}) >= 0", f"{n} unless ({n} >= {n_before})"
 
 
 class _Frame(NamedTuple):
@@ -210,10 +195,8 @@ def _query(frame: _Frame, dialect: Dialect) -> str:
     by = ", ".join(map(label_name, labels))
     if frame.ask is Ask.LEVEL:
         return f"avg by ({by}) (avg_over_time({selector}[{duration(frame.span_ms)}]))"
-    if frame.native:
-        counted = _observed(selector, frame.span_ms, dialect.births_per_s, whole=frame.ask is Ask.BUCKETS)
-        return f"sum by ({by}) ({counted})"
-    return f"sum by ({by}) ({_counted(selector, frame.span_ms, dialect.births_per_s)})"
+    added, born = _added_and_born(selector, frame.span_ms, native=frame.native, whole=frame.ask is Ask.BUCKETS)
+    return f'sum by ({by}) ({added}) or label_replace(sum by ({by}) ({born}), "{BORN}", "yes", "", "")'
 
 
 class _Parted(NamedTuple):
