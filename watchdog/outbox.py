@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
-from watchdog.errors import LedgerError, SinkError
+from watchdog.errors import LedgerCorruptError, LedgerError, SinkError
 from watchdog.picture import Easel
 from watchdog.ports import Clock, Delivery, Failpoint, Ledger, OutboxRow, Sink
 
@@ -107,7 +107,11 @@ class Outbox:
     def _start(self, limit: int) -> list["Future[Mapping[str, str]]"]:
         """Give every free sink its oldest due message; all that is in flight."""
         for name, row in self._next_rows(limit).items():
-            delivery = self._delivery(row)
+            try:
+                delivery = self._delivery(row)
+            except LedgerCorruptError as error:
+                self._failed(row, SinkError(error.message, permanent=True))
+                continue
             if delivery is None:
                 self._failed(row, SinkError("its watch is not on record", permanent=True))
             elif self._is_ours(row):

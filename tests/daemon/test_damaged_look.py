@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.test_pipeline import Shop, begin, kinds, road, walk
-from tests.fakes import FakeClock, FakeHook, FakeSource
+from tests.fakes import FakeClock, FakeHook, FakeSink, FakeSource
 from tests.samples import a_watch
+from watchdog.intended import rollback_action
 from watchdog.ledger import open_ledger
 from watchdog.memory import Memory
-from watchdog.model import ActionState, HoldReason, MessageKind, Severity, State, Watch
+from watchdog.model import ActionState, AuditEntry, Change, HoldReason, MessageKind, Severity, State, Watch
 from watchdog.operator_desk import OperatorDesk
+from watchdog.outbox import Outbox
 from watchdog.pipeline import Pipeline
 from watchdog.ports import Ledger
+from watchdog.telling import message
 
 TORN = '{"arm": ["cand'
 NO_TEXT = b"\xff\xfe\x00"
@@ -34,10 +37,18 @@ def ledger(path: Path, clock: FakeClock) -> Iterator[Ledger]:
     opened.close()
 
 
-def damage(path: Path, watch_id: str, text: object, *, table: str = "samples", column: str = "cells") -> None:
+def damage(
+    path: Path,
+    watch_id: str,
+    text: object,
+    *,
+    table: str = "samples",
+    column: str = "cells",
+    key: str = "watch_id",
+) -> None:
     """What a disk does now and then, in the oldest row of a watch."""
     with sqlite3.connect(path) as raw:
-        (row,) = raw.execute(f"SELECT min(rowid) FROM {table} WHERE watch_id = ?", (watch_id,)).fetchone()
+        (row,) = raw.execute(f"SELECT min(rowid) FROM {table} WHERE {key} = ?", (watch_id,)).fetchone()
         blob = "CAST(? AS TEXT)"
         changed = raw.execute(f"UPDATE {table} SET {column} = {blob} WHERE rowid = ?", (text, row)).rowcount
     raw.close()
@@ -132,3 +143,57 @@ def test_a_damaged_past_does_not_keep_a_source_from_coming_back(ledger: Ledger, 
     assert walk(restarted(pipeline), ledger, clock).state is State.ROLLED_BACK
     assert standing(ledger, "d2").hold is HoldReason.DAMAGED
     assert MessageKind.SOURCE_BACK in kinds(ledger)
+
+
+@pytest.mark.parametrize(("table", "column", "key"), [("deploys", "body", "id"), ("watches", "hold", "id")])
+@SPOILT
+def test_a_watch_whose_row_is_damaged_is_put_off_and_the_others_go_on(
+    ledger: Ledger, clock: FakeClock, path: Path, caplog: pytest.LogCaptureFixture, table: str, column: str, key: str
+) -> None:
+    """Every tick asks for all watches that are due; the one beside it is rolled back as ever."""
+    hook = FakeHook()
+    pipeline = two(ledger, clock, hook)
+    damage(path, "d2", TORN, table=table, column=column, key=key)
+    watch = walk(restarted(pipeline), ledger, clock)
+    assert (watch.state, hook.effects) == (State.ROLLED_BACK, 1)
+    told = [record.message for record in caplog.records if record.message.startswith("left out: watch d2 ")]
+    assert len(told) == 1
+    assert "put a backup" in told[0]
+
+
+@SPOILT
+def test_an_action_whose_row_is_damaged_does_not_keep_the_others_from_starting(
+    ledger: Ledger, clock: FakeClock, path: Path
+) -> None:
+    """Every tick asks for all actions that are due."""
+    hook = FakeHook()
+    pipeline = two(ledger, clock, hook, fails_after=1000)
+    for name in ("d1", "d2"):
+        watch, now = standing(ledger, name), clock.now()
+        back = rollback_action(watch, ActionState.INTENT, now)
+        audit = (AuditEntry(at=now, watch_id=name, actor="daemon", event="decision.roll_back"),)
+        told = (message(watch, MessageKind.DEGRADED, Severity.WARNING, "bad", key="degraded"),)
+        turned = Change(
+            watch_id=name, at=now, expect_state=watch.state, to_state=State.INTENT, new_action=back, audit=audit,
+            messages=told,
+        )  # fmt: skip
+        assert ledger.commit(turned)
+    damage(path, "d2", TORN, table="actions", column="params")
+    walk(pipeline, ledger, clock, seconds=3)
+    assert hook.effects == 1
+
+
+@SPOILT
+def test_a_message_that_is_damaged_does_not_silence_the_others(ledger: Ledger, clock: FakeClock, path: Path) -> None:
+    """Nor does one whose watch is: that one is given up, aloud."""
+    two(ledger, clock, FakeHook())
+    begin(ledger, replace(a_watch(deploy_id="d3"), deploy=replace(a_watch(deploy_id="d3").deploy, service="till")))
+    damage(path, "d2", TORN, table="outbox", column="facts")
+    damage(path, "d1", TORN, table="deploys", column="body", key="id")
+    sink = FakeSink()
+    outbox = Outbox(ledger, {"log": sink}, clock)
+    for _ in range(3):  # what is given up takes the turn of its sink
+        outbox.drain()
+    outbox.close()
+    assert {delivery.message.watch_id for delivery in sink.told} == {"d3"}
+    assert next(state for _, state in ledger.messages("d1")) == "dead"

@@ -25,6 +25,7 @@ from watchdog.model import (
 from watchdog.policy import still_limited
 from watchdog.ports import Lease
 
+UNREADABLE_S = 60.0  # until a watch whose row cannot be read is tried again: somebody may have mended it
 CLAIMABLE = frozenset({ActionState.INTENT, ActionState.RETRY_WAIT})
 _ROLLBACK_FROM = frozenset({State.INTENT, State.RETRY_WAIT})
 _FORWARD = frozenset({ActionKind.PROMOTE, ActionKind.SWITCH})
@@ -46,6 +47,9 @@ _LEASE = (
     .where(watches.c.id.in_(bindparam("ids", expanding=True)))
     .values(lease_owner=bindparam("owner"), lease_until=bindparam("until"), epoch=watches.c.epoch + 1)
 )
+_PUT_OFF = (
+    update(watches).where(watches.c.id.in_(bindparam("ids", expanding=True))).values(next_look_at=bindparam("until"))
+)
 _RELEASE = (
     update(watches)
     .where(
@@ -58,8 +62,16 @@ _RELEASE = (
 
 
 def due(connection: Connection, *, owner: str, now: float, lease_s: float, limit: int) -> list[Watch]:
-    """Lease the watches whose time has come, the longest waiting first; each lease raises the epoch."""
-    claimed = [rows.to_watch(row) for row in connection.execute(_DUE, {"now": now, "most": limit}).mappings()]
+    """Lease the watches whose time has come, the longest waiting first; each lease raises the epoch.
+
+    One that cannot be read is put off, so that it is not in the way of the others.
+    """
+    found = connection.execute(_DUE, {"now": now, "most": limit}).mappings().all()
+    claimed = rows.readable(found, rows.to_watch)
+    if len(claimed) < len(found):
+        read = {watch.id for watch in claimed}
+        put_off = [row["id"] for row in found if row["id"] not in read]
+        connection.execute(_PUT_OFF, {"ids": put_off, "until": now + UNREADABLE_S})
     if claimed:
         mine = {"ids": [watch.id for watch in claimed], "owner": owner, "until": now + lease_s}
         connection.execute(_LEASE, mine)

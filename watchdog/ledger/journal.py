@@ -74,7 +74,7 @@ def enqueue(connection: Connection, messages: Sequence[Message], sinks: Sequence
 
 def due(connection: Connection, *, now: float, limit: int) -> list[OutboxRow]:
     """The oldest pending row of each (watch, sink), where its time has come: a sink hears things in order."""
-    return [rows.to_outbox_row(row) for row in connection.execute(_DUE, {"now": now, "most": limit}).mappings()]
+    return rows.readable(connection.execute(_DUE, {"now": now, "most": limit}).mappings(), rows.to_outbox_row)
 
 
 def claim(connection: Connection, row_id: int, *, now: float, hold_s: float) -> bool:

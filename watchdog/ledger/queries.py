@@ -48,7 +48,7 @@ def watch(connection: Connection, watch_id: str) -> Watch | None:
 
 def watches_of(connection: Connection, watch_ids: Sequence[str]) -> dict[str, Watch]:
     found = connection.execute(_WATCHES_OF, {"ids": list(watch_ids)}).mappings()
-    return {row["id"]: rows.to_watch(row) for row in found}
+    return {watch.id: watch for watch in rows.readable(found, rows.to_watch)}
 
 
 def find_watches(
@@ -73,7 +73,7 @@ def find_watches(
     }
     given = {name: value for name, value in wanted.items() if value is not None}
     found = connection.execute(_newest(frozenset(given)), {**given, "most": limit}).mappings()
-    return [rows.to_watch(row) for row in found]
+    return rows.readable(found, rows.to_watch)
 
 
 @cache
@@ -112,7 +112,7 @@ _STANDING = (
 def standing(connection: Connection, service: str, environment: str, states: frozenset[State]) -> list[Watch]:
     """The watches of one place in these states, and its newest whatever its state; the newest first."""
     wanted = {"service": service, "environment": environment, "states": sorted(state.value for state in states)}
-    return [rows.to_watch(row) for row in connection.execute(_STANDING, wanted).mappings()]
+    return rows.readable(connection.execute(_STANDING, wanted).mappings(), rows.to_watch)
 
 
 def train(connection: Connection, name: str, environment: str) -> list[Watch]:
@@ -168,14 +168,15 @@ def _audit(*, of_watch: bool, some: bool) -> Select[Any]:
 def find_actions(
     connection: Connection, *, watch_id: str | None, states: frozenset[ActionState] | None
 ) -> list[Action]:
-    """In the order they were intended."""
+    """In the order they were intended. One that cannot be read is left out, but where its own watch is asked for."""
     wanted: dict[str, object] = {}
     if watch_id is not None:
         wanted["own_id"] = watch_id
     if states is not None:
         wanted["states"] = sorted(state.value for state in states)
     found = _actions(of_watch=watch_id is not None, in_states=states is not None)
-    return [rows.to_action(row) for row in connection.execute(found, wanted).mappings()]
+    told = connection.execute(found, wanted).mappings()
+    return rows.readable(told, rows.to_action) if watch_id is None else [rows.to_action(row) for row in told]
 
 
 @cache
@@ -208,7 +209,7 @@ _ROLLBACKS = (
 
 def rollbacks_since(connection: Connection, since: float) -> list[Action]:
     """The rollbacks of all services that were started, or are about to be, whatever came of them but NOT_NEEDED."""
-    return [rows.to_action(row) for row in connection.execute(_ROLLBACKS, {"since": since}).mappings()]
+    return rows.readable(connection.execute(_ROLLBACKS, {"since": since}).mappings(), rows.to_action)
 
 
 def paused(connection: Connection) -> str | None:

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from functools import lru_cache
 from typing import Any, TypeVar, get_type_hints
@@ -19,6 +20,8 @@ from watchdog.ledger.engine import RESTORE
 from watchdog.ledger.schema import actions, watches
 from watchdog.model import Action, AuditEntry, Deploy, Message, Plan, StoredLook, Watch
 from watchdog.ports import OutboxRow, StoredVerdict
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 AnyRow = RowMapping
@@ -40,6 +43,34 @@ def read(what: str, reader: Callable[[], T]) -> T:
         raise LedgerCorruptError(
             f"{what} in the ledger cannot be read ({str(error)[:300]}); {RESTORE}", permanent=True
         ) from error
+
+
+def readable(found: Iterable[AnyRow], reader: Callable[[AnyRow], T]) -> list[T]:
+    """What can be read of many rows; damage costs its own row, and nobody else's.
+
+    Raises
+    ------
+    LedgerCorruptError
+        None of several can be read: then it is not a row that is damaged.
+    """
+    read_ones: list[T] = []
+    damage: list[LedgerCorruptError] = []
+    for row in found:
+        try:
+            read_ones.append(reader(row))
+        except LedgerCorruptError as error:
+            damage.append(error)
+    if len(damage) > 1 and not read_ones:
+        raise damage[0]
+    for one in damage:
+        _tell_once(one.message)
+    return read_ones
+
+
+@lru_cache(maxsize=1024)
+def _tell_once(said: str) -> None:
+    """Rows that are asked for with every tick would fill the log."""
+    _log.error("left out: %s", said)
 
 
 def settable(what: str, values: Mapping[str, Any]) -> dict[str, Any]:
