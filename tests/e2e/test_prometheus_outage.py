@@ -5,7 +5,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -163,15 +163,12 @@ def test_a_prometheus_that_was_away_rolls_back_only_what_is_bad(tmp_path: Path, 
     time.sleep(4 * SCRAPE_S)  # a few samples before the deploys
     for name in (HEALTHY, BAD):
         app.intake.receive(DeployRequest(id=name, service=name, version="v2", previous_version="v1"), actor="test")
-    wait_until(lambda: all(watch.looks >= 3 for watch in both(app)), within_s=GENEROUS_S, what="three looks of each")
+    expect(app, lambda: all(watch.looks >= 3 for watch in both(app)), what="three looks of each")
 
     first.stop()
     traffic.failing_since = time.monotonic()
     stopped_at = [watch.looks for watch in both(app)]
-    try:
-        wait_until(lambda: all(said(app, watch) for watch in both(app)), within_s=GENEROUS_S, what="SOURCE_DOWN said")
-    except TimeoutError as late:
-        raise AssertionError([(w.state, w.reason, w.looks, w.sentence) for w in both(app)]) from late
+    expect(app, lambda: all(said(app, watch) for watch in both(app)), what="SOURCE_DOWN said")
     ticks = [ticks_until_said(app, watch, looks) for watch, looks in zip(both(app), stopped_at, strict=True)]
     assert max(ticks) <= 3
     gone_s = time.monotonic() - traffic.failing_since
@@ -182,11 +179,11 @@ def test_a_prometheus_that_was_away_rolls_back_only_what_is_bad(tmp_path: Path, 
 
     stack.enter_context(servers.prometheus(targets, scrape_interval_s=SCRAPE_S, blocks=blocks, port=port))
     back_at = time.monotonic()
-    wait_until(lambda: app.ledger.watch(BAD).state is State.ROLLED_BACK, within_s=GENEROUS_S, what="the rollback")  # type: ignore[union-attr]
+    expect(app, lambda: both(app)[1].state is State.ROLLED_BACK, what="the rollback")
     took_s = time.monotonic() - back_at
-    wait_until(lambda: goes_on(app) or both(app)[0].state is State.PASSED, within_s=GENEROUS_S, what="sight again")
+    expect(app, lambda: goes_on(app) or both(app)[0].state is State.PASSED, what="sight again")
     if IS_LONG:
-        wait_until(lambda: both(app)[0].state is not State.WATCHING, within_s=GENEROUS_S, what="the healthy one's end")
+        expect(app, lambda: both(app)[0].state is not State.WATCHING, what="the healthy one's end")
     healthy, bad = both(app)
     assert healthy.state in (State.WATCHING, State.PASSED, State.INCONCLUSIVE), healthy.sentence
     assert len((tmp_path / "calls").read_text().splitlines()) == 1, bad.sentence
@@ -194,6 +191,15 @@ def test_a_prometheus_that_was_away_rolls_back_only_what_is_bad(tmp_path: Path, 
         f"\nPrometheus away for {away_s:.0f} s: SOURCE_DOWN told at tick {max(ticks)}, "
         f"0 hooks; back: the bad one rolled back once, {took_s:.1f} s later; the healthy one {healthy.state.value}"
     )
+
+
+def expect(app: App, condition: Callable[[], bool], *, what: str) -> None:
+    """Wait for it; what comes too late is told with how both stand and what was seen of them last."""
+    try:
+        wait_until(condition, within_s=GENEROUS_S, what=what)
+    except TimeoutError as late:
+        stands = [(w.state, w.reason, w.looks, w.sentence, app.ledger.looks(w.id)[-3:]) for w in both(app)]
+        raise AssertionError(f"{late}: {stands}") from late
 
 
 def both(app: App) -> list[Watch]:
