@@ -6,6 +6,7 @@ neither way its tests are skipped with the reason, and fail where CI=true.
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import re
@@ -256,11 +257,18 @@ class PostgresServer:
         return f"postgresql://watchdog@/postgres?host={self.folder}{path}"
 
 
+_PORTS = range(20_000, 32_000)  # below those that the system gives to whoever asks for any, or connects somewhere
+_numbers = itertools.count(os.getpid() * 701)  # each process of the tests begins at a place of its own
+
+
 def free_port() -> int:
-    """A port on loopback that nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port on loopback that nobody listens on now, and that nobody else is given while its server is away."""
+    while True:
+        port = _PORTS[next(_numbers) % len(_PORTS)]
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager
