@@ -4,7 +4,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -63,6 +63,9 @@ class FakeLedger:
     labelled: dict[str, Label] = field(default_factory=dict)
     brake: str | None = None
     broken: bool = False
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def put(self, watch: Watch) -> Watch:
         self.stored[watch.id] = watch

@@ -69,17 +69,19 @@ class Intake:
         RefusedError
             The event cannot be watched as it is; the message says what is missing.
         """
-        known = self.ledger.watch(request.id) if request.id is not None else None
+        with self.ledger.snapshot():
+            known = self.ledger.watch(request.id) if request.id is not None else None
+            if known is None:
+                service = self._service(request)
+                deploy = self._deploy(request, service, actor)
+                around = self.ledger.watches(
+                    service=deploy.service, environment=deploy.environment, states=_ACTIVE | _ROLLED_BACK
+                )
         if known is not None:  # a late retry of CI is the same deploy, even when it would be refused today
             if known.deploy.body_digest != _digest(request):
                 return Recorded.CONFLICT, known
             self._supersede(known)  # again, in case the daemon died between the two
             return Recorded.SAME, known
-        service = self._service(request)
-        deploy = self._deploy(request, service, actor)
-        around = self.ledger.watches(
-            service=deploy.service, environment=deploy.environment, states=_ACTIVE | _ROLLED_BACK
-        )
         watch = self._watch_of(deploy, service, self._mode(deploy, service, around))
         first = first_actions(watch, deploy.received_at, looks_ahead=self.looks_ahead)
         warning = _migration_warning(watch)

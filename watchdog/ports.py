@@ -1,6 +1,7 @@
 """What the daemon needs from the world, as Protocols and the values that cross them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -292,6 +293,7 @@ class Ledger(Protocol):
     def claim_due(self, *, owner: str, now: float, lease_s: float, limit: int) -> list[Watch]: ...
     def release_all(self, leases: Sequence[Lease], *, owner: str) -> None: ...
 
+    def snapshot(self) -> AbstractContextManager[None]: ...  # this thread's reads within are of one moment, and cheap
     def watch(self, watch_id: str) -> Watch | None: ...
     def watches_of(self, watch_ids: Sequence[str]) -> Mapping[str, Watch]: ...
     # before_id, with `before`: of the watches recorded in that very moment, those after this; services: only these

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -432,3 +433,33 @@ def test_many_watches_are_read_at_once(ledger: SqlLedger) -> None:
     three(ledger)
     found = ledger.watches_of(["d1", "d3", "d9"])
     assert found == {name: ledger.watch(name) for name in ("d1", "d3")}
+
+
+def recorded(ledger: SqlLedger, name: str) -> None:
+    received = replace(entry("deploy.received"), watch_id=name)
+    assert ledger.record_deploy(a_watch(deploy_id=name), [], [received]) is Recorded.CREATED
+
+
+def test_reads_in_a_snapshot_are_of_one_moment(ledger: SqlLedger) -> None:
+    """What is written meanwhile, even by the same thread, is seen afterwards and not half of it within."""
+    recorded(ledger, "d1")
+    with ledger.snapshot():
+        assert ledger.counts() == {"WATCHING": 1}
+        recorded(ledger, "d2")
+        with ledger.snapshot():  # the same one
+            assert ledger.watch("d2") is None
+        assert ledger.counts() == {"WATCHING": 1}
+        assert ledger.audit("d2") == []
+    assert ledger.counts() == {"WATCHING": 2}
+    assert len(ledger.audit("d2")) == 1
+
+
+def test_a_snapshot_is_one_threads_own_and_ends_whatever_happens(ledger: SqlLedger) -> None:
+    """Others see what is there now; so does this thread once its snapshot broke off."""
+    recorded(ledger, "d1")
+    with ThreadPoolExecutor(1) as other, pytest.raises(KeyError), ledger.snapshot():
+        assert ledger.watch("d2") is None
+        recorded(ledger, "d2")
+        assert other.submit(ledger.watch, "d2").result() is not None
+        raise KeyError
+    assert ledger.watch("d2") is not None

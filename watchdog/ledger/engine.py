@@ -49,12 +49,29 @@ class Database:
         self._reads = engine.execution_options(**snapshot) if self.is_shared else engine
         self._writes = engine.execution_options(**{_WRITER: True})
         self._writer_lock: AbstractContextManager[object] = nullcontext() if self.is_shared else threading.Lock()
+        self._own = threading.local()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """One consistent snapshot."""
+        """One consistent snapshot: the one that this thread has open, or a new one."""
+        held: Connection | None = getattr(self._own, "connection", None)
+        if held is not None:
+            with translated():
+                yield held
+            return
         with translated(), self._reads.connect() as connection:
             yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let every read of this thread within see the same moment, and pay for one transaction."""
+        with self.read() as connection:
+            outer = getattr(self._own, "connection", None)
+            self._own.connection = connection
+            try:
+                yield
+            finally:
+                self._own.connection = outer
 
     @contextmanager
     def write(self) -> Iterator[Connection]:

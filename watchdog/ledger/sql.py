@@ -1,6 +1,7 @@
 """The Ledger port over SQLAlchemy Core: every method is one transaction on the tables of `schema`."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 
 from sqlalchemy import Connection, delete, insert, select
@@ -108,6 +109,10 @@ class SqlLedger:
         """Give leases back, all in one transaction; one that was lost meanwhile changes nothing."""
         with self._database.write() as connection:
             claims.release(connection, leases, owner=owner)
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Reads of this thread within see one moment, and cost one transaction; a write within is not seen by them."""
+        return self._database.snapshot()
 
     def watch(self, watch_id: str) -> Watch | None:
         with self._database.read() as connection:

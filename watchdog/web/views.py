@@ -12,8 +12,10 @@ from watchdog.recovery_steps import recovery_steps
 
 def recorded_json(ledger: Ledger, watch: Watch) -> dict[str, Any]:
     """One watch with everything that the ledger holds about it."""
-    label = ledger.labels([watch.id]).get(watch.id)
-    return watch_json(watch, ledger.actions(watch_id=watch.id), ledger.audit(watch.id), label)
+    with ledger.snapshot():
+        label = ledger.labels([watch.id]).get(watch.id)
+        actions, audit = ledger.actions(watch_id=watch.id), ledger.audit(watch.id)
+    return watch_json(watch, actions, audit, label)
 
 
 def watch_json(
