@@ -70,6 +70,11 @@ class CalmDatabase(Database):
         self.read_only = self.is_shared = False
 
     @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Nobody else goes on within one turn, so that reads are of one moment anyway; each may still be refused."""
+        yield
+
+    @contextmanager
     def read(self) -> Iterator[Connection]:
         with translated():
             if self.slowly:

@@ -66,7 +66,7 @@ def due(connection: Connection, *, owner: str, now: float, lease_s: float, limit
 
     One that cannot be read is put off, so that it is not in the way of the others.
     """
-    found = connection.execute(_DUE, {"now": now, "most": limit}).mappings().all()
+    found = list(connection.execute(_DUE, {"now": now, "most": limit}).mappings())
     claimed = rows.readable(found, rows.to_watch)
     if len(claimed) < len(found):
         read = {watch.id for watch in claimed}
