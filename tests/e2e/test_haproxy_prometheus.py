@@ -175,7 +175,8 @@ def test_a_bad_canary_gets_no_traffic_after_its_rollback(production: Production)
     assert production.served_by_haproxy("v2-a") == sent
     assert production.counted_by_shop("v2-a") == answered
 
-    assert watch["exposed_requests"] == pytest.approx(sent, rel=0.05)
+    # what is answered after the last scrape that was judged is not counted; on a busy machine that may be a second
+    assert watch["exposed_requests"] == pytest.approx(sent, rel=0.05, abs=0.1 * RATE)
     assert watch["time_to_detect_s"] <= 40, watch["timeline"]
 
 

@@ -97,6 +97,7 @@ def sqlite_engine(path: Path, *, read_only: bool = False) -> Engine:
         "sqlite+pysqlite://",
         creator=lambda: sqlite3.connect(uri, uri=True, check_same_thread=False),
         poolclass=QueuePool,
+        pool_size=24,  # kept open: opening one takes longer than most reads, and a storm of deploys has many threads
         max_overflow=-1,  # a thread that reads never waits for another one's connection
         hide_parameters=True,  # values are users' data and do not belong into error texts
     )

@@ -52,6 +52,7 @@ def create_api(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # it has its own; the framework's asks each time
     )
     door = Door(auth=auth, buckets=TokenBuckets(limits or Limits(), clock))
     reading = Reading(ledger=ledger, clock=clock)
