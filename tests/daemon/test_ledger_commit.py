@@ -457,9 +457,14 @@ def test_reads_in_a_snapshot_are_of_one_moment(ledger: SqlLedger) -> None:
 def test_a_snapshot_is_one_threads_own_and_ends_whatever_happens(ledger: SqlLedger) -> None:
     """Others see what is there now; so does this thread once its snapshot broke off."""
     recorded(ledger, "d1")
-    with ThreadPoolExecutor(1) as other, pytest.raises(KeyError), ledger.snapshot():
-        assert ledger.watch("d2") is None
-        recorded(ledger, "d2")
-        assert other.submit(ledger.watch, "d2").result() is not None
-        raise KeyError
+
+    def breaks_off() -> None:
+        with ThreadPoolExecutor(1) as other, ledger.snapshot():
+            assert ledger.watch("d2") is None
+            recorded(ledger, "d2")
+            assert other.submit(ledger.watch, "d2").result() is not None
+            raise KeyError("d2")
+
+    with pytest.raises(KeyError):
+        breaks_off()
     assert ledger.watch("d2") is not None
