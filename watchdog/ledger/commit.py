@@ -78,7 +78,7 @@ def record(connection: Connection, new: NewDeploy) -> None:
     for one in won:
         _write_actions(connection, one.change)
     journal.append(connection, [*new.entries, *(entry for one in won for entry in one.change.audit)])
-    journal.enqueue(connection, new.messages, new.sinks, new.watch.created_at)
+    journal.enqueue_first(connection, new.messages, new.sinks, new.watch.created_at)
     for one in won:
         journal.enqueue(connection, one.change.messages, new.sinks, one.change.at)
 

@@ -72,6 +72,13 @@ def enqueue(connection: Connection, messages: Sequence[Message], sinks: Sequence
             connection.execute(_QUEUE, row)
 
 
+def enqueue_first(connection: Connection, messages: Sequence[Message], sinks: Sequence[str], at: float) -> None:
+    """The same for a watch that begins in this very transaction: nothing of it can be there already."""
+    new = [rows.message_row(message, sink, at) for message in messages for sink in sinks]
+    if new:
+        connection.execute(_QUEUE, new)
+
+
 def due(connection: Connection, *, now: float, limit: int) -> list[OutboxRow]:
     """The oldest pending row of each (watch, sink), where its time has come: a sink hears things in order."""
     return rows.readable(connection.execute(_DUE, {"now": now, "most": limit}).mappings(), rows.to_outbox_row)
