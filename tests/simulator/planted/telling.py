@@ -113,4 +113,4 @@ def beginnings_are_not_told(ground: Ground) -> None:
     def enqueue(real: Callable[..., None], connection: Connection, told: Sequence[object], *rest: object) -> None:
         real(connection, [one for one in told if one.key != "started"], *rest)  # type: ignore[attr-defined]
 
-    ground.wrap(journal, "enqueue", enqueue)
+    ground.wrap(journal, "enqueue_first", enqueue)
