@@ -19,7 +19,7 @@ from tests.fakes import FakeClock
 from tests.samples import a_deploy, a_watch
 from watchdog.clock import SystemClock
 from watchdog.errors import LedgerError, NotFoundError, RefusedError
-from watchdog.intake import DeployRequest, Intake
+from watchdog.intake import DeployRequest, Intake, Received
 from watchdog.ledger.encode import to_json
 from watchdog.model import Action, ActionState, AuditEntry, Change, Label, State, StoredLook, Watch
 from watchdog.operator_desk import OperatorDesk
@@ -212,6 +212,16 @@ class FakeIntake:
 
     ledger: FakeLedger
     received: list[DeployRequest] = field(default_factory=list)
+
+    def receive_all(self, told: Sequence[tuple[DeployRequest, str]]) -> list[Received | BaseException]:
+        return [self._tried(*one) for one in told]
+
+    def _tried(self, request: DeployRequest, actor: str) -> Received | BaseException:
+        try:
+            recorded, watch = self.receive(request, actor=actor)
+        except Exception as error:  # noqa: BLE001 (as the real one)
+            return error
+        return Received(recorded=recorded, watch=watch)
 
     def receive(self, request: DeployRequest, *, actor: str) -> tuple[Recorded, Watch]:
         self.received.append(request)

@@ -3,9 +3,11 @@
 import hashlib
 import json
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from functools import partial
+from typing import TypeVar
 
 from watchdog.config import Config, ServiceConfig
 from watchdog.deploy_request import DeployRequest
@@ -29,7 +31,7 @@ from watchdog.model import (
 )
 from watchdog.planning import Pace, plan_for
 from watchdog.policy import LIVES_WITH_BOTH
-from watchdog.ports import Clock, Ledger, Recorded
+from watchdog.ports import Beginning, Clock, Ledger, Recorded
 from watchdog.strategies import STRATEGIES
 from watchdog.strategies.window import closes_at
 from watchdog.telling import lasting, message, title, utc
@@ -46,6 +48,18 @@ _PAST_S = 3600.0
 _ACTIVE = frozenset(TRANSITIONS) - {State.RUNNING, State.RETRY_WAIT, State.VERIFYING, State.UNKNOWN}
 _LIVE = frozenset({State.PASSED, State.INCONCLUSIVE, State.SUPERSEDED, State.CANCELLED, State.WATCHING, State.HELD})
 _ROLLED_BACK = frozenset({State.ROLLED_BACK, State.VERIFYING, State.RUNNING, State.NOT_RECOVERED})
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Received:
+    """What became of a deploy event. begun: how it was recorded, where nothing can have happened to it since."""
+
+    recorded: Recorded
+    watch: Watch
+    begun: Beginning | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,29 +83,64 @@ class Intake:
         RefusedError
             The event cannot be watched as it is; the message says what is missing.
         """
+        (received,) = self.receive_all([(request, actor)])
+        if isinstance(received, BaseException):
+            raise received
+        return received.recorded, received.watch
+
+    def receive_all(self, told: Sequence[tuple[DeployRequest, str]]) -> list[Received | BaseException]:
+        """The same of several that came together, (request, actor) each: they share their reads and their commit.
+
+        What is wrong with one stands in its place, and touches no other.
+        """
         with self.ledger.snapshot():
-            known = self.ledger.watch(request.id) if request.id is not None else None
-            if known is None:
-                service = self._service(request)
-                deploy = self._deploy(request, service, actor)
-                around = self.ledger.watches(
-                    service=deploy.service, environment=deploy.environment, states=_ACTIVE | _ROLLED_BACK
-                )
-        if known is not None:  # a late retry of CI is the same deploy, even when it would be refused today
-            if known.deploy.body_digest != _digest(request):
-                return Recorded.CONFLICT, known
-            self._supersede(known)  # again, in case the daemon died between the two
-            return Recorded.SAME, known
+            begun = [_tried(partial(self._begin, request, actor)) for request, actor in told]
+        recorded = iter(self.ledger.record_deploys([one for one in begun if isinstance(one, Beginning)]))
+        received: list[Received | BaseException] = []
+        for (request, _), one in zip(told, begun, strict=True):
+            if isinstance(one, Beginning):
+                received.append(_tried(partial(self._created, one, next(recorded))))
+            elif isinstance(one, Watch):
+                received.append(_tried(partial(self._known, one, request)))
+            else:
+                received.append(one)
+        return received
+
+    def _begin(self, request: DeployRequest, actor: str) -> Watch | Beginning:
+        """The watch that is known already, or how a new one begins."""
+        known = self.ledger.watch(request.id) if request.id is not None else None
+        if known is not None:
+            return known
+        service = self._service(request)
+        deploy = self._deploy(request, service, actor)
+        around = self.ledger.watches(
+            service=deploy.service, environment=deploy.environment, states=_ACTIVE | _ROLLED_BACK
+        )
         watch = self._watch_of(deploy, service, self._mode(deploy, service, around))
-        first = first_actions(watch, deploy.received_at, looks_ahead=self.looks_ahead)
         warning = _migration_warning(watch)
-        told = [self._started(watch), *_told_of(watch, warning)]
-        ended = self._ended_by(watch, around)
-        recorded = self.ledger.record_deploy(watch, told, self._audit(watch, actor, warning), first, ended=ended)
-        if recorded is Recorded.CREATED and not self._supersede(watch):
-            return recorded, watch
-        stored = self.ledger.watch(watch.id)
-        return recorded, stored if stored is not None else watch
+        return Beginning(
+            watch=watch,
+            messages=[self._started(watch), *_told_of(watch, warning)],
+            audit=self._audit(watch, actor, warning),
+            actions=first_actions(watch, deploy.received_at, looks_ahead=self.looks_ahead),
+            ended=self._ended_by(watch, around),
+        )
+
+    def _known(self, known: Watch, request: DeployRequest) -> Received:
+        """A late retry of CI is the same deploy, even when it would be refused today."""
+        if known.deploy.body_digest != _digest(request):
+            return Received(recorded=Recorded.CONFLICT, watch=known)
+        self._supersede(known)  # again, in case the daemon died between the two
+        return Received(recorded=Recorded.SAME, watch=known)
+
+    def _created(self, begun: Beginning, recorded: Recorded | BaseException) -> Received:
+        """No older watch of its place goes on beside it; one that came first with the same id stands for it."""
+        if isinstance(recorded, BaseException):
+            raise recorded
+        if recorded is Recorded.CREATED and not self._supersede(begun.watch):
+            return Received(recorded=recorded, watch=begun.watch, begun=begun)
+        stored = self.ledger.watch(begun.watch.id)
+        return Received(recorded=recorded, watch=stored if stored is not None else begun.watch)
 
     def _service(self, request: DeployRequest) -> ServiceConfig:
         service = self.config.services.get(request.service)
@@ -241,6 +290,14 @@ class Intake:
             at=watch.created_at, watch_id=watch.id, actor="daemon", event="deploy.warned", why=f"warning: {warning}"
         )
         return [received, warned] if warning else [received]
+
+
+def _tried(step: Callable[[], T]) -> T | BaseException:
+    """What it gives, or what it raises."""
+    try:
+        return step()
+    except Exception as error:  # noqa: BLE001 (raised where it belongs: to whoever sent that event)
+        return error
 
 
 def _age(watch: Watch) -> tuple[float, str]:

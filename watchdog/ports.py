@@ -281,6 +281,17 @@ class Recorded(StrEnum):
     CONFLICT = "conflict"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Beginning:
+    """A deploy as it is first recorded. ended: what older watches of its place become by it."""
+
+    watch: Watch
+    messages: Sequence[Message]
+    audit: Sequence[AuditEntry]
+    actions: Sequence[Action] = ()
+    ended: Sequence[Change] = ()
+
+
 class Ledger(Protocol):
     """The database. Every write is one transaction; `commit` is the only way a watch changes."""
 
@@ -288,6 +299,8 @@ class Ledger(Protocol):
         self, watch: Watch, messages: Sequence[Message], audit: Sequence[AuditEntry], actions: Sequence[Action] = (),
         *, ended: Sequence[Change] = (),
     ) -> Recorded: ...  # fmt: skip
+    # several at once, in one transaction where they can share one; what each raised in its place
+    def record_deploys(self, begun: Sequence[Beginning]) -> list[Recorded | BaseException]: ...
     def commit(self, change: Change) -> bool: ...  # False: the compare-and-set lost, nothing was written
     def commit_all(self, changes: Sequence[Change]) -> list[bool]: ...  # of different watches, in one transaction
     def claim_due(self, *, owner: str, now: float, lease_s: float, limit: int) -> list[Watch]: ...

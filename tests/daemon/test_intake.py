@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from tests.fakes import FakeClock, NoOptions
 from tests.samples import DEPLOYED_AT
 from watchdog.config import AdapterConfig, Config
-from watchdog.errors import NotFoundError, RefusedError
-from watchdog.intake import DeployRequest, Intake
+from watchdog.errors import LedgerError, NotFoundError, RefusedError
+from watchdog.intake import DeployRequest, Intake, Received
 from watchdog.ledger import open_ledger
 from watchdog.model import Claim, Mode, Severity, State, Strategy
 from watchdog.planning import Pace, plan_for
@@ -249,3 +249,48 @@ def test_a_control_series_is_asked_for_where_there_is_no_old_version_to_compare_
     controls = [arm for arm in found if arm.arm == "control"]
     assert [dict(arm.labels) for arm in controls] == ([{"job": "checkout"}] if strategy is Strategy.DIRECT else [])
     assert all((arm.start, arm.end) == (found[0].start, found[0].end) for arm in controls)
+
+
+# --- several at once --------------------------------------------------------------------------------------
+
+
+def test_of_events_that_come_together_each_is_answered_for_itself(intake: Intake, ledger: Ledger) -> None:
+    """What is wrong with one touches no other; one that is known already is told as such."""
+    intake.receive(event(id="d1"), actor="ci")
+    told = [event(id="d1"), event(service="nobody"), event(id="d2", environment="stage"), event(id="d1", version="v9")]
+    same, unknown, created, conflict = intake.receive_all([(one, "ci") for one in told])
+    assert isinstance(same, Received)
+    assert (same.recorded, same.begun) == (Recorded.SAME, None)
+    assert isinstance(unknown, NotFoundError)
+    assert isinstance(created, Received)
+    assert (created.recorded, created.watch) == (Recorded.CREATED, ledger.watch("d2"))
+    assert created.begun is not None
+    assert created.begun.audit == ledger.audit("d2")
+    assert list(created.begun.actions) == ledger.actions(watch_id="d2")
+    assert isinstance(conflict, Received)
+    assert conflict.recorded is Recorded.CONFLICT
+
+
+def test_of_two_deploys_of_a_service_that_come_together_the_newer_is_watched(
+    intake: Intake, ledger: Ledger, clock: FakeClock
+) -> None:
+    """Neither has seen the other when it began; the same one twice is one."""
+    told = [event(id="d1"), event(id="d2", version="v3", previous_version="v2"), event(id="d1")]
+    found = intake.receive_all([(one, "ci") for one in told])
+    assert [one.recorded for one in found if isinstance(one, Received)] == [
+        Recorded.CREATED,
+        Recorded.CREATED,
+        Recorded.SAME,
+    ]
+    assert [ledger.watch(name).state for name in ("d1", "d2")] == [State.SUPERSEDED, State.WATCHING]  # type: ignore[union-attr]
+
+
+def test_a_ledger_that_cannot_write_acknowledges_none_of_them(
+    intake: Intake, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each sender hears of it, and may send again."""
+    broken = LedgerError("the ledger could not be written (disk is full)")
+    monkeypatch.setattr(ledger, "record_deploys", lambda begun: [broken] * len(begun))
+    found = intake.receive_all([(event(id="d1"), "ci"), (event(id="d2", environment="stage"), "ci")])
+    assert found == [broken, broken]
+    assert ledger.watches() == []

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 
 from sqlalchemy import Connection, delete, insert, select
@@ -25,7 +26,17 @@ from watchdog.model import (
     StoredLook,
     Watch,
 )
-from watchdog.ports import EvidencePoint, Failpoint, Lease, OutboxRow, RawSamples, Recorded, StoredVerdict, Tally
+from watchdog.ports import (
+    Beginning,
+    EvidencePoint,
+    Failpoint,
+    Lease,
+    OutboxRow,
+    RawSamples,
+    Recorded,
+    StoredVerdict,
+    Tally,
+)
 
 
 class SqlLedger:
@@ -60,20 +71,34 @@ class SqlLedger:
 
         ended: what older watches of its place become because of it, each unless it changed meanwhile.
         """
-        new = commit.NewDeploy(
-            watch=watch,
-            messages=messages,
-            entries=audit,
-            sinks=self._sinks_for(watch.deploy.service),
-            first=actions,
-            ended=[commit.prepare(change) for change in ended],
+        begun = Beginning(watch=watch, messages=messages, audit=audit, actions=actions, ended=ended)
+        (recorded,) = self.record_deploys([begun])
+        if isinstance(recorded, BaseException):
+            raise recorded
+        return recorded
+
+    def record_deploys(self, begun: Sequence[Beginning]) -> list[Recorded | BaseException]:
+        """The same of several, which share a transaction where they can; what one raises touches no other."""
+        errors = self._intakes.write_all([partial(self._record, self._new(one)) for one in begun])
+        return [self._recorded(one, error) for one, error in zip(begun, errors, strict=True)]
+
+    def _new(self, begun: Beginning) -> commit.NewDeploy:
+        return commit.NewDeploy(
+            watch=begun.watch,
+            messages=begun.messages,
+            entries=begun.audit,
+            sinks=self._sinks_for(begun.watch.deploy.service),
+            first=begun.actions,
+            ended=[commit.prepare(change) for change in begun.ended],
         )
-        try:
-            self._intakes.write(partial(self._record, new))
-        except commit.KnownError as known:
-            return known.recorded
-        except commit.LostError:  # the older ones are left to whoever looks after it
-            return self.record_deploy(watch, messages, audit, actions)
+
+    def _recorded(self, begun: Beginning, error: BaseException | None) -> Recorded | BaseException:
+        if isinstance(error, commit.KnownError):
+            return error.recorded
+        if isinstance(error, commit.LostError):  # the older ones are left to whoever looks after it
+            return self.record_deploys([replace(begun, ended=())])[0]
+        if error is not None:
+            return error
         self._failpoint("ledger-record-committed")
         if self._lock is not None:
             self._lock.holds_deploys()

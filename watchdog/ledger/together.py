@@ -38,21 +38,28 @@ class Together:
 
         A write may be run twice: where one breaks the transaction that it shares, each is done again by itself.
         """
-        if self._database.is_shared:  # its transactions lock the watch before the chain: two in one could not
-            with self._database.write() as connection:
-                write(connection)
-            return
-        mine = _Waiting(write)
+        (error,) = self.write_all([write])
+        if error is not None:
+            raise error
+
+    def write_all(self, writes: Sequence[Write]) -> list[BaseException | None]:
+        """The same of several at once; what each raised, or None."""
+        mine = [_Waiting(write) for write in writes]
+        if (
+            not mine or self._database.is_shared
+        ):  # its transactions lock the watch before the chain: two in one could not
+            for one in mine:
+                self._write_all([one])
+            return [one.error for one in mine]
         with self._turn:
-            self._waiting.append(mine)
-            while self._is_writing and not mine.is_over:
+            self._waiting += mine
+            while self._is_writing and not mine[-1].is_over:
                 self._turn.wait()
-            if not mine.is_over:
+            if not mine[-1].is_over:
                 batch, self._waiting, self._is_writing = self._waiting, [], True
-        if not mine.is_over:
+        if not mine[-1].is_over:
             self._lead(batch)
-        if mine.error is not None:
-            raise mine.error
+        return [one.error for one in mine]
 
     def _lead(self, batch: Sequence[_Waiting]) -> None:
         try:

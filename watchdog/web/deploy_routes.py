@@ -1,7 +1,8 @@
 """The routes for those who deploy: send an event, follow it, read why."""
 
-from collections.abc import Mapping
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Annotated, NamedTuple
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
@@ -10,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from watchdog.config import Scope
 from watchdog.errors import NotFoundError, RefusedError
-from watchdog.intake import DeployRequest, Intake
+from watchdog.intake import DeployRequest, Intake, Received
 from watchdog.model import State, Watch
 from watchdog.ports import Ledger, Recorded
 from watchdog.web.auth import Caller, intake_key
@@ -19,11 +20,13 @@ from watchdog.web.body import read_body, read_model
 from watchdog.web.documented import answer, answer_or_lines, guarded, reads, refusals
 from watchdog.web.door import Door
 from watchdog.web.errors import ApiError
+from watchdog.web.in_batches import InBatches
 from watchdog.web.reading import IDENTIFIER, MAX_WAIT_S, Reading, Sought
-from watchdog.web.views import audit_json, evidence_json, recorded_json, watch_lines, watch_summary
+from watchdog.web.views import audit_json, evidence_json, recorded_json, watch_json, watch_lines, watch_summary
 
 _EXAMPLE = {"id": "shop-v42", "service": "shop", "version": "v42", "previous_version": "v41", "strategy": "canary"}
 _MAX_KEY = 256
+AT_ONCE = 32  # deploy events that share a commit, at most: nobody waits long for the others
 Upper = BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
 
 
@@ -31,20 +34,33 @@ def deploy_routes(*, ledger: Ledger, intake: Intake, door: Door, reading: Readin
     """Build the router of /api/v1/deploys."""
     router = APIRouter(prefix="/api/v1/deploys", tags=["deploys"])
 
-    def answered(
-        request: Request, watch: Watch, *, status: int = 200, headers: Mapping[str, str] | None = None
-    ) -> Response:
-        if request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip().lower() == "text/plain":
-            return PlainTextResponse(watch_lines(watch), status_code=status, headers=headers)
-        return JSONResponse(recorded_json(ledger, watch), status_code=status, headers=headers)
+    def answered(request: Request, watch: Watch) -> Response:
+        return (
+            PlainTextResponse(watch_lines(watch))
+            if _wants_lines(request)
+            else JSONResponse(recorded_json(ledger, watch))
+        )
 
-    def received(request: Request, asked: DeployRequest, caller: Caller) -> Response:
-        recorded, watch = _record(intake, asked, caller)
-        if recorded is Recorded.CONFLICT:
+    def received_all(told: Sequence[_Told]) -> list[Response | BaseException]:
+        outcomes = intake.receive_all([(one.asked, one.caller.actor) for one in told])
+        with ledger.snapshot():
+            return [_tried(partial(received, one, outcome)) for one, outcome in zip(told, outcomes, strict=True)]
+
+    def received(told: _Told, outcome: Received | BaseException) -> Response:
+        found = _raised(outcome, told.caller)
+        watch, begun = found.watch, found.begun
+        if found.recorded is Recorded.CONFLICT:
             remedy = "Give a new deploy a new id; to retry an old one, send it unchanged."
             raise ApiError(409, f"The deploy {watch.id!r} is on record with another body.", remedy=remedy)
-        where = {"Location": f"/api/v1/deploys/{watch.id.replace('/', '%2F')}"}
-        return answered(request, watch, status=201 if recorded is Recorded.CREATED else 200, headers=where)
+        status = 201 if found.recorded is Recorded.CREATED else 200
+        headers = {"Location": f"/api/v1/deploys/{watch.id.replace('/', '%2F')}"}
+        if _wants_lines(told.request):
+            return PlainTextResponse(watch_lines(watch), status_code=status, headers=headers)
+        if begun is not None:  # all that is on record of it was written a moment ago
+            return JSONResponse(watch_json(watch, begun.actions, begun.audit), status_code=status, headers=headers)
+        return JSONResponse(recorded_json(ledger, watch), status_code=status, headers=headers)
+
+    intake_line = InBatches(received_all, most=AT_ONCE)
 
     @router.post(
         "",
@@ -63,7 +79,7 @@ def deploy_routes(*, ledger: Ledger, intake: Intake, door: Door, reading: Readin
         caller = door.admit_sender(request, body)
         asked = _identified(read_model(DeployRequest, body), caller, request)
         caller.require_service(asked.service)
-        return await run_in_threadpool(received, request, asked, caller)
+        return await intake_line.put(_Told(request, asked, caller))
 
     @router.get(
         "",
@@ -127,16 +143,38 @@ def deploy_routes(*, ledger: Ledger, intake: Intake, door: Door, reading: Readin
     return router
 
 
-def _record(intake: Intake, asked: DeployRequest, caller: Caller) -> tuple[Recorded, Watch]:
+class _Told(NamedTuple):
+    """One deploy event of a caller who may send it."""
+
+    request: Request
+    asked: DeployRequest
+    caller: Caller
+
+
+def _wants_lines(request: Request) -> bool:
+    """Whether a shell asks, that reads lines better than JSON."""
+    return request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip().lower() == "text/plain"
+
+
+def _tried(step: Callable[[], Response]) -> Response | BaseException:
     try:
-        return intake.receive(asked, actor=caller.actor)
-    except NotFoundError as error:
+        return step()
+    except Exception as error:  # noqa: BLE001 (raised to whoever sent that event)
+        return error
+
+
+def _raised(outcome: Received | BaseException, caller: Caller) -> Received:
+    """What became of an event; what is wrong with it in the words of the API."""
+    if isinstance(outcome, NotFoundError):
         # The sentence may name a service that is configured: only for those who may read.
-        message = error.message if caller.may(Scope.READ) and caller.serves_all else "There is no such service."
+        message = outcome.message if caller.may(Scope.READ) and caller.serves_all else "There is no such service."
         remedy = "Correct the name, or add [services.<name>] to config.toml."
         raise ApiError(404, message, remedy=remedy) from None
-    except RefusedError as error:
-        raise ApiError(422, error.message) from None
+    if isinstance(outcome, RefusedError):
+        raise ApiError(422, outcome.message) from None
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
 
 
 def _identified(asked: DeployRequest, caller: Caller, request: Request) -> DeployRequest:
