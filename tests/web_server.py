@@ -63,6 +63,7 @@ class FakeLedger:
     labelled: dict[str, Label] = field(default_factory=dict)
     brake: str | None = None
     broken: bool = False
+    writers: int = 1
 
     def snapshot(self) -> AbstractContextManager[None]:
         return nullcontext()

@@ -295,6 +295,9 @@ class Beginning:
 class Ledger(Protocol):
     """The database. Every write is one transaction; `commit` is the only way a watch changes."""
 
+    @property
+    def writers(self) -> int: ...  # how many may usefully write at the same time
+
     def record_deploy(  # ended: what older watches become by it, each unless it changed meanwhile
         self, watch: Watch, messages: Sequence[Message], audit: Sequence[AuditEntry], actions: Sequence[Action] = (),
         *, ended: Sequence[Change] = (),

@@ -16,12 +16,14 @@ class Work:
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
-        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.begun, self.both, self.go_on = threading.Event(), threading.Event(), threading.Event()
         self.error: BaseException | None = None
 
     def __call__(self, items: Sequence[int]) -> list[int | BaseException]:
         self.batches.append(list(items))
         self.begun.set()
+        if len(self.batches) == 2:
+            self.both.set()
         assert self.go_on.wait(DEADLINE_S)
         if self.error is not None:
             raise self.error
@@ -49,6 +51,23 @@ def test_what_comes_during_the_work_is_the_next_batch() -> None:
     assert work.batches == [[0], [2, 3, 4], [6, 8]]
     assert [one for one in told if not isinstance(one, BaseException)] == [0, 4, 8, 12, 16]
     assert repr(told[2]) == "ValueError('3')"
+
+
+def test_several_hands_have_a_batch_each() -> None:
+    """Where the work waits for something else, one batch need not wait for the other."""
+    work = Work()
+
+    async def come() -> list[int]:
+        line = InBatches(work, most=2, hands=2)
+        tasks = await crowd(line, work, [2])
+        assert await asyncio.to_thread(work.both.wait, DEADLINE_S)
+        tasks += [asyncio.create_task(line.put(item)) for item in (4, 6, 8)]
+        await asyncio.sleep(0)
+        work.go_on.set()
+        return await asyncio.gather(*tasks)
+
+    assert asyncio.run(come()) == [0, 4, 8, 12, 16]
+    assert sorted(work.batches) == [[0], [2], [4, 6], [8]]
 
 
 def test_one_who_has_gone_keeps_nobody_from_an_answer() -> None:
@@ -101,10 +120,28 @@ def test_nobody_waits_for_a_loop_that_ends() -> None:
         line = InBatches(work, most=1)
         tasks = await crowd(line, work, [2])
         await asyncio.sleep(0)
-        assert line._worker is not None
-        line._worker.cancel()
+        (worker,) = line._workers
+        worker.cancel()
         work.go_on.set()
         await asyncio.wait(tasks, timeout=DEADLINE_S)
         return tasks
 
     assert all(task.cancelled() for task in asyncio.run(come()))
+
+
+def test_a_line_whose_worker_never_began_goes_on() -> None:
+    """Its loop ended in the very moment in which an item came."""
+    work = Work()
+    work.go_on.set()
+    line = InBatches(work, most=8)
+
+    async def come() -> int:
+        lost = asyncio.create_task(line.put(2))
+        await asyncio.sleep(0)
+        (worker,) = line._workers
+        worker.cancel()
+        lost.cancel()
+        await asyncio.wait([worker, lost], timeout=DEADLINE_S)
+        return await line.put(4)
+
+    assert asyncio.run(come()) == 8

@@ -11,7 +11,7 @@ from watchdog.ledger import claims, commit, history, journal, queries
 from watchdog.ledger.chain import ChainedEntry
 from watchdog.ledger.engine import Database
 from watchdog.ledger.lock import FileLock
-from watchdog.ledger.postgres import serialise
+from watchdog.ledger.postgres import POOL, serialise
 from watchdog.ledger.schema import flags, webhook_ids
 from watchdog.ledger.together import Together
 from watchdog.model import (
@@ -55,6 +55,11 @@ class SqlLedger:
         self._lock = lock
         self._failpoint = failpoint
         self._intakes = Together(database)
+
+    @property
+    def writers(self) -> int:
+        """How many may usefully write at the same time: SQLite has one writer, PostgreSQL one for each connection."""
+        return POOL if self._database.is_shared else 1
 
     # --- watches -----------------------------------------------------------------------------------------
 

@@ -60,7 +60,7 @@ def deploy_routes(*, ledger: Ledger, intake: Intake, door: Door, reading: Readin
             return JSONResponse(watch_json(watch, begun.actions, begun.audit), status_code=status, headers=headers)
         return JSONResponse(recorded_json(ledger, watch), status_code=status, headers=headers)
 
-    intake_line = InBatches(received_all, most=AT_ONCE)
+    intake_line = InBatches(received_all, most=AT_ONCE, hands=ledger.writers)
 
     @router.post(
         "",

@@ -14,23 +14,29 @@ R = TypeVar("R")
 
 
 class InBatches(Generic[T, R]):
-    """Whatever comes while the work goes on waits for the next batch; all of a batch are answered at its end.
+    """Whatever comes while all hands are busy waits for the next batch; all of a batch are answered at its end.
 
     work: answers items in their order; an exception in the place of an answer is raised to whoever put that item.
+    most: items of a batch. hands: batches at the same time.
     """
 
-    def __init__(self, work: Callable[[Sequence[T]], Sequence[R | BaseException]], *, most: int) -> None:
+    def __init__(
+        self, work: Callable[[Sequence[T]], Sequence[R | BaseException]], *, most: int, hands: int = 1
+    ) -> None:
         self._work = work
         self._most = most
+        self._hands = hands
         self._waiting: list[tuple[T, asyncio.Future[R]]] = []
-        self._worker: asyncio.Task[None] | None = None
+        self._workers: set[asyncio.Task[None]] = set()
 
     async def put(self, item: T) -> R:
         """Wait for the batch that holds the item."""
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, answer))
-        if self._worker is None:
-            self._worker = asyncio.create_task(self._run())
+        if len(self._workers) < self._hands:
+            worker = asyncio.create_task(self._run())
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)  # one that was stopped before it began says nothing itself
         return await answer
 
     async def _run(self) -> None:
@@ -40,9 +46,11 @@ class InBatches(Generic[T, R]):
                 batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
                 _settle(batch, await to_thread.run_sync(self._try, [item for item, _ in batch]))
                 batch = []
-        finally:  # the loop ends in the middle of it: nobody is left waiting
-            given_up: list[tuple[T, asyncio.Future[R]]] = [*batch, *self._waiting]
-            self._waiting, self._worker = [], None
+        finally:
+            self._workers.discard(asyncio.current_task())
+            given_up = batch  # the loop ends in the middle of it: nobody is left waiting
+            if not self._workers:
+                given_up, self._waiting = [*batch, *self._waiting], []
             _settle(given_up, [asyncio.CancelledError() for _ in given_up])
 
     def _try(self, items: Sequence[T]) -> Sequence[R | BaseException]:
