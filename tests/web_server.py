@@ -21,9 +21,19 @@ from watchdog.clock import SystemClock
 from watchdog.errors import LedgerError, NotFoundError, RefusedError
 from watchdog.intake import DeployRequest, Intake, Received
 from watchdog.ledger.encode import to_json
-from watchdog.model import Action, ActionState, AuditEntry, Change, Label, State, StoredLook, Watch
+from watchdog.model import (
+    Action,
+    ActionState,
+    AuditEntry,
+    Change,
+    Label,
+    Recorded,
+    State,
+    StoredLook,
+    Watch,
+)
 from watchdog.operator_desk import OperatorDesk
-from watchdog.ports import CellKeys, Clock, EvidencePoint, Ledger, OutboxRow, RawSamples, Recorded, StoredVerdict, Tally
+from watchdog.ports import CellKeys, Clock, EvidencePoint, Ledger, OutboxRow, RawSamples, StoredVerdict, Tally
 from watchdog.senders import SENDERS
 from watchdog.sending import Sender
 from watchdog.telemetry import Telemetry

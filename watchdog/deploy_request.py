@@ -1,5 +1,7 @@
 """The event "version X of service S is live", typed, as whoever tells it must fill it in."""
 
+import hashlib
+import json
 import re
 from typing import Annotated, Literal
 
@@ -17,6 +19,7 @@ def _identifier(value: str) -> str:
 
 
 Identifier = Annotated[str, AfterValidator(_identifier)]
+_ADDED = ("train", "safe_to_rollback_until")  # fields that came after the first version
 
 
 class DeployRequest(BaseModel):
@@ -44,3 +47,19 @@ class DeployRequest(BaseModel):
     train: Identifier | None = Field(
         None, description="Release train: deploys that name the same one are judged and put back together."
     )
+
+
+def derived_id(request: DeployRequest, environment: str, deployed_at: float) -> str:
+    """The id of a deploy that was told without one: the same deploy has the same."""
+    seed = json.dumps([request.service, environment, request.version, deployed_at])
+    return hashlib.sha256(seed.encode()).hexdigest()[:20]
+
+
+def digest_of(request: DeployRequest) -> str:
+    """What tells a retry from another deploy under the same id."""
+    told = request.model_dump(mode="json")
+    for name in _ADDED:  # where they are not used, a retry across an upgrade is still the same deploy
+        if told[name] is None:
+            del told[name]
+    canonical = json.dumps(told, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,7 +1,5 @@
 """A deploy event comes in: checked against the configuration, turned into a watch, recorded in one transaction."""
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +8,7 @@ from functools import partial
 from typing import TypeVar
 
 from watchdog.config import Config, ServiceConfig
-from watchdog.deploy_request import DeployRequest
+from watchdog.deploy_request import DeployRequest, derived_id, digest_of
 from watchdog.errors import NotFoundError, RefusedError
 from watchdog.intended import first_actions
 from watchdog.model import (
@@ -18,12 +16,14 @@ from watchdog.model import (
     ActionKind,
     ActionState,
     AuditEntry,
+    Beginning,
     Change,
     Deploy,
     Message,
     MessageKind,
     Mode,
     Plan,
+    Recorded,
     Severity,
     State,
     Strategy,
@@ -31,7 +31,7 @@ from watchdog.model import (
 )
 from watchdog.planning import Pace, plan_for
 from watchdog.policy import LIVES_WITH_BOTH
-from watchdog.ports import Beginning, Clock, Ledger, Recorded
+from watchdog.ports import Clock, Ledger
 from watchdog.strategies import STRATEGIES
 from watchdog.strategies.window import closes_at
 from watchdog.telling import lasting, message, title, utc
@@ -42,7 +42,6 @@ _log = logging.getLogger(__name__)
 __all__ = ["DeployRequest", "Intake", "title_of"]
 
 _TRIES = 5
-_ADDED = ("train", "safe_to_rollback_until")  # fields that came after the first version
 _FUTURE_S = 60.0  # clocks differ a little; a deploy from tomorrow is a mistake
 _PAST_S = 3600.0
 _ACTIVE = frozenset(TRANSITIONS) - {State.RUNNING, State.RETRY_WAIT, State.VERIFYING, State.UNKNOWN}
@@ -128,7 +127,7 @@ class Intake:
 
     def _known(self, known: Watch, request: DeployRequest) -> Received:
         """A late retry of CI is the same deploy, even when it would be refused today."""
-        if known.deploy.body_digest != _digest(request):
+        if known.deploy.body_digest != digest_of(request):
             return Received(recorded=Recorded.CONFLICT, watch=known)
         self._supersede(known)  # again, in case the daemon died between the two
         return Received(recorded=Recorded.SAME, watch=known)
@@ -167,7 +166,7 @@ class Intake:
                 f"version and previous_version are both {previous!r}; nothing was deployed", permanent=True
             )
         return Deploy(
-            id=request.id or _derived_id(request, environment, deployed_at),
+            id=request.id or derived_id(request, environment, deployed_at),
             service=request.service,
             environment=environment,
             version=request.version,
@@ -181,7 +180,7 @@ class Intake:
             safe_to_rollback_until=request.safe_to_rollback_until,
             train=request.train,
             triggered_by=actor,
-            body_digest=_digest(request),
+            body_digest=digest_of(request),
         )
 
     def _deployed_at(self, request: DeployRequest, now: float) -> float:
@@ -333,17 +332,3 @@ def _begins(plan: Plan) -> str:
 
 def title_of(deploy: Deploy) -> str:
     return f"{deploy.service} {deploy.version}"
-
-
-def _derived_id(request: DeployRequest, environment: str, deployed_at: float) -> str:
-    seed = json.dumps([request.service, environment, request.version, deployed_at])
-    return hashlib.sha256(seed.encode()).hexdigest()[:20]
-
-
-def _digest(request: DeployRequest) -> str:
-    told = request.model_dump(mode="json")
-    for name in _ADDED:  # where they are not used, a retry across an upgrade is still the same deploy
-        if told[name] is None:
-            del told[name]
-    canonical = json.dumps(told, sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()

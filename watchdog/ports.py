@@ -15,6 +15,7 @@ from watchdog.model import (
     ActionKind,
     ActionState,
     AuditEntry,
+    Beginning,
     Change,
     Claim,
     Deploy,
@@ -22,6 +23,7 @@ from watchdog.model import (
     LabelKind,
     Message,
     Metric,
+    Recorded,
     State,
     StoredLook,
     Watch,
@@ -275,28 +277,10 @@ class Lease:
     next_look_at: float
 
 
-class Recorded(StrEnum):
-    CREATED = "created"
-    SAME = "same"
-    CONFLICT = "conflict"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Beginning:
-    """A deploy as it is first recorded. ended: what older watches of its place become by it."""
-
-    watch: Watch
-    messages: Sequence[Message]
-    audit: Sequence[AuditEntry]
-    actions: Sequence[Action] = ()
-    ended: Sequence[Change] = ()
-
-
 class Ledger(Protocol):
     """The database. Every write is one transaction; `commit` is the only way a watch changes."""
 
-    @property
-    def writers(self) -> int: ...  # how many may usefully write at the same time
+    writers: int  # how many may usefully write at the same time
 
     def record_deploy(  # ended: what older watches become by it, each unless it changed meanwhile
         self, watch: Watch, messages: Sequence[Message], audit: Sequence[AuditEntry], actions: Sequence[Action] = (),

@@ -9,9 +9,9 @@ from watchdog.deploy_request import DeployRequest
 from watchdog.errors import ConflictError, RefusedError
 from watchdog.gate import Gate, Word, gate
 from watchdog.intake import Intake
-from watchdog.model import FINAL, TRANSITIONS, State, Watch
+from watchdog.model import FINAL, TRANSITIONS, Recorded, State, Watch
 from watchdog.operator_desk import OperatorDesk
-from watchdog.ports import Clock, Ledger, Recorded
+from watchdog.ports import Clock, Ledger
 from watchdog.sending import Alert, AlertsTold, Asked, DeployTold, EndTold, Question
 
 _ACTIVE = frozenset(TRANSITIONS)

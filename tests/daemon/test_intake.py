@@ -16,9 +16,9 @@ from watchdog.config import AdapterConfig, Config
 from watchdog.errors import LedgerError, NotFoundError, RefusedError
 from watchdog.intake import DeployRequest, Intake, Received
 from watchdog.ledger import open_ledger
-from watchdog.model import Claim, Mode, Severity, State, Strategy
+from watchdog.model import Claim, Mode, Recorded, Severity, State, Strategy
 from watchdog.planning import Pace, plan_for
-from watchdog.ports import Ledger, Recorded
+from watchdog.ports import Ledger
 from watchdog.strategies import STRATEGIES
 
 

@@ -28,11 +28,11 @@ from watchdog.model import (
     HoldReason,
     Message,
     MessageKind,
+    Recorded,
     Severity,
     State,
     StoredLook,
 )
-from watchdog.ports import Recorded
 
 AT = DEPLOYED_AT + 10.0
 

@@ -12,8 +12,7 @@ from tests.fakes import FakeClock
 from tests.samples import a_watch
 from watchdog.errors import LedgerError
 from watchdog.ledger import SqlLedger, open_ledger, verify_chain
-from watchdog.model import AuditEntry, State, Watch
-from watchdog.ports import Recorded
+from watchdog.model import AuditEntry, Recorded, State, Watch
 from watchdog.turns import superseded
 
 DEADLINE_S = 20.0

@@ -27,7 +27,7 @@ from tests.simulator.traps import IN_COMPANY, Trap, Traps, draw_trap
 from tests.simulator.witness import Witness
 from watchdog.errors import WatchdogError
 from watchdog.intake import DeployRequest
-from watchdog.ports import Recorded
+from watchdog.model import Recorded
 
 PATIENCE_S = 700.0  # after the last fault: the slowest retry of a message, a hold, a watch and a recovery
 REAL_JUDGE_EVERY = 10  # the real judge takes as long as the rest of a run

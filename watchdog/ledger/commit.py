@@ -21,9 +21,9 @@ from watchdog.model import (
     AuditEntry,
     Change,
     Message,
+    Recorded,
     Watch,
 )
-from watchdog.ports import Recorded
 
 _EXPECTED = update(watches).where(watches.c.id == bindparam("own_id"), watches.c.state == bindparam("own_state"))
 _INSERT = {table.name: insert(table) for table in (actions, deploys, looks, plans, samples, verdicts, watches)}

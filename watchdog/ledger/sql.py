@@ -1,7 +1,6 @@
 """The Ledger port over SQLAlchemy Core: every method is one transaction on the tables of `schema`."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -12,34 +11,25 @@ from watchdog.ledger.chain import ChainedEntry
 from watchdog.ledger.engine import Database
 from watchdog.ledger.lock import FileLock
 from watchdog.ledger.postgres import POOL, serialise
+from watchdog.ledger.reads import Reads
 from watchdog.ledger.schema import flags, webhook_ids
 from watchdog.ledger.together import Together
 from watchdog.model import (
     Action,
     ActionState,
     AuditEntry,
+    Beginning,
     Change,
     Claim,
     Label,
     Message,
-    State,
-    StoredLook,
+    Recorded,
     Watch,
 )
-from watchdog.ports import (
-    Beginning,
-    EvidencePoint,
-    Failpoint,
-    Lease,
-    OutboxRow,
-    RawSamples,
-    Recorded,
-    StoredVerdict,
-    Tally,
-)
+from watchdog.ports import Failpoint, Lease, OutboxRow, Tally
 
 
-class SqlLedger:
+class SqlLedger(Reads):
     """Safe from several threads: tick, hook workers, outbox and API share one instance."""
 
     def __init__(
@@ -50,16 +40,12 @@ class SqlLedger:
         lock: FileLock | None = None,
         failpoint: Failpoint = lambda _: None,
     ) -> None:
-        self._database = database
+        super().__init__(database)
+        self.writers = POOL if database.is_shared else 1  # SQLite has one, PostgreSQL one for each connection
         self._sinks_for = sinks_for
         self._lock = lock
         self._failpoint = failpoint
         self._intakes = Together(database)
-
-    @property
-    def writers(self) -> int:
-        """How many may usefully write at the same time: SQLite has one writer, PostgreSQL one for each connection."""
-        return POOL if self._database.is_shared else 1
 
     # --- watches -----------------------------------------------------------------------------------------
 
@@ -139,93 +125,6 @@ class SqlLedger:
         """Give leases back, all in one transaction; one that was lost meanwhile changes nothing."""
         with self._database.write() as connection:
             claims.release(connection, leases, owner=owner)
-
-    def snapshot(self) -> AbstractContextManager[None]:
-        """Reads of this thread within see one moment, and cost one transaction; a write within is not seen by them."""
-        return self._database.snapshot()
-
-    def watch(self, watch_id: str) -> Watch | None:
-        with self._database.read() as connection:
-            return queries.watch(connection, watch_id)
-
-    def watches_of(self, watch_ids: Sequence[str]) -> dict[str, Watch]:
-        """These watches, by id; an id that is not on record is absent."""
-        with self._database.read() as connection:
-            return queries.watches_of(connection, watch_ids)
-
-    def watches(
-        self,
-        *,
-        service: str | None = None,
-        environment: str | None = None,
-        states: frozenset[State] | None = None,
-        limit: int = 100,
-        before: float | None = None,
-        before_id: str | None = None,
-        services: frozenset[str] | None = None,
-    ) -> list[Watch]:
-        """The newest first; `before` pages on by `created_at`, with `before_id` also among equal times."""
-        with self._database.read() as connection:
-            return queries.find_watches(
-                connection,
-                service=service,
-                environment=environment,
-                states=states,
-                limit=limit,
-                before=before,
-                before_id=before_id,
-                services=services,
-            )
-
-    def standing(self, *, service: str, environment: str, states: frozenset[State]) -> list[Watch]:
-        """One place's watches in these states, and its newest whatever its state; the newest first."""
-        with self._database.read() as connection:
-            return queries.standing(connection, service, environment, states)
-
-    def train(self, name: str, *, environment: str) -> list[Watch]:
-        """One release train, in the order of its deploys."""
-        with self._database.read() as connection:
-            return queries.train(connection, name, environment)
-
-    def services(self) -> list[str]:
-        """Every service on record, in order."""
-        with self._database.read() as connection:
-            return queries.distinct(connection, "service")
-
-    def environments(self) -> list[str]:
-        """Every environment on record, in order."""
-        with self._database.read() as connection:
-            return queries.distinct(connection, "environment")
-
-    def looks(self, watch_id: str, after: int | None = None) -> list[StoredLook]:
-        """The closed intervals in order; with `after`, only later ones."""
-        with self._database.read() as connection:
-            return queries.stored_looks(connection, watch_id, after)
-
-    def verdicts(self, watch_id: str, *, last: int | None = None) -> list[StoredVerdict]:
-        """The verdicts in the order they fell; with `last`, only the newest."""
-        with self._database.read() as connection:
-            return queries.stored_verdicts(connection, watch_id, last)
-
-    def metric_evidence(self, watch_id: str, *, after: int | None = None) -> Iterator[tuple[int, Mapping[str, float]]]:
-        """By look, what was said of each metric."""
-        with self._database.read() as connection:
-            yield from history.metric_evidence(connection, watch_id, after)
-
-    def evidence_path(self, watch_id: str) -> list[EvidencePoint]:
-        """The evidence of all metrics together, look by look."""
-        with self._database.read() as connection:
-            return history.evidence_path(connection, watch_id)
-
-    def last_look(self, watch_id: str) -> StoredLook | None:
-        """The newest closed interval, without its cells."""
-        with self._database.read() as connection:
-            return history.last_look(connection, watch_id)
-
-    def raw_samples(self, watch_id: str, *, after: int | None = None) -> Iterator[RawSamples]:
-        """One by one: a long watch with wide histograms would fill much memory at once."""
-        with self._database.read() as connection:
-            yield from history.raw_samples(connection, watch_id, after)
 
     # --- labels ------------------------------------------------------------------------------------------
 

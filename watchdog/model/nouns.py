@@ -1,6 +1,6 @@
 """Nouns of the daemon, without I/O. Times are Unix seconds (`_at`), durations seconds (`_s`)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -330,3 +330,14 @@ class Change:
     then: Follow | None = None
     audit: tuple[AuditEntry, ...] = ()
     messages: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Beginning:
+    """A deploy as it is first recorded. ended: what older watches of its place become by it."""
+
+    watch: Watch
+    messages: Sequence[Message]
+    audit: Sequence[AuditEntry]
+    actions: Sequence[Action] = ()
+    ended: Sequence[Change] = ()

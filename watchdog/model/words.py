@@ -186,3 +186,11 @@ class MessageKind(StrEnum):
     HELD = "held"
     ACTION = "action"
     ENDED = "ended"
+
+
+class Recorded(StrEnum):
+    """What became of a deploy event: new, known already, or known with another body."""
+
+    CREATED = "created"
+    SAME = "same"
+    CONFLICT = "conflict"

@@ -12,8 +12,8 @@ from starlette.concurrency import run_in_threadpool
 from watchdog.config import Scope
 from watchdog.errors import NotFoundError, RefusedError
 from watchdog.intake import DeployRequest, Intake, Received
-from watchdog.model import State, Watch
-from watchdog.ports import Ledger, Recorded
+from watchdog.model import Recorded, State, Watch
+from watchdog.ports import Ledger
 from watchdog.web.auth import Caller, intake_key
 from watchdog.web.bodies import AuditBody, DeploysBody, EvidenceBody, WatchBody
 from watchdog.web.body import read_body, read_model

@@ -14,8 +14,8 @@ from watchdog.ledger import commit, journal, queries, rows
 from watchdog.ledger.chain import GENESIS
 from watchdog.ledger.schema import outbox
 from watchdog.ledger.sql import SqlLedger
-from watchdog.model import Change, Severity, State, Watch
-from watchdog.ports import OutboxRow, Recorded
+from watchdog.model import Change, Recorded, Severity, State, Watch
+from watchdog.ports import OutboxRow
 
 FOUND = Bugs()
 
