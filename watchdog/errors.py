@@ -1,6 +1,10 @@
 """Every error the daemon raises on purpose. `permanent` alone decides whether a retry makes sense."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class WatchdogError(Exception):
@@ -75,3 +79,11 @@ class ConflictError(WatchdogError):
 
 class RefusedError(WatchdogError):
     """The request is understood and not allowed in this state."""
+
+
+def tried(step: Callable[[], T]) -> T | Exception:
+    """What it gives or what it raises, for whoever works several things off and answers each for itself."""
+    try:
+        return step()
+    except Exception as error:  # noqa: BLE001 (raised where it belongs)
+        return error

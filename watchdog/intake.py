@@ -1,15 +1,14 @@
 """A deploy event comes in: checked against the configuration, turned into a watch, recorded in one transaction."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
-from typing import TypeVar
 
 from watchdog.config import Config, ServiceConfig
 from watchdog.deploy_request import DeployRequest, derived_id, digest_of
-from watchdog.errors import NotFoundError, RefusedError
+from watchdog.errors import NotFoundError, RefusedError, tried
 from watchdog.intended import first_actions
 from watchdog.model import (
     TRANSITIONS,
@@ -47,9 +46,6 @@ _PAST_S = 3600.0
 _ACTIVE = frozenset(TRANSITIONS) - {State.RUNNING, State.RETRY_WAIT, State.VERIFYING, State.UNKNOWN}
 _LIVE = frozenset({State.PASSED, State.INCONCLUSIVE, State.SUPERSEDED, State.CANCELLED, State.WATCHING, State.HELD})
 _ROLLED_BACK = frozenset({State.ROLLED_BACK, State.VERIFYING, State.RUNNING, State.NOT_RECOVERED})
-
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -93,14 +89,14 @@ class Intake:
         What is wrong with one stands in its place, and touches no other.
         """
         with self.ledger.snapshot():
-            begun = [_tried(partial(self._begin, request, actor)) for request, actor in told]
+            begun = [tried(partial(self._begin, request, actor)) for request, actor in told]
         recorded = iter(self.ledger.record_deploys([one for one in begun if isinstance(one, Beginning)]))
         received: list[Received | BaseException] = []
         for (request, _), one in zip(told, begun, strict=True):
             if isinstance(one, Beginning):
-                received.append(_tried(partial(self._created, one, next(recorded))))
+                received.append(tried(partial(self._created, one, next(recorded))))
             elif isinstance(one, Watch):
-                received.append(_tried(partial(self._known, one, request)))
+                received.append(tried(partial(self._known, one, request)))
             else:
                 received.append(one)
         return received
@@ -255,14 +251,14 @@ class Intake:
         moves in the same moment is read again, so that no armed one is left behind. Says whether there was any.
         """
         place = recorded.deploy
-        for tried in range(_TRIES):
+        for attempt in range(_TRIES):
             found = self.ledger.standing(service=place.service, environment=place.environment, states=_ACTIVE)
             newest = max([recorded, *found], key=_age)
             older = [watch for watch in found if watch.state in _ACTIVE and _age(watch) < _age(newest)]
             # each, even where one moved meanwhile
             ended = [self.ledger.commit(self._ending(watch, newest.deploy.version)) for watch in older]
             if all(ended):
-                return bool(ended) or tried > 0
+                return bool(ended) or attempt > 0
         _log.error("a watch older than %s could not be superseded", recorded.id)
         return True
 
@@ -289,14 +285,6 @@ class Intake:
             at=watch.created_at, watch_id=watch.id, actor="daemon", event="deploy.warned", why=f"warning: {warning}"
         )
         return [received, warned] if warning else [received]
-
-
-def _tried(step: Callable[[], T]) -> T | BaseException:
-    """What it gives, or what it raises."""
-    try:
-        return step()
-    except Exception as error:  # noqa: BLE001 (raised where it belongs: to whoever sent that event)
-        return error
 
 
 def _age(watch: Watch) -> tuple[float, str]:

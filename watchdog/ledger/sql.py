@@ -69,7 +69,7 @@ class SqlLedger(Reads):
         return recorded
 
     def record_deploys(self, begun: Sequence[Beginning]) -> list[Recorded | BaseException]:
-        """The same of several, which share a transaction where they can; what one raises touches no other."""
+        """The same of several, which share a transaction where they can; what one's write raises touches no other."""
         errors = self._intakes.write_all([partial(self._record, self._new(one)) for one in begun])
         return [self._recorded(one, error) for one, error in zip(begun, errors, strict=True)]
 

@@ -45,9 +45,8 @@ class Together:
     def write_all(self, writes: Sequence[Write]) -> list[BaseException | None]:
         """The same of several at once; what each raised, or None."""
         mine = [_Waiting(write) for write in writes]
-        if (
-            not mine or self._database.is_shared
-        ):  # its transactions lock the watch before the chain: two in one could not
+        # transactions of a shared ledger lock the watch before the chain: two in one could not
+        if not mine or self._database.is_shared:
             for one in mine:
                 self._write_all([one])
             return [one.error for one in mine]

@@ -1,6 +1,6 @@
 """The routes for those who deploy: send an event, follow it, read why."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, NamedTuple
 
@@ -10,9 +10,9 @@ from pydantic import BeforeValidator
 from starlette.concurrency import run_in_threadpool
 
 from watchdog.config import Scope
-from watchdog.errors import NotFoundError, RefusedError
+from watchdog.errors import NotFoundError, RefusedError, tried
 from watchdog.intake import DeployRequest, Intake, Received
-from watchdog.model import Recorded, State, Watch
+from watchdog.model import Beginning, Recorded, State, Watch
 from watchdog.ports import Ledger
 from watchdog.web.auth import Caller, intake_key
 from watchdog.web.bodies import AuditBody, DeploysBody, EvidenceBody, WatchBody
@@ -34,31 +34,34 @@ def deploy_routes(*, ledger: Ledger, intake: Intake, door: Door, reading: Readin
     """Build the router of /api/v1/deploys."""
     router = APIRouter(prefix="/api/v1/deploys", tags=["deploys"])
 
-    def answered(request: Request, watch: Watch) -> Response:
-        return (
-            PlainTextResponse(watch_lines(watch))
-            if _wants_lines(request)
-            else JSONResponse(recorded_json(ledger, watch))
-        )
+    def answered(
+        request: Request,
+        watch: Watch,
+        *,
+        begun: Beginning | None = None,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """begun: all that is on record of the watch, where it was written a moment ago."""
+        if request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip().lower() == "text/plain":
+            return PlainTextResponse(watch_lines(watch), status_code=status, headers=headers)
+        told = recorded_json(ledger, watch) if begun is None else watch_json(watch, begun.actions, begun.audit)
+        return JSONResponse(told, status_code=status, headers=headers)
 
     def received_all(told: Sequence[_Told]) -> list[Response | BaseException]:
         outcomes = intake.receive_all([(one.asked, one.caller.actor) for one in told])
         with ledger.snapshot():
-            return [_tried(partial(received, one, outcome)) for one, outcome in zip(told, outcomes, strict=True)]
+            return [tried(partial(received, one, outcome)) for one, outcome in zip(told, outcomes, strict=True)]
 
     def received(told: _Told, outcome: Received | BaseException) -> Response:
         found = _raised(outcome, told.caller)
-        watch, begun = found.watch, found.begun
+        watch = found.watch
         if found.recorded is Recorded.CONFLICT:
             remedy = "Give a new deploy a new id; to retry an old one, send it unchanged."
             raise ApiError(409, f"The deploy {watch.id!r} is on record with another body.", remedy=remedy)
+        where = {"Location": f"/api/v1/deploys/{watch.id.replace('/', '%2F')}"}
         status = 201 if found.recorded is Recorded.CREATED else 200
-        headers = {"Location": f"/api/v1/deploys/{watch.id.replace('/', '%2F')}"}
-        if _wants_lines(told.request):
-            return PlainTextResponse(watch_lines(watch), status_code=status, headers=headers)
-        if begun is not None:  # all that is on record of it was written a moment ago
-            return JSONResponse(watch_json(watch, begun.actions, begun.audit), status_code=status, headers=headers)
-        return JSONResponse(recorded_json(ledger, watch), status_code=status, headers=headers)
+        return answered(told.request, watch, begun=found.begun, status=status, headers=where)
 
     intake_line = InBatches(received_all, most=AT_ONCE, hands=ledger.writers)
 
@@ -149,18 +152,6 @@ class _Told(NamedTuple):
     request: Request
     asked: DeployRequest
     caller: Caller
-
-
-def _wants_lines(request: Request) -> bool:
-    """Whether a shell asks, that reads lines better than JSON."""
-    return request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip().lower() == "text/plain"
-
-
-def _tried(step: Callable[[], Response]) -> Response | BaseException:
-    try:
-        return step()
-    except Exception as error:  # noqa: BLE001 (raised to whoever sent that event)
-        return error
 
 
 def _raised(outcome: Received | BaseException, caller: Caller) -> Received:
