@@ -1,5 +1,6 @@
 """What must hold before metrics may be weighed: a source that answers, arms that differ, a candidate that lives."""
 
+import math
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ GONE_LOOKS = 3  # no candidate samples in this many last looks (or a tenth of th
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 Flags = NDArray[np.bool_]
 REQUEST_KINDS = COUNTS | {Kind.LATENCY}
+_BOTH = (Arm.CANDIDATE, Arm.BASELINE)
 
 
 def source_trouble(watch: Decoded) -> tuple[SourceStatus, str] | None:
@@ -141,14 +143,26 @@ def seen_twice(watch: Decoded, metric: Arrays) -> bool:
         return False
     if Arm.CANDIDATE not in metric.panels or Arm.BASELINE not in metric.panels:
         return False
-    latest = [float(_carried(metric, arm, slice(-1, None))[0]) for arm in (Arm.CANDIDATE, Arm.BASELINE)]
-    if not np.isnan(latest).any() and latest[0] != latest[1]:  # mostly the last look tells
+    if _differ_lastly(metric):  # mostly the last look tells
         return False
     looks = slice(max(-metric.first, 0), None)
     candidate, baseline = (_carried(metric, arm, looks) for arm in (Arm.CANDIDATE, Arm.BASELINE))
     both = ~np.isnan(candidate) & ~np.isnan(baseline)
     a, b = candidate[both], baseline[both]
     return len(a) >= SAME_LOOKS and bool((a == b).all()) and bool((a != a[0]).any())
+
+
+def _differ_lastly(metric: Arrays) -> bool:
+    """Whether both arms carry something in the last interval, and not the same."""
+    sums = []
+    for arm in (Arm.CANDIDATE, Arm.BASELINE):
+        panel = metric.panels[arm]
+        carried = panel.total[..., -1] if metric.spec.kind in REQUEST_KINDS else panel.value[:, :, 0, -1]
+        there = [number for number in carried.ravel().tolist() if not math.isnan(number)]
+        if not there:
+            return False
+        sums.append(sum(there))  # one after another, as `total` adds them
+    return bool(sums[0] != sums[1])
 
 
 def _carried(metric: Arrays, arm: Arm, at: slice) -> Floats:
@@ -167,10 +181,18 @@ def without_data(watch: Decoded, metric: Arrays) -> str | None:
         return None
     recent = usable[-max(GONE_LOOKS, len(usable) // 10) :]
     start = max(-metric.first, 0)
+    if watch.design is not Design.BEFORE_AFTER and all(_has(metric, arm, start + recent[-1]) for arm in _BOTH):
+        return None  # mostly the last look tells
     if not _has_any(metric, Arm.CANDIDATE, start + recent):
         return "candidate"
     at = np.arange(start) if watch.design is Design.BEFORE_AFTER else start + recent
     return None if _has_any(metric, Arm.BASELINE, at) else "baseline"
+
+
+def _has(metric: Arrays, arm: Arm, interval: int) -> bool:
+    """Whether the arm has any value in this interval."""
+    panel = metric.panels.get(arm)
+    return panel is not None and not all(map(math.isnan, panel.value[..., interval].ravel().tolist()))
 
 
 def _has_any(metric: Arrays, arm: Arm, intervals: NDArray[np.int64]) -> bool:

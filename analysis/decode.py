@@ -1,8 +1,10 @@
 """The one decoder: stored samples in, dense arrays out. Daemon, backtest and notebooks all come through here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from itertools import islice
+from math import prod
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +70,35 @@ class Decoded:
     usable: NDArray[np.bool_]
     facts: tuple[LookFacts, ...]
     metrics: tuple[Arrays, ...]
+
+    def __reduce__(self) -> tuple[Callable[..., "Decoded"], tuple[object, ...]]:
+        """Pickled as one array instead of dozens: a third of the time, where other processes judge."""
+        panels = [(metric, arm, panel) for metric in self.metrics for arm, panel in metric.panels.items()]
+        shapes = tuple([(arm.value, panel.value.shape, panel.total.shape) for _, arm, panel in panels])
+        parts = [part.ravel() for _, _, panel in panels for part in (panel.value, panel.total)]
+        metrics = tuple([(m.spec, m.strata, m.le, m.first, len(m.panels)) for m in self.metrics])
+        whole = np.concatenate(parts) if parts else np.zeros(0)
+        head = (self.design, self.step_s, self.looks, self.share, self.candidate_expected, self.usable, self.facts)
+        return _unpacked, (head, metrics, shapes, whole)
+
+
+def _unpacked(
+    head: tuple[Any, ...],
+    metrics: Sequence[tuple[MetricSpec, tuple[str, ...], Floats, int, int]],
+    shapes: Sequence[tuple[str, tuple[int, ...], tuple[int, ...]]],
+    whole: Floats,
+) -> Decoded:
+    """What `Decoded.__reduce__` took apart."""
+    at, told, found = 0, iter(shapes), []
+    for spec, strata, le, first, arms in metrics:
+        panels = {}
+        for arm, value, total in islice(told, arms):
+            middle = at + prod(value)
+            end = middle + prod(total)
+            panels[Arm(arm)] = Panel(whole[at:middle].reshape(value), whole[middle:end].reshape(total))
+            at = end
+        found.append(Arrays(spec, strata, le, first, panels))
+    return Decoded(*(*head, tuple(found)))
 
 
 def decode(observation: Observation, *, warm_up_looks: int = 0) -> Decoded:

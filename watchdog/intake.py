@@ -31,6 +31,7 @@ from watchdog.model import (
 from watchdog.planning import Pace, plan_for
 from watchdog.policy import LIVES_WITH_BOTH
 from watchdog.ports import Clock, Ledger
+from watchdog.right_of_way import RightOfWay
 from watchdog.strategies import STRATEGIES
 from watchdog.strategies.window import closes_at
 from watchdog.telling import lasting, message, title, utc
@@ -66,6 +67,7 @@ class Intake:
     ledger: Ledger
     clock: Clock
     looks_ahead: Collection[str] = ()  # hooks that can say beforehand whether their way back is open
+    right_of_way: RightOfWay = field(default_factory=RightOfWay)
     _plans: dict[tuple[str, Strategy], Plan] = field(default_factory=dict, init=False, repr=False)
 
     def receive(self, request: DeployRequest, *, actor: str) -> tuple[Recorded, Watch]:
@@ -86,15 +88,23 @@ class Intake:
     def receive_all(self, told: Sequence[tuple[DeployRequest, str]]) -> list[Received | BaseException]:
         """The same of several that came together, (request, actor) each: they share their reads and their commit.
 
-        What is wrong with one stands in its place, and touches no other.
+        What is wrong with one stands in its place, and touches no other. Rounds over the watches give way meanwhile.
         """
+        with self.right_of_way.taken():
+            return self._receive_all(told)
+
+    def _receive_all(self, told: Sequence[tuple[DeployRequest, str]]) -> list[Received | BaseException]:
         with self.ledger.snapshot():
             begun = [tried(partial(self._begin, request, actor)) for request, actor in told]
-        recorded = iter(self.ledger.record_deploys([one for one in begun if isinstance(one, Beginning)]))
+        new = [one for one in begun if isinstance(one, Beginning)]
+        recorded = self.ledger.record_deploys(new)
+        with self.ledger.snapshot():  # one that begins now: it shows what stands beside the new ones
+            standing = [tried(partial(self._standing, one.watch)) for one in new]
+        outcomes = iter(zip(recorded, standing, strict=True))
         received: list[Received | BaseException] = []
         for (request, _), one in zip(told, begun, strict=True):
             if isinstance(one, Beginning):
-                received.append(tried(partial(self._created, one, next(recorded))))
+                received.append(tried(partial(self._created, one, *next(outcomes))))
             elif isinstance(one, Watch):
                 received.append(tried(partial(self._known, one, request)))
             else:
@@ -128,11 +138,15 @@ class Intake:
         self._supersede(known)  # again, in case the daemon died between the two
         return Received(recorded=Recorded.SAME, watch=known)
 
-    def _created(self, begun: Beginning, recorded: Recorded | BaseException) -> Received:
+    def _created(
+        self, begun: Beginning, recorded: Recorded | BaseException, standing: list[Watch] | BaseException
+    ) -> Received:
         """No older watch of its place goes on beside it; one that came first with the same id stands for it."""
         if isinstance(recorded, BaseException):
             raise recorded
-        if recorded is Recorded.CREATED and not self._supersede(begun.watch):
+        if isinstance(standing, BaseException):
+            raise standing
+        if recorded is Recorded.CREATED and not self._supersede(begun.watch, standing):
             return Received(recorded=recorded, watch=begun.watch, begun=begun)
         stored = self.ledger.watch(begun.watch.id)
         return Received(recorded=recorded, watch=stored if stored is not None else begun.watch)
@@ -244,15 +258,20 @@ class Intake:
             return []
         return [self._ending(other, watch.deploy.version) for other in active]
 
-    def _supersede(self, recorded: Watch) -> bool:
+    def _standing(self, watch: Watch) -> list[Watch]:
+        """What stands at the place of a watch."""
+        return self.ledger.standing(service=watch.deploy.service, environment=watch.deploy.environment, states=_ACTIVE)
+
+    def _supersede(self, recorded: Watch, found: list[Watch] | None = None) -> bool:
         """End all watches of this service but the newest; one whose rollback is already running finishes first.
 
         The newest may be another than the one just recorded, where the clocks of two replicas differ. A watch that
         moves in the same moment is read again, so that no armed one is left behind. Says whether there was any.
+        found: what stood there after it was recorded.
         """
-        place = recorded.deploy
         for attempt in range(_TRIES):
-            found = self.ledger.standing(service=place.service, environment=place.environment, states=_ACTIVE)
+            if found is None or attempt:
+                found = self._standing(recorded)
             newest = max([recorded, *found], key=_age)
             older = [watch for watch in found if watch.state in _ACTIVE and _age(watch) < _age(newest)]
             # each, even where one moved meanwhile

@@ -1,13 +1,15 @@
 """Processes that judge. The judge is pure, so any of them may do it to the same bits, and the daemon's own process is
 free to answer meanwhile."""
 
+import gc
 import logging
 import os
 import signal
 import threading
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 
@@ -27,16 +29,34 @@ class JudgePool:
 
     def judge(self, watches: Sequence[Decoded], settings: Sequence[JudgeSettings]) -> list[Verdict]:
         """As `judge_decoded`, the watches shared out evenly; by this process where the others cannot."""
+        return self.begin(watches, settings)()
+
+    def begin(self, watches: Sequence[Decoded], settings: Sequence[JudgeSettings]) -> Callable[[], list[Verdict]]:
+        """As `judge`, which begins now; what is given back waits for the verdicts."""
         share = -(-len(watches) // self._processes)
         parts = [(watches[at : at + share], settings[at : at + share]) for at in range(0, len(watches), max(1, share))]
+        pool = self._pool
         try:
-            asked = [self._pool.submit(judge_decoded, *part) for part in parts]
-            return [verdict for part in asked for verdict in part.result()]
+            asked = [pool.submit(judge_decoded, *part) for part in parts]
         except (BrokenProcessPool, OSError) as error:
+            self._replace(pool, error)
+            return partial(judge_decoded, watches, settings)
+
+        def verdicts() -> list[Verdict]:
+            try:
+                return [verdict for part in asked for verdict in part.result()]
+            except (BrokenProcessPool, CancelledError, OSError) as error:
+                self._replace(pool, error)
+                return judge_decoded(watches, settings)
+
+        return verdicts
+
+    def _replace(self, pool: ProcessPoolExecutor, error: BaseException) -> None:
+        """New processes for those that are gone; once, however many rounds had begun with them."""
+        if self._pool is pool:
             _log.warning("the judging processes are gone (%s); they are started again", error)
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
             self._pool = self._new()
-            return judge_decoded(watches, settings)
 
     def close(self) -> None:
         """Let the processes end."""
@@ -50,6 +70,7 @@ def _begin() -> None:
     """A judging process leaves signals to the daemon, and ends with it, however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    gc.freeze()  # what is imported stays
     daemon = parent_process()
     if daemon is not None:
         threading.Thread(target=_end_with, args=(daemon.sentinel,), daemon=True).start()

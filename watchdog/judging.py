@@ -2,8 +2,10 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 from analysis.decode import BadSamplesError, Decoded
 from analysis.growing import Growing
@@ -17,6 +19,7 @@ from watchdog.ports import Ledger
 from watchdog.tally import Tally
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 FEW = 4  # watches that are judged on the spot, whoever else could
 
@@ -32,6 +35,29 @@ class Seen:
     @property
     def looks(self) -> int:
         return self.arrays.looks
+
+
+Watched = tuple[Watch, Sequence[StoredLook], Seen]  # a watch, its new looks, and all of them as arrays
+
+
+class Judged(NamedTuple):
+    """Watches whose judging has begun; `verdicts` waits for it."""
+
+    watches: Sequence[Watched]
+    verdicts: Callable[[], list[Verdict]]
+
+
+def a_step_ahead(some: Iterable[T]) -> Iterator[T]:
+    """Each in its turn, when the one after it has begun.
+
+    >>> list(a_step_ahead(iter("abc")))
+    ['a', 'b', 'c']
+    """
+    before: list[T] = []
+    for one in some:
+        yield from before
+        before = [one]
+    yield from before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,16 +82,23 @@ class Judging:
             return Seen(arrays=whole, tally=tally)  # the judge says what is wrong with them
         return Seen(arrays=grown.decoded(watch), tally=tally, recollection=grown)
 
-    def judge(self, watches: Sequence[Watch], seen: Sequence[Seen]) -> list[Verdict]:
-        """One batch; if one watch breaks it, each by itself, so that the others are still judged."""
+    def begin(self, watches: Sequence[Watch], seen: Sequence[Seen]) -> Callable[[], list[Verdict]]:
+        """One batch, which the judging processes begin with now; what is given back waits for the verdicts. If one
+        watch breaks it, each is judged by itself, so that the others still are."""
         pairs = list(zip(watches, seen, strict=True))
         good = [(one.arrays, w.plan.judge) for w, one in pairs if isinstance(one.arrays, Decoded)]
-        try:
-            ask = judge_decoded if self.pool is None or len(good) < FEW else self.pool.judge
-            said = iter(ask([arrays for arrays, _ in good], [settings for _, settings in good]))
-        except Exception:  # noqa: BLE001 (found out one by one)
-            return [_alone(watch, one) for watch, one in pairs]
-        return [next(said) if isinstance(one.arrays, Decoded) else _alone(watch, one) for watch, one in pairs]
+        arrays, settings = [arrays for arrays, _ in good], [settings for _, settings in good]
+        pool = self.pool if len(good) >= FEW else None
+        begun = pool.begin(arrays, settings) if pool is not None else partial(judge_decoded, arrays, settings)
+
+        def verdicts() -> list[Verdict]:
+            try:
+                said = iter(begun())
+            except Exception:  # noqa: BLE001 (found out one by one)
+                return [_alone(watch, one) for watch, one in pairs]
+            return [next(said) if isinstance(one.arrays, Decoded) else _alone(watch, one) for watch, one in pairs]
+
+        return verdicts
 
 
 def observation(watch: Watch, looks: Sequence[StoredLook]) -> Observation:

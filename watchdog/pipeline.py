@@ -20,7 +20,7 @@ from watchdog.errors import LedgerCorruptError, LedgerError
 from watchdog.holding import held_expires, look_while_held
 from watchdog.intervals import next_due, requests_for, with_frozen
 from watchdog.judge_pool import JudgePool
-from watchdog.judging import Judging, Seen
+from watchdog.judging import Judged, Judging, Seen, Watched, a_step_ahead
 from watchdog.memory import Memory, Recollection
 from watchdog.model import FINAL, Action, ActionKind, ActionState, Change, State, StoredLook, Watch
 from watchdog.policy import decide
@@ -80,6 +80,7 @@ class Pipeline:
     spans: Spans = NO_SPANS
     memory: Memory = field(default_factory=Memory)
     judges: JudgePool | None = None
+    give_way: Callable[[], None] = lambda: None  # asked between the steps of a round
 
     def tick(self) -> int:
         """One round over all due watches; returns how many were looked at.
@@ -181,11 +182,9 @@ class Pipeline:
         source = self.sources.get(name)
         if source is None:
             return down(requests, f"the source {name!r} is no longer configured")
+        patience = BASELINE_PATIENCE if any(request.interval < 0 for request in requests) else 1
         try:
-            if deadline_s is None:
-                has_past = any(request.interval < 0 for request in requests)
-                deadline_s = self.fetch_deadline_s * (BASELINE_PATIENCE if has_past else 1)
-            return source.fetch(requests, deadline_s=deadline_s)
+            return source.fetch(requests, deadline_s=deadline_s or self.fetch_deadline_s * patience)
         except Exception as error:  # noqa: BLE001 (a bug in one adapter must not stop the other watches)
             _log.exception("source %s raised", name)
             return down(requests, f"the source {name!r} broke: {type(error).__name__}")
@@ -193,31 +192,41 @@ class Pipeline:
     # --- judge, decide, record ----------------------------------------------------------------------------
 
     def _watch(self, watches: Sequence[Watch], fetched: Mapping[str, list[StoredLook]], now: float) -> None:
-        """Judge all watches that got a new look, some at a time, and record what follows."""
+        """Judge all watches that got a new look, some at a time, and record what follows: those that other processes
+        have judged while they judge the next. Watches with as many looks go together, their arrays are alike."""
         looked = [watch for watch in watches if any(look.interval >= 0 for look in fetched[watch.id])]
+        looked.sort(key=lambda watch: watch.looks)
         judging = Judging(ledger=self.ledger, memory=self.memory, pool=self.judges)
-        for first in range(0, len(looked), TOGETHER):
-            seeing = [
-                (w, self._each(w, partial(self._see, judging, w, fetched[w.id]))) for w in looked[first:][:TOGETHER]
-            ]
-            some = [(watch, *found) for watch, found in seeing if found is not None]
-            self.failpoint("tick-before-judge")
-            verdicts = judging.judge([watch for watch, _, _ in some], [seen for _, _, seen in some])
-            paused = self.ledger.paused()
-            turns: list[_Turn] = []
-            for (watch, fresh, seen), verdict in zip(some, verdicts, strict=True):
-                look = _Look(watch=watch, fresh=fresh, seen=seen, verdict=verdict, since=now, paused=paused)
-                turn = self._each(watch, partial(self._looked, look, [t.change.new_action for t in turns]))
-                turns += [turn] if turn is not None else []
-            self._record(turns)
+        some = (looked[first : first + TOGETHER] for first in range(0, len(looked), TOGETHER))
+        for seen, verdicts in a_step_ahead(self._begin(judging, watches, fetched) for watches in some):
+            self._follow(seen, verdicts(), now)
+
+    def _begin(self, judging: Judging, watches: Sequence[Watch], fetched: Mapping[str, list[StoredLook]]) -> Judged:
+        """Watches with their new looks, whose judging has begun."""
+        seeing = [(w, self._each(w, partial(self._see, judging, w, fetched[w.id]))) for w in watches]
+        some = [(watch, *found) for watch, found in seeing if found is not None]
+        self.failpoint("tick-before-judge")
+        return Judged(some, judging.begin([watch for watch, _, _ in some], [seen for _, _, seen in some]))
+
+    def _follow(self, judged: Sequence[Watched], verdicts: Sequence[Verdict], now: float) -> None:
+        """Record what follows from some verdicts."""
+        paused = self.ledger.paused()
+        turns: list[_Turn] = []
+        for (watch, fresh, seen), verdict in zip(judged, verdicts, strict=True):
+            look = _Look(watch=watch, fresh=fresh, seen=seen, verdict=verdict, since=now, paused=paused)
+            turn = self._each(watch, partial(self._looked, look, [t.change.new_action for t in turns]))
+            turns += [turn] if turn is not None else []
+        self._record(turns)
 
     def _see(self, judging: Judging, watch: Watch, fresh: list[StoredLook]) -> tuple[list[StoredLook], Seen]:
         """A watch's new looks as they are judged and stored, and all of its looks as arrays."""
+        self.give_way()
         as_judged = with_frozen(watch, fresh, self.ledger.looks)
         return as_judged, judging.seen(watch, as_judged)
 
     def _looked(self, look: "_Look", ahead: Sequence[Action | None]) -> "_Turn":
         """What follows from one look, and from what is `ahead` in the same commit, drawn as a span from the tick."""
+        self.give_way()
         watch, verdict, now = look.watch, look.verdict, self.clock.now()
         with self.spans.span("look", watch.id, of_watch(watch) | of_verdict(verdict), since=look.since):
             counted = replace(watch, looks=look.seen.looks)
@@ -240,16 +249,9 @@ class Pipeline:
     def _usual(self, watch: Watch, look: "_Look") -> str:
         """What earlier days say of an alarm; its source is asked only where there is one. Whatever goes wrong with
         them excuses nobody, and keeps no bad deploy live."""
-        said = self._each(
-            watch,
-            lambda: usual_course(
-                watch,
-                look.verdict,
-                lambda: [*self.ledger.looks(watch.id), *look.fresh],
-                lambda requests: self._ask(watch.plan.source, requests, deadline_s=self.fetch_deadline_s),
-            ),
-        )
-        return said or ""
+        ask = partial(self._ask, watch.plan.source, deadline_s=self.fetch_deadline_s)
+        asked = partial(usual_course, watch, look.verdict, lambda: [*self.ledger.looks(watch.id), *look.fresh], ask)
+        return self._each(watch, asked) or ""
 
     def _record(self, turns: "Sequence[_Turn]") -> None:
         """Each watch's look, verdict and all that follows, together or not at all; several watches share a commit."""

@@ -121,15 +121,19 @@ def _shared(metric: Arrays) -> np.ndarray:
     for arm in (Arm.BASELINE, Arm.CANDIDATE, Arm.HISTORY):
         panel = metric.panels.get(arm)
         if panel is not None:
-            shared &= _known(panel)
+            shared &= _known(panel, -1 if arm is not Arm.HISTORY else max(-metric.first - 1, 0))
     return shared
 
 
-def _known(panel: Panel) -> NDArray[np.bool_]:
-    """(bounds,) which of them the arm has in any interval."""
-    latest = ~np.isnan(panel.value[..., -1:])
-    known = latest if latest.any(axis=(0, 1, 3)).all() else ~np.isnan(panel.value)  # mostly the latest interval tells
-    return np.asarray(np.any(known, axis=(0, 1, 3)))
+def _known(panel: Panel, latest: int = -1) -> NDArray[np.bool_]:
+    """(bounds,) which of them the arm has in any interval; mostly its latest tells."""
+    there = _has(panel.value[..., latest]) if panel.value.shape[-1] else np.zeros(panel.value.shape[2], dtype=bool)
+    return there if there.all() else np.asarray(np.any(~np.isnan(panel.value), axis=(0, 1, 3)))
+
+
+def _has(values: Floats) -> NDArray[np.bool_]:
+    """(bounds,) whether any of (replicas, strata, bounds) is there."""
+    return np.asarray(~np.isnan(values).all(axis=(0, 1)))
 
 
 def _requests(metric: Arrays, design: Design) -> Floats:

@@ -27,18 +27,18 @@ from typing import Any
 
 from benchmarks.load.stage import PAGE
 from benchmarks.load.town import TOKEN_ENV, TOKENS, WEBHOOK_ENV, Town
+from watchdog import judging
 from watchdog.app import App, build, load_config
 from watchdog.deploy_request import DeployRequest
-from watchdog.judging import Judging
 from watchdog.ledger import SqlLedger
 from watchdog.pipeline import Pipeline
 
 LOOK_S, SETTLE_S = 10, 5
-PARTS: Sequence[tuple[type, str, str]] = (  # what is timed, and what it is called; none of them is within another
+PARTS: Sequence[tuple[Any, str, str]] = (  # what is timed, and what it is called; none of them is within another
     (SqlLedger, "claim_due", "claim"),
     (Pipeline, "_fetch", "fetch"),
     (Pipeline, "_see", "arrays"),
-    (Judging, "judge", "judge"),
+    (judging, "judge_decoded", "judge"),
     (Pipeline, "_looked", "decide"),
     (Pipeline, "_record", "commit"),
     (Pipeline, "_release", "release"),

@@ -1,11 +1,13 @@
 """The decoder refuses what cannot be, and says which array it is."""
 
+import pickle
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from analysis.decode import BadSamplesError, decode
+from analysis.decode import Arrays, BadSamplesError, Decoded, Panel, decode
 from analysis.prepare import Cells, LookFacts, Observation
 from analysis.result import Arm, Design, Kind, MetricSpec, SourceStatus
 
@@ -104,3 +106,33 @@ def test_absent_cells_are_absent() -> None:
     assert watch.metrics[0].first == -2
     assert value[[0, 3]].tolist() == [1.0, 3.0]
     assert np.isnan(value[[1, 2]]).all()
+
+
+def test_another_process_gets_the_same_bits() -> None:
+    """Pickled and read again every array is the same, NaN and shape included, and so is all the rest."""
+    errors, load = MetricSpec(name="errors", kind=Kind.RATIO), MetricSpec(name="load", kind=Kind.GAUGE)
+    lone = Cells(("candidate",), ("b",), ("",), (), (0.1,), ())
+    samples = {
+        ("errors", 0): _pair(1.0, 300.0),
+        ("errors", 2): _pair(2.0, 500.0),
+        ("load", -1): lone,
+        ("load", 1): lone,
+    }
+    watch = decode(Observation(design=Design.CONCURRENT, step_s=5.0, metrics=(errors, load), samples=samples, looks=3))
+    again = pickle.loads(pickle.dumps(watch))
+    assert _bits(again) == _bits(watch)
+    nothing = replace(watch, metrics=())
+    assert _bits(pickle.loads(pickle.dumps(nothing))) == _bits(nothing)
+
+
+def _bits(found: object) -> object:
+    """A watch's parts, arrays by their bytes."""
+    if isinstance(found, np.ndarray):
+        return found.dtype, found.shape, found.tobytes()
+    if isinstance(found, tuple):
+        return [_bits(one) for one in found]
+    if isinstance(found, dict):
+        return {name: _bits(one) for name, one in found.items()}
+    if isinstance(found, Decoded | Arrays | Panel):
+        return [_bits(getattr(found, name)) for name in found.__slots__]
+    return found

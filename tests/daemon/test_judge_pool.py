@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -19,7 +19,7 @@ from analysis.simulate import ERRORS, LATENCY, Service, observe
 from tests.samples import a_plan, a_watch
 from tests.servers import wait_until
 from watchdog.judge_pool import JudgePool
-from watchdog.judging import Judging, Seen
+from watchdog.judging import Judging, Seen, a_step_ahead
 from watchdog.memory import Memory
 from watchdog.ports import Ledger
 from watchdog.tally import Tally
@@ -63,6 +63,20 @@ def test_a_killed_process_costs_time_and_nothing_else(pool: JudgePool) -> None:
     assert not set(before) & set(workers(pool))
 
 
+def test_rounds_that_had_begun_with_killed_processes_are_judged_all_the_same(pool: JudgePool) -> None:
+    """Both of them, and the processes are replaced once: the second does not throw away the first one's new ones."""
+    expected = repr(judge_decoded(WATCHES, SETTINGS))
+    pool.judge(WATCHES, SETTINGS)
+    begun = [pool.begin(WATCHES, SETTINGS) for _ in range(2)]
+    for pid in workers(pool):
+        os.kill(pid, signal.SIGKILL)
+    assert repr(begun[0]()) == expected
+    assert repr(pool.judge(WATCHES, SETTINGS)) == expected
+    anew = workers(pool)
+    assert repr(begun[1]()) == expected
+    assert workers(pool) == anew
+
+
 def test_they_end_with_a_daemon_that_is_killed() -> None:
     """SIGKILL leaves no process behind that nobody would ever ask again."""
     code = (
@@ -94,16 +108,34 @@ def _lives(pid: int) -> bool:
 def test_the_daemon_asks_them_where_it_is_worth_it(pool: JudgePool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A round of many watches goes to them, a few are judged on the spot; the verdicts are the same."""
     asked: list[int] = []
-    judge = pool.judge
+    begin = pool.begin
 
-    def counted(watches: Sequence[Decoded], settings: Sequence[JudgeSettings]) -> list[Verdict]:
+    def counted(watches: Sequence[Decoded], settings: Sequence[JudgeSettings]) -> Callable[[], list[Verdict]]:
         asked.append(len(watches))
-        return judge(watches, settings)
+        return begin(watches, settings)
 
-    monkeypatch.setattr(pool, "judge", counted)
+    monkeypatch.setattr(pool, "begin", counted)
     watch = replace(a_watch(), plan=replace(a_plan(), judge=SETTINGS[0]))
     seen = [Seen(tally=Tally(watch.plan), arrays=arrays) for arrays in WATCHES]
     judging = Judging(ledger=NOBODY, memory=Memory(), pool=pool)
-    assert repr(judging.judge([watch] * 7, seen)) == repr(judge_decoded(WATCHES, SETTINGS))
-    assert repr(judging.judge([watch] * 3, seen[:3])) == repr(judge_decoded(WATCHES[:3], SETTINGS[:3]))
+    assert repr(judging.begin([watch] * 7, seen)()) == repr(judge_decoded(WATCHES, SETTINGS))
+    assert repr(judging.begin([watch] * 3, seen[:3])()) == repr(judge_decoded(WATCHES[:3], SETTINGS[:3]))
     assert asked == [7]
+
+
+def test_what_was_begun_is_waited_for_while_the_next_is_judged() -> None:
+    """One batch is always ahead of the one that is recorded, and none is left out."""
+    seen: list[str] = []
+
+    def begun() -> Iterator[str]:
+        for name in "abc":
+            seen.append(f"begin {name}")
+            yield name
+
+    def record(name: str) -> None:
+        seen.append(f"record {name}")
+
+    for name in a_step_ahead(begun()):
+        record(name)
+    assert seen == ["begin a", "begin b", "record a", "begin c", "record b", "record c"]
+    assert list(a_step_ahead(iter(()))) == []

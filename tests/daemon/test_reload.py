@@ -1,11 +1,13 @@
 """SIGHUP: another configuration is taken whole, or not at all; what is being watched goes on as it began."""
 
+import gc
 import logging
 import random
 import signal
 import subprocess
 import sys
 import urllib.request
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from tests.fakes import FakeClock
 from tests.servers import answers, free_port, wait_until
 from watchdog.app import build, load_config
 from watchdog.model import AuditEntry, Watch
-from watchdog.running import Running
+from watchdog.running import Running, spare_collector
 
 REPO = Path(__file__).resolve().parents[2]
 ENV = {"OLD": "an-old-token-0123456789", "NEW": "a-new-token-0123456789"}
@@ -239,3 +241,26 @@ def test_a_real_daemon_takes_sighup(file: Path) -> None:
     assert daemon.returncode == 0
     assert "the former one stays" in said
     assert "Traceback" not in said
+
+
+class Knot:
+    """Something that refers to itself: only the garbage collector can free it."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+
+def test_what_is_there_at_the_start_is_spared_and_later_garbage_is_not() -> None:
+    """Full collections pass over what stays as long as the daemon; what comes and goes is still found."""
+    before = gc.get_threshold()
+    try:
+        spare_collector()
+        assert gc.get_freeze_count() > 10_000
+        knot = Knot()
+        gone = weakref.ref(knot)
+        del knot
+        gc.collect()
+        assert gone() is None
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)

@@ -23,6 +23,7 @@ from watchdog.outbox import Outbox
 from watchdog.picture import Easel, Painter, can_draw
 from watchdog.pipeline import Pipeline
 from watchdog.ports import Clock, Failpoint, Ledger, LooksAhead, Sink, Source
+from watchdog.right_of_way import RightOfWay
 from watchdog.scheduler import Scheduler, Workers
 from watchdog.showing import ShowsPictures
 from watchdog.surroundings import Surroundings
@@ -88,6 +89,7 @@ class Frame:
     failpoint: Failpoint
     spans: Spans
     judges: JudgePool | None
+    right_of_way: RightOfWay
 
 
 def build(config: Config, *, clock: Clock | None = None, env: Mapping[str, str] | None = None) -> App:
@@ -126,6 +128,7 @@ def build(config: Config, *, clock: Clock | None = None, env: Mapping[str, str] 
         failpoint=failpoint,
         spans=spans,
         judges=JudgePool(config.daemon.judges) if config.daemon.judges else None,
+        right_of_way=RightOfWay(),
     )
     return _wired(config, parts, frame, None)
 
@@ -193,6 +196,7 @@ def _pipeline(config: Config, parts: Parts, frame: Frame) -> Pipeline:
         fetch_deadline_s=config.daemon.fetch_deadline_s,
         failpoint=frame.failpoint,
         judges=frame.judges,
+        give_way=frame.right_of_way.give,
         spans=frame.spans,
     )
 
@@ -222,7 +226,12 @@ def _app(
     """The part that people and CI talk to, over the part that works by itself."""
     foresighted = frozenset(name for name, hook in parts.hooks.items() if isinstance(hook, LooksAhead))
     intake = Intake(
-        config=config, paces=paces(parts.sources), ledger=frame.ledger, clock=parts.clock, looks_ahead=foresighted
+        config=config,
+        paces=paces(parts.sources),
+        ledger=frame.ledger,
+        clock=parts.clock,
+        looks_ahead=foresighted,
+        right_of_way=frame.right_of_way,
     )
     desk = OperatorDesk(ledger=frame.ledger, clock=parts.clock)
     web = create_api(

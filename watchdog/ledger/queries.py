@@ -5,10 +5,11 @@ Statements that are asked with every look are built once: building one takes lon
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from functools import cache
+from enum import StrEnum
+from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, literal_column, or_, select, tuple_
 
 from watchdog.ledger import rows
 from watchdog.ledger.chain import ChainedEntry
@@ -17,6 +18,7 @@ from watchdog.model import FINAL, Action, ActionKind, ActionState, State, Stored
 from watchdog.ports import OutboxRow, StoredVerdict
 
 PAUSED = "paused"
+_STATEMENTS = 256  # kept of those that are asked with some states or others
 
 
 def joined() -> Select[Any]:
@@ -67,52 +69,53 @@ def find_watches(
         "service": service,
         "services": sorted(services) if services is not None else None,
         "environment": environment,
-        "states": sorted(state.value for state in states) if states is not None else None,
         "before": before,
         "before_id": before_id if before is not None else None,
     }
     given = {name: value for name, value in wanted.items() if value is not None}
-    found = connection.execute(_newest(frozenset(given)), {**given, "most": limit}).mappings()
+    found = connection.execute(_newest(frozenset(given), states), {**given, "most": limit}).mappings()
     return rows.readable(found, rows.to_watch)
 
 
-@cache
-def _newest(given: frozenset[str]) -> Select[Any]:
+def _in(column: ColumnElement[str], states: frozenset[StrEnum]) -> ColumnElement[bool]:
+    """The states stand in the statement: a list of parameters would be written out anew with every execution."""
+    return column.in_([literal_column(f"'{state.value}'") for state in sorted(states)])
+
+
+@lru_cache(maxsize=_STATEMENTS)
+def _newest(given: frozenset[str], states: frozenset[State] | None) -> Select[Any]:
     """The page that these conditions ask for."""
     place, last = tuple_(watches.c.created_at, watches.c.id), tuple_(bindparam("before"), bindparam("before_id"))
     conditions = {
         "service": watches.c.service == bindparam("service"),
         "services": watches.c.service.in_(bindparam("services", expanding=True)),
         "environment": watches.c.environment == bindparam("environment"),
-        "states": watches.c.state.in_(bindparam("states", expanding=True)),
         "before": watches.c.created_at < bindparam("before"),
         "before_id": place < last,
     }
     names = given - {"before"} if "before_id" in given else given
     ids = select(watches.c.id).order_by(*_ORDER).limit(bindparam("most"))
     ids = ids.where(*(conditions[name] for name in sorted(names)))
+    if states is not None:
+        ids = ids.where(_in(watches.c.state, states))
     return joined().where(watches.c.id.in_(ids.scalar_subquery())).order_by(*_ORDER)
 
 
 _PLACE = (watches.c.service == bindparam("service"), watches.c.environment == bindparam("environment"))
 _ORDER = (watches.c.created_at.desc(), watches.c.id.desc())
-_STANDING = (
-    joined()
-    .where(
-        *_PLACE,
-        or_(
-            watches.c.state.in_(bindparam("states", expanding=True)),
-            watches.c.id == select(watches.c.id).where(*_PLACE).order_by(*_ORDER).limit(1).scalar_subquery(),
-        ),
-    )
-    .order_by(*_ORDER)
-)
+
+
+@lru_cache(maxsize=_STATEMENTS)
+def _standing(states: frozenset[State]) -> Select[Any]:
+    newest = select(watches.c.id).where(*_PLACE).order_by(*_ORDER).limit(1).scalar_subquery()
+    is_wanted = or_(_in(watches.c.state, states), watches.c.id == newest)
+    return joined().where(*_PLACE, is_wanted).order_by(*_ORDER)
 
 
 def standing(connection: Connection, service: str, environment: str, states: frozenset[State]) -> list[Watch]:
     """The watches of one place in these states, and its newest whatever its state; the newest first."""
-    wanted = {"service": service, "environment": environment, "states": sorted(state.value for state in states)}
-    return rows.readable(connection.execute(_STANDING, wanted).mappings(), rows.to_watch)
+    found = connection.execute(_standing(states), {"service": service, "environment": environment}).mappings()
+    return rows.readable(found, rows.to_watch)
 
 
 def train(connection: Connection, name: str, environment: str) -> list[Watch]:
@@ -172,20 +175,18 @@ def find_actions(
     wanted: dict[str, object] = {}
     if watch_id is not None:
         wanted["own_id"] = watch_id
-    if states is not None:
-        wanted["states"] = sorted(state.value for state in states)
-    found = _actions(of_watch=watch_id is not None, in_states=states is not None)
+    found = _actions(states, of_watch=watch_id is not None)
     told = connection.execute(found, wanted).mappings()
     return rows.readable(told, rows.to_action) if watch_id is None else [rows.to_action(row) for row in told]
 
 
-@cache
-def _actions(*, of_watch: bool, in_states: bool) -> Select[Any]:
+@lru_cache(maxsize=_STATEMENTS)
+def _actions(states: frozenset[ActionState] | None, *, of_watch: bool) -> Select[Any]:
     found = select(actions).order_by(actions.c.created_at, actions.c.id)
     if of_watch:
         found = found.where(actions.c.watch_id == bindparam("own_id"))
-    if in_states:
-        found = found.where(actions.c.state.in_(bindparam("states", expanding=True)))
+    if states is not None:
+        found = found.where(_in(actions.c.state, states))
     return found
 
 

@@ -11,7 +11,7 @@ from watchdog.ports import Clock
 from watchdog.sources.asker import Outcome
 from watchdog.sources.inquiry import Width, width
 from watchdog.sources.promql import Dialect, Group
-from watchdog.sources.questions import Ask, Question
+from watchdog.sources.questions import Ask
 
 REMEMBER_S = 600.0  # then it is tried together again
 LEAST_S = 0.05  # with less time left nothing is asked again
@@ -100,7 +100,7 @@ def _parts(group: Group, whose: Whose, portions: Sequence[Sequence[str]]) -> lis
     if len(portions) < 2:
         return [group]
     place = {watch: at for at, portion in enumerate(portions) for watch in portion}
-    parts: list[list[Question]] = [[] for _ in portions]
-    for question in group.questions:
-        parts[place[whose[id(question)]]].append(question)
-    return [Group(group.template, tuple(part)) for part in parts]
+    parts: list[list[int]] = [[] for _ in portions]
+    for at, question in enumerate(group.questions):
+        parts[place[whose[id(question)]]].append(at)
+    return [group.of(part) for part in parts]

@@ -19,16 +19,18 @@ from watchdog.sources.presence import UP, Roll, Roster, present, query, rolls, r
 from watchdog.sources.prometheus_api import Limits, PrometheusApi
 from watchdog.sources.prometheus_catalogue import PrometheusCatalogue
 from watchdog.sources.prometheus_options import PrometheusOptions
-from watchdog.sources.promql import Dialect, Group, Template, grouped
+from watchdog.sources.promql import Dialect, Group, grouped
 from watchdog.sources.questions import Question, Series, questions
 
 
 class _Answered(NamedTuple):
-    """What came of one question, and the template by which it was asked."""
+    """What came of one question: `at` its place in the group that was asked, `frame` how that was."""
 
     outcome: Outcome
     series: Sequence[Series]
-    template: Template
+    group: Group
+    at: int
+    frame: str
 
 
 _Told = Mapping[int, _Answered]  # by identity of the question
@@ -104,7 +106,9 @@ class PrometheusSource:
         first = outcomes[: len(groups)]
         for group, outcome in self._portions.settled(groups, first, whose, self._ask_groups, deadline=deadline):
             shares = group.share_out(outcome.answer.series, self._dialect)
-            told.update((id(q), _Answered(outcome, shares[at], group.template)) for at, q in enumerate(group.questions))
+            frame = group.frame(self._dialect, per_instance=not outcome.summed) if outcome.text else ""
+            for at, question in enumerate(group.questions):
+                told[id(question)] = _Answered(outcome, shares[at], group, at, frame)
         alive = {
             roll: roster(roll, outcome.answer.series, self._dialect.instance_label)
             for roll, outcome in zip(wanted, outcomes[len(groups) :], strict=True)
@@ -146,7 +150,7 @@ class PrometheusSource:
         return LookAnswer(
             facts=self._facts(request, mine, told, alive),
             cells={name: found for name, found in cells.items() if found.value},
-            queries={name: self._queries(asked, told) for name, asked in by_metric.items()},
+            queries={name: _queries(asked, told) for name, asked in by_metric.items()},
         )
 
     def _facts(
@@ -167,21 +171,22 @@ class PrometheusSource:
             detail=self._sentence("; ".join(troubles)) if troubles else "",
         )
 
-    def _queries(self, asked: Sequence[Question], told: _Told) -> str:
-        """The queries behind one metric of one watch, one a line: what was sent, without the conditions of others."""
-        lines: dict[str, None] = {}
-        mine: dict[int, list[Question]] = {}  # by identity of the template
-        for question in asked:
-            mine.setdefault(id(told[id(question)].template), []).append(question)
-        for together in mine.values():
-            answered = told[id(together[0])]
-            group = Group(answered.template, tuple(together))
-            own = group.query(self._dialect, per_instance=not answered.outcome.summed) if answered.outcome.text else ""
-            lines.update(dict.fromkeys(f"{question.role} = {own}" for question in together))
-        return "\n".join(lines)
-
     def _sentence(self, what: str) -> str:
         return f"Prometheus {self.name!r} at {self._options.url}: {what}"
+
+
+def _queries(asked: Sequence[Question], told: _Told) -> str:
+    """The queries behind one metric of one watch, one a line: what was sent, without the conditions of others."""
+    lines: dict[str, None] = {}
+    mine: dict[int, list[_Answered]] = {}  # by identity of the group
+    for question in asked:
+        answered = told[id(question)]
+        mine.setdefault(id(answered.group), []).append(answered)
+    for together in mine.values():
+        own = together[0].group.of([answered.at for answered in together])
+        text = own.conditioned(together[0].frame)
+        lines.update(dict.fromkeys([f"{question.role} = {text}" for question in own.questions]))
+    return "\n".join(lines)
 
 
 def _status(outcomes: Sequence[Outcome]) -> SourceStatus:

@@ -21,8 +21,7 @@ _OF_A_RANGE = re.compile(r"(?i)@|\b(start|end|range|step)\s*\(")  # speaks of th
 _ANYTHING = Matcher(INSTANCE, "=~", ".*")  # what `$arm` becomes where an arm has no condition at all
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(NamedTuple):
     """What questions must share to be one query: all but the values of their label conditions."""
 
     ask: Ask
@@ -44,13 +43,23 @@ class Dialect:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Group:
-    """The questions that one query answers."""
+    """The questions that one query answers; `values`: of each, what the labels of the template's `names` must be."""
 
     template: Template
     questions: tuple[Question, ...]
+    values: tuple[tuple[str, ...], ...]
+
+    def of(self, positions: Sequence[int]) -> "Group":
+        """Some of its questions, by their places."""
+        questions, values = self.questions, self.values
+        return Group(self.template, tuple([questions[at] for at in positions]), tuple([values[at] for at in positions]))
 
     def query(self, dialect: Dialect, *, per_instance: bool = True) -> str:
         """Render the query; without `per_instance` the instances are summed up by Prometheus."""
+        return self.conditioned(self.frame(dialect, per_instance=per_instance))
+
+    def frame(self, dialect: Dialect, *, per_instance: bool = True) -> str:
+        """The query with a hole for its conditions."""
         template = self.template
         if template.ask is Ask.EXPRESSION:
             return template.expression
@@ -63,7 +72,13 @@ class Group:
             template.end_ms - template.start_ms,
             per_instance,
         )
-        return _query(frame, dialect).replace(_HOLE, _conditions(self.questions))
+        return _query(frame, dialect)
+
+    def conditioned(self, frame: str) -> str:
+        """A frame with the conditions of these questions."""
+        if self.template.ask is Ask.EXPRESSION:
+            return frame
+        return frame.replace(_HOLE, _where(self.template.names, tuple(dict.fromkeys(self.values))))
 
     @property
     def askers(self) -> int:
@@ -75,37 +90,34 @@ class Group:
         """Whether the answer at one moment depends on which others are asked for with it."""
         return _OF_A_RANGE.search(self.template.expression) is not None
 
-    def share_out(self, series: Sequence[Series], dialect: Dialect) -> dict[int, list[Series]]:
-        """Give each question (by its position) the series that answer it."""
-        asked = defaultdict(list)
-        for position, question in enumerate(self.questions):
-            values = conditions(question)
-            asked[tuple(values[name] for name in self.template.names)].append(position)
-        shared: dict[int, list[Series]] = {position: [] for position in range(len(self.questions))}
+    def share_out(self, series: Sequence[Series], dialect: Dialect) -> list[list[Series]]:
+        """The series that answer each question."""
+        shared: list[list[Series]] = [[] for _ in self.questions]
+        asked: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        for position, values in enumerate(self.values):
+            asked[values].append(position)
+        names, told_apart = self.template.names, self.template.ask is not Ask.EXPRESSION
         for one in series:
             named = _with_instance(one, dialect.instance_label)
-            for position in asked.get(tuple(named.labels.get(name, "") for name in self.template.names), ()):
-                if self.template.ask is Ask.EXPRESSION or self._concerns(position, named):
+            labels = named.labels
+            for position in asked.get(tuple([labels.get(name, "") for name in names]), ()):
+                question = self.questions[position]
+                if not (told_apart and question.instances) or question.concerns(labels.get(INSTANCE, "")):
                     shared[position].append(named)
         return shared
-
-    def _concerns(self, position: int, series: Series) -> bool:
-        return self.questions[position].concerns(series.labels.get(INSTANCE, ""))
 
 
 def grouped(questions: Iterable[Question], dialect: Dialect) -> list[Group]:
     """Put together what one query can answer."""
-    groups: dict[Template, list[Question]] = defaultdict(list)
+    groups: dict[Template, tuple[list[Question], list[tuple[str, ...]]]] = {}
     for question in questions:
-        groups[_template(question, dialect)].append(question)
-    return [Group(template, tuple(members)) for template, members in groups.items()]
-
-
-def conditions(question: Question) -> dict[str, str]:
-    """The label values a question asks for: its arm's, and the plain equalities of its selector."""
-    if question.ask is Ask.EXPRESSION:
-        return {}
-    return {**_parted(question).equalities, **question.labels}
+        template, values = _told_apart(question, dialect)
+        members = groups.get(template)
+        if members is None:
+            members = groups[template] = ([], [])
+        members[0].append(question)
+        members[1].append(values)
+    return [Group(template, tuple(members), tuple(values)) for template, (members, values) in groups.items()]
 
 
 def any_of(label: str, values: Iterable[str]) -> Matcher:
@@ -199,58 +211,32 @@ def _query(frame: _Frame, dialect: Dialect) -> str:
     return f'sum by ({by}) ({added}) or label_replace(sum by ({by}) ({born}), "{BORN}", "yes", "", "")'
 
 
-class _Parted(NamedTuple):
-    """A selector taken apart: what all who share its template have in common, and the plain equalities beside it."""
-
-    shared: Selector
-    equalities: Mapping[str, str]
-    names: tuple[str, ...]  # of all conditions, the arm's too
-
-
-def _parted(question: Question) -> _Parted:
+def _told_apart(question: Question, dialect: Dialect) -> tuple[Template, tuple[str, ...]]:
+    """What a question has in common with others, and the values of the labels by which it is told from them: those of
+    its arm, and of the plain equalities of its selector."""
+    expression, names, values, selector = "", (), (), question.selector
     if question.ask is Ask.EXPRESSION:
-        return _Parted(question.selector, {}, ())
-    labels = question.labels
-    told = tuple((m.label, labels[m.label]) for m in question.selector.matchers if m.label in labels)
-    return _part(question.selector, tuple(labels), told)
-
-
-@lru_cache(maxsize=4096)
-def _part(selector: Selector, labels: tuple[str, ...], told: tuple[tuple[str, str], ...]) -> _Parted:
-    """labels: the names of the arm's; told: the values of those that the selector speaks of as well."""
-    values = dict(told)
-    equal = [m for m in selector.matchers if m.op == "=" and values.get(m.label, m.value) == m.value]
-    equalities = {m.label: m.value for m in equal}
-    shared = tuple(m for m in selector.matchers if m not in equal)
-    return _Parted(Selector(selector.name, shared), equalities, tuple(sorted({*equalities, *labels})))
-
-
-def _template(question: Question, dialect: Dialect) -> Template:
-    parted = _parted(question)
+        expression = _expression(question, dialect)
+    else:
+        told: dict[str, str] = {}
+        shared = []
+        labels = question.labels
+        for matcher in selector.matchers:
+            if matcher.op == "=" and labels.get(matcher.label, matcher.value) == matcher.value:
+                told[matcher.label] = matcher.value
+            else:
+                shared.append(matcher)
+        told.update(labels)
+        names, values = zip(*sorted(told.items()), strict=True) if told else ((), ())
+        selector = Selector(selector.name, tuple(shared))
     start_ms, end_ms = bounds_ms(question.start, question.end)
-    return Template(
-        ask=question.ask,
-        selector=parted.shared,
-        expression=_expression(question, dialect) if question.ask is Ask.EXPRESSION else "",
-        by=question.by,
-        native=question.native,
-        names=parted.names,
-        start_ms=start_ms,
-        end_ms=end_ms,
-    )
-
-
-def _conditions(questions: Iterable[Question]) -> str:
-    values: dict[str, set[str]] = {}
-    for question in questions:
-        for label, value in conditions(question).items():
-            values.setdefault(label, set()).add(value)
-    return _where(tuple((label, tuple(sorted(found))) for label, found in sorted(values.items())))
+    template = Template(question.ask, selector, expression, question.by, question.native, names, start_ms, end_ms)
+    return template, values
 
 
 @lru_cache(maxsize=16)  # the metrics of one look have the same, one after the other
-def _where(values: tuple[tuple[str, tuple[str, ...]], ...]) -> str:
-    return ",".join(any_of(label, found).render() for label, found in values)
+def _where(names: tuple[str, ...], values: tuple[tuple[str, ...], ...]) -> str:
+    return ",".join(any_of(name, {one[at] for one in values}).render() for at, name in enumerate(names))
 
 
 def _expression(question: Question, dialect: Dialect) -> str:

@@ -87,4 +87,4 @@ def the_intent_of_a_superseded_deploy_stays(ground: Ground) -> None:
 @FOUND.breaks("I7 I3", 1)
 def a_newer_deploy_does_not_supersede(ground: Ground) -> None:
     ground.put(Intake, "_ended_by", lambda desk, watch, around: [])
-    ground.put(Intake, "_supersede", lambda desk, recorded: False)
+    ground.put(Intake, "_supersede", lambda desk, recorded, found=None: False)

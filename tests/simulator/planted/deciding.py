@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from analysis.prepare import LookFacts
-from analysis.result import SourceStatus, Verdict
+from analysis.result import SourceStatus
 from tests.simulator.faults import Fault
 from tests.simulator.planted.bug import Bugs, Ground
 from watchdog import pipeline, policy
@@ -52,10 +52,10 @@ def no_evidence_is_good_evidence(ground: Ground) -> None:
 
 @FOUND.breaks("P14", 1)
 def the_budget_is_spent_twice(ground: Ground) -> None:
-    def judge(real: Callable[..., list[Verdict]], judging: Judging, watches: Sequence[Watch], seen: object) -> object:
+    def begin(real: Callable[..., object], judging: Judging, watches: Sequence[Watch], seen: object) -> object:
         return real(judging, [_with_twice_the_budget(watch) for watch in watches], seen)
 
-    ground.wrap(Judging, "judge", judge)
+    ground.wrap(Judging, "begin", begin)
 
 
 def _with_twice_the_budget(watch: Watch) -> Watch:
