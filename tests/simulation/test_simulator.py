@@ -4,18 +4,21 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from tests.simulator import run
 from tests.simulator.database import CalmDatabase
 from tests.simulator.run import tally
-from tests.simulator.simulation import simulate
+from tests.simulator.simulation import Report, simulate
 
 ROOT = Path(__file__).parents[2]
 QUARTER = 250
 REGRESSIONS = (
     97,  # three deploys that turned bad in one tick were all rolled back, whatever the breaker allowed
+    1020,  # the simulator itself waited for ever where one deploy event waited for another's commit
 )
 
 POINTS = re.compile(r'failpoint\("([a-z-]+)"\)')
@@ -29,6 +32,21 @@ def test_a_thousand_seeds_hold_every_invariant(first: int) -> None:
     assert found.violations == {}
     assert found.crashes > 50
     assert {"PASSED", "ROLLED_BACK", "INCONCLUSIVE", "SUPERSEDED", "CANCELLED"} <= set(found.outcomes)
+
+
+def test_a_seed_that_does_not_end_is_told_and_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts as a violation, by its number; the seeds after it are run."""
+
+    def simulated(seed: int) -> Report:
+        if seed == 2:
+            threading.Event().wait(60.0)
+        return simulate(seed)
+
+    monkeypatch.setattr(run, "STUCK_S", 1)
+    monkeypatch.setattr(run, "simulate", simulated)
+    found = tally([1, 2, 3])
+    assert found.violations == {"2": ["it did not end within 1 s"]}
+    assert found.seeds == 3
 
 
 def test_a_seed_is_one_run() -> None:

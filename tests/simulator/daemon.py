@@ -4,9 +4,10 @@ import math
 import sqlite3
 from collections.abc import Callable
 from functools import cache
+from threading import Condition
 from typing import cast
 
-from tests.simulator.database import SimulatedDatabase
+from tests.simulator.database import SimulatedDatabase, SimulatedTurn
 from tests.simulator.faults import Faults
 from tests.simulator.inbox import Inbox, SimulatedSink
 from tests.simulator.process import Jobs, Process, Threads
@@ -70,6 +71,7 @@ class Daemon:
         self.process, self._raw, self._shared = process, raw, shared
         self._database = SimulatedDatabase(process, faults, committed, shared=shared)
         self.ledger = SqlLedger(self._database, sinks_for=lambda _: sinks, failpoint=process.failpoint)
+        self.ledger._intakes._turn = cast(Condition, SimulatedTurn(process))
         hooks = {
             name: cast("Hook", SimulatedHook(trait, process, production, faults, started))
             for name, trait in TRAITS.items()

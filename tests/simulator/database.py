@@ -20,6 +20,7 @@ from watchdog.ledger.engine import Database, translated
 from watchdog.ledger.migrate import create
 
 MAX_SKEW_S = 2.0  # as the ledger on PostgreSQL allows it
+TURN_S = 0.01  # between two looks whether the others are through
 AWAY_S = 8.0
 
 
@@ -149,3 +150,25 @@ class SimulatedDatabase(CalmDatabase):
 
     def _strikes(self, fault: Fault, chance: float) -> bool:
         return not self._process.quiet and self._faults.strikes(fault, chance)
+
+
+class SimulatedTurn:
+    """Where deploy events wait for the one that writes for all of them: in simulated time, for all share a thread.
+
+    A real `threading.Condition` would wait for ever: whoever shall notify it is a task of the same thread.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def __enter__(self) -> None:
+        """Nobody else runs until a task sleeps."""
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing was locked."""
+
+    def wait(self) -> None:
+        self._process.sleep(TURN_S)
+
+    def notify_all(self) -> None:
+        """They look for themselves."""

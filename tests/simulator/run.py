@@ -11,10 +11,12 @@ import argparse
 import hashlib
 import json
 import multiprocessing
+import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 STATE = ROOT / "build" / "simulate"
 CHUNK = 250
 AT_MOST_SHOWN = 20
+STUCK_S = 120
 
 
 @dataclass(slots=True)
@@ -59,14 +62,36 @@ def tally(seeds: Iterable[int]) -> Tally:
     """Run these seeds one after the other."""
     found = Tally()
     for seed in seeds:
-        report = simulate(seed)
         found.seeds += 1
+        try:
+            with _at_most(STUCK_S):
+                report = simulate(seed)
+        except TimeoutError as error:
+            found.violations[str(seed)] = [str(error)]
+            continue
         found.outcomes.update(report.outcomes.values())
         found.crashes += report.crashes
         found.simulated_s += report.seconds
         if report.violations:
             found.violations[str(seed)] = report.violations
     return found
+
+
+@contextmanager
+def _at_most(seconds: int) -> Iterator[None]:
+    """A seed takes a fraction of a second: one that waits for ever (for a task of its own thread) must not take all
+    those after it along. In the main thread, which is where seeds are run."""
+
+    def stuck(_number: int, _frame: object) -> None:
+        raise TimeoutError(f"it did not end within {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stuck)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def code_digest() -> str:
