@@ -114,6 +114,21 @@ def test_a_claim_starts_the_attempt_with_everything_that_belongs_to_it(ledger: S
     assert ledger.rollbacks_since(AT + 1.0) == []
 
 
+def test_a_rollback_that_ran_counts_even_when_it_was_cancelled(ledger: SqlLedger) -> None:
+    """Its hook was started, nobody knows what it did, and an operator gave it up: cool-down and breaker still see it.
+    One that was cancelled before it ran was none."""
+    action = intend(ledger)
+    claimed = claim(ledger, action)
+    assert claimed is not None
+    for state, watch_state in ((ActionState.UNKNOWN, State.UNKNOWN), (ActionState.CANCELLED, State.CANCELLED)):
+        before, watch = ledger.action(action.id), ledger.watch("d1")
+        assert before is not None
+        assert watch is not None
+        changed = ActionUpdate(id=action.id, expect=frozenset({before.state}), to=state)
+        assert ledger.commit(replace(move(watch.state, watch_state), expect_epoch=watch.epoch, action=changed))
+    assert [a.id for a in ledger.rollbacks_since(AT)] == [action.id]
+
+
 def test_a_claimed_action_cannot_be_claimed_again(ledger: SqlLedger) -> None:
     """RUNNING belongs to its claimer; after RETRY_WAIT the next attempt has a higher fence and the first start."""
     action = intend(ledger)

@@ -101,7 +101,7 @@ def _truth(run: "Simulation") -> None:
             continue
         states = run.witness.been[watch.id]
         place = run.production.places[watch.deploy.service]
-        claim, gone = run.witness.claim, watch.deploy.version in place.gone_at
+        claim, gone = run.witness.claim, watch.deploy.version in place.ever_gone
         actions = [a for a in ledger.actions(watch_id=watch.id) if a.kind.value == "rollback"]
         effects = sum(run.production.effects.get(action.id, 0) for action in actions)
         blameless = arrival.truth.service.errors == 0.0 and watch.id not in run.asked_by_operator
@@ -111,7 +111,8 @@ def _truth(run: "Simulation") -> None:
         claim(states[-1] != "ROLLED_BACK" or is_gone, "P2", f"{watch.id} is ROLLED_BACK, and still live")
         claim(states[-1] != "NOT_NEEDED" or effects == 0, "P2", f"{watch.id} is NOT_NEEDED after a hook took effect")
         surely = TRAITS[watch.plan.rollback_hook or ""].has_probe and not run.faults.on(Fault.PROBE_SILENT)
-        undone = effects > 0 and place.live == watch.deploy.previous_version
+        deploy = watch.deploy  # where another version came in between, the probe could not tell
+        undone = effects > 0 and place.went_straight_back(deploy.version, deploy.previous_version or "")
         claim(not (states[-1] == "FAILED" and surely and undone), "P2", f"{watch.id} FAILED, and the hook took effect")
         if effects == 0 and states[-1] in ("PASSED", "INCONCLUSIVE"):
             claim(not actions, "P2", f"{watch.id} is {states[-1]} with an action")

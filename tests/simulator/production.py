@@ -59,7 +59,14 @@ class Place:
     live: str
     share: dict[str, float] = field(default_factory=dict)
     gone_at: dict[str, float] = field(default_factory=dict)  # version → when it stopped to take traffic
+    ever_gone: set[str] = field(default_factory=set)  # versions that had stopped, and may have come back since
+    lives: list[str] = field(default_factory=list)  # versions that went live, in their order
     newest_fence: int = 0
+
+    def went_straight_back(self, version: str, to: str) -> bool:
+        """Whether nothing but `to` was live after `version`, up to now."""
+        after = self.lives[len(self.lives) - self.lives[::-1].index(version) :] if version in self.lives else []
+        return bool(after) and set(after) == {to}
 
 
 @dataclass(slots=True)
@@ -78,7 +85,9 @@ class Production:
         """A new version is live, beside or in place of the one before."""
         place = self.places.setdefault(service, Place(live=version))
         place.gone_at[place.live] = self.timeline.now
+        place.ever_gone.add(place.live)
         place.live = version
+        place.lives.append(version)
         place.gone_at.pop(version, None)
 
     def start(self, run: Run) -> None:
@@ -121,7 +130,9 @@ class Production:
         self.trace(f"{call.kind.value} of {call.service} to {call.to_version} takes effect")
         self.took_effect(run)
         place.gone_at[call.from_version] = self.timeline.now
+        place.ever_gone.add(call.from_version)
         place.live = call.to_version
+        place.lives.append(call.to_version)
         place.gone_at.pop(call.to_version, None)
 
 

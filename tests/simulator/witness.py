@@ -6,6 +6,7 @@ The rules are written down here once more, from the design's own tables, and ask
 import json
 import sqlite3
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import NamedTuple
 
 from tests.simulator.process import Process
@@ -215,9 +216,13 @@ class Witness:
     # --- when somebody was answered ----------------------------------------------------------------------
 
     def acknowledged(self, watch_id: str) -> None:
-        """CI knows that its deploy is on record: from now on only this one is judged."""
+        """CI knows that its deploy is on record: from now on only this one is judged.
+
+        One that came onto the record after it is older only by another daemon's clock, and that daemon may not have
+        come so far as to see which of the two stays.
+        """
         newer = self.watches.get(watch_id)
-        for watch in self.watches.values():
+        for watch in takewhile(lambda watch: watch.id != watch_id, self.watches.values()):
             older = newer is not None and watch.service == newer.service and watch.created_at < newer.created_at
             armed = watch.state in ("SMOKE", "WATCHING", "INTENT", "HELD")
             self.claim(not (older and armed), "I7", f"{watch.id} is {watch.state} beside the newer {watch_id}")

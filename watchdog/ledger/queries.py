@@ -195,13 +195,13 @@ def action(connection: Connection, action_id: str) -> Action | None:
     return None if row is None else rows.to_action(row)
 
 
-_UNDONE = (ActionState.HELD, ActionState.CANCELLED, ActionState.NOT_NEEDED)
+_NOT_BEGUN = (ActionState.HELD, ActionState.CANCELLED, ActionState.NOT_NEEDED)  # unless they had been, before
 _BEGAN = func.coalesce(actions.c.started_at, actions.c.created_at)
 _ROLLBACKS = (
     select(actions)
     .where(
         actions.c.kind == ActionKind.ROLLBACK.value,
-        actions.c.state.not_in([state.value for state in _UNDONE]),
+        or_(actions.c.started_at.is_not(None), actions.c.state.not_in([state.value for state in _NOT_BEGUN])),
         bindparam("since") <= _BEGAN,
     )
     .order_by(_BEGAN, actions.c.id)
@@ -209,7 +209,10 @@ _ROLLBACKS = (
 
 
 def rollbacks_since(connection: Connection, since: float) -> list[Action]:
-    """The rollbacks of all services that were started, or are about to be, whatever came of them but NOT_NEEDED."""
+    """The rollbacks of all services that were started, or are about to be, whatever came of them.
+
+    One whose hook ran, and which was cancelled because nobody knew its effect, may well have taken effect.
+    """
     return rows.readable(connection.execute(_ROLLBACKS, {"since": since}).mappings(), rows.to_action)
 
 
