@@ -77,8 +77,6 @@ def test_a_candidate_without_samples_is_recovered_only_when_known_to_be_gone() -
     assert recovered(plan, [], once, deciding="errors", previous=look(4, absent, SourceStatus.PARTIAL)) is None
     assert recovered(plan, [], once, deciding="errors", previous=look(4, absent)) is True
     assert recovered(plan, [], gone, deciding="errors") is True
-    up = replace(once, facts=LookFacts(candidate_up=1))
-    assert recovered(plan, [], up, deciding="errors", previous=look(4, absent)) is None  # its samples are missing
 
 
 @pytest.mark.parametrize("status", [SourceStatus.DOWN, SourceStatus.PARTIAL])

@@ -19,7 +19,6 @@ QUARTER = 250
 REGRESSIONS = (
     97,  # three deploys that turned bad in one tick were all rolled back, whatever the breaker allowed
     2672,  # a rollback whose hook had run was cancelled and counted no more: cool-down and breaker let the next through
-    8703,  # the samples of a candidate that was up were missing twice, and that was called "back on the old version"
     1020,  # the simulator itself waited for ever where one deploy event waited for another's commit
 )
 
