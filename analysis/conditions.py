@@ -146,7 +146,7 @@ def seen_twice(watch: Decoded, metric: Arrays) -> bool:
     if _differ_lastly(metric):  # mostly the last look tells
         return False
     looks = slice(max(-metric.first, 0), None)
-    candidate, baseline = (_carried(metric, arm, looks) for arm in (Arm.CANDIDATE, Arm.BASELINE))
+    candidate, baseline = (_carried(metric, arm, looks) for arm in _BOTH)
     both = ~np.isnan(candidate) & ~np.isnan(baseline)
     a, b = candidate[both], baseline[both]
     return len(a) >= SAME_LOOKS and bool((a == b).all()) and bool((a != a[0]).any())
@@ -155,7 +155,7 @@ def seen_twice(watch: Decoded, metric: Arrays) -> bool:
 def _differ_lastly(metric: Arrays) -> bool:
     """Whether both arms carry something in the last interval, and not the same."""
     sums = []
-    for arm in (Arm.CANDIDATE, Arm.BASELINE):
+    for arm in _BOTH:
         panel = metric.panels[arm]
         carried = panel.total[..., -1] if metric.spec.kind in REQUEST_KINDS else panel.value[:, :, 0, -1]
         there = [number for number in carried.ravel().tolist() if not math.isnan(number)]
@@ -181,7 +181,8 @@ def without_data(watch: Decoded, metric: Arrays) -> str | None:
         return None
     recent = usable[-max(GONE_LOOKS, len(usable) // 10) :]
     start = max(-metric.first, 0)
-    if watch.design is not Design.BEFORE_AFTER and all(_has(metric, arm, start + recent[-1]) for arm in _BOTH):
+    latest = slice(start + int(recent[-1]), start + int(recent[-1]) + 1)
+    if watch.design is not Design.BEFORE_AFTER and all(_has_any(metric, arm, latest) for arm in _BOTH):
         return None  # mostly the last look tells
     if not _has_any(metric, Arm.CANDIDATE, start + recent):
         return "candidate"
@@ -189,13 +190,7 @@ def without_data(watch: Decoded, metric: Arrays) -> str | None:
     return None if _has_any(metric, Arm.BASELINE, at) else "baseline"
 
 
-def _has(metric: Arrays, arm: Arm, interval: int) -> bool:
-    """Whether the arm has any value in this interval."""
-    panel = metric.panels.get(arm)
-    return panel is not None and not all(map(math.isnan, panel.value[..., interval].ravel().tolist()))
-
-
-def _has_any(metric: Arrays, arm: Arm, intervals: NDArray[np.int64]) -> bool:
+def _has_any(metric: Arrays, arm: Arm, intervals: NDArray[np.int64] | slice) -> bool:
     """Whether the arm has any value in some of its intervals."""
     panel = metric.panels.get(arm)
     return panel is not None and not bool(np.isnan(panel.value[..., intervals]).all())

@@ -46,32 +46,32 @@ def workers(pool: JudgePool) -> list[int]:
 
 def test_verdicts_are_the_same_bits_in_the_same_order(pool: JudgePool) -> None:
     """Seven watches by two processes, one, and none at all."""
-    assert repr(pool.judge(WATCHES, SETTINGS)) == repr(judge_decoded(WATCHES, SETTINGS))
-    assert repr(pool.judge(WATCHES[:1], SETTINGS[:1])) == repr(judge_decoded(WATCHES[:1], SETTINGS[:1]))
-    assert pool.judge([], []) == []
+    assert repr(pool.begin(WATCHES, SETTINGS)()) == repr(judge_decoded(WATCHES, SETTINGS))
+    assert repr(pool.begin(WATCHES[:1], SETTINGS[:1])()) == repr(judge_decoded(WATCHES[:1], SETTINGS[:1]))
+    assert pool.begin([], [])() == []
 
 
 def test_a_killed_process_costs_time_and_nothing_else(pool: JudgePool) -> None:
     """The verdicts come all the same, and the next ones from new processes."""
     expected = repr(judge_decoded(WATCHES, SETTINGS))
-    assert repr(pool.judge(WATCHES, SETTINGS)) == expected
+    assert repr(pool.begin(WATCHES, SETTINGS)()) == expected
     before = workers(pool)
     for pid in before:
         os.kill(pid, signal.SIGKILL)
-    assert repr(pool.judge(WATCHES, SETTINGS)) == expected
-    assert repr(pool.judge(WATCHES, SETTINGS)) == expected
+    assert repr(pool.begin(WATCHES, SETTINGS)()) == expected
+    assert repr(pool.begin(WATCHES, SETTINGS)()) == expected
     assert not set(before) & set(workers(pool))
 
 
 def test_rounds_that_had_begun_with_killed_processes_are_judged_all_the_same(pool: JudgePool) -> None:
     """Both of them, and the processes are replaced once: the second does not throw away the first one's new ones."""
     expected = repr(judge_decoded(WATCHES, SETTINGS))
-    pool.judge(WATCHES, SETTINGS)
+    pool.begin(WATCHES, SETTINGS)()
     begun = [pool.begin(WATCHES, SETTINGS) for _ in range(2)]
     for pid in workers(pool):
         os.kill(pid, signal.SIGKILL)
     assert repr(begun[0]()) == expected
-    assert repr(pool.judge(WATCHES, SETTINGS)) == expected
+    assert repr(pool.begin(WATCHES, SETTINGS)()) == expected
     anew = workers(pool)
     assert repr(begun[1]()) == expected
     assert workers(pool) == anew
@@ -85,7 +85,7 @@ def test_they_end_with_a_daemon_that_is_killed() -> None:
         "import time\n"
         "if __name__ == '__main__':\n"
         "    pool = JudgePool(1)\n"
-        "    pool.judge(WATCHES, SETTINGS)\n"
+        "    pool.begin(WATCHES, SETTINGS)()\n"
         "    print(*workers(pool), flush=True)\n"
         "    time.sleep(600)\n"
     )

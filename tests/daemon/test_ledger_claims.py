@@ -115,8 +115,7 @@ def test_a_claim_starts_the_attempt_with_everything_that_belongs_to_it(ledger: S
 
 
 def test_a_rollback_that_ran_counts_even_when_it_was_cancelled(ledger: SqlLedger) -> None:
-    """Its hook was started, nobody knows what it did, and an operator gave it up: cool-down and breaker still see it.
-    One that was cancelled before it ran was none."""
+    """Its hook was started, nobody knows what it did, and an operator gave it up: cool-down and breaker see it."""
     action = intend(ledger)
     claimed = claim(ledger, action)
     assert claimed is not None
@@ -127,6 +126,15 @@ def test_a_rollback_that_ran_counts_even_when_it_was_cancelled(ledger: SqlLedger
         changed = ActionUpdate(id=action.id, expect=frozenset({before.state}), to=state)
         assert ledger.commit(replace(move(watch.state, watch_state), expect_epoch=watch.epoch, action=changed))
     assert [a.id for a in ledger.rollbacks_since(AT)] == [action.id]
+
+
+def test_a_rollback_that_was_cancelled_before_it_ran_was_none(ledger: SqlLedger) -> None:
+    """Nothing was touched: cool-down and breaker do not see it."""
+    action = intend(ledger)
+    assert [a.id for a in ledger.rollbacks_since(AT)] == [action.id]
+    changed = ActionUpdate(id=action.id, expect=frozenset({ActionState.INTENT}), to=ActionState.CANCELLED)
+    assert ledger.commit(replace(move(State.INTENT, State.CANCELLED), action=changed))
+    assert ledger.rollbacks_since(AT) == []
 
 
 def test_a_claimed_action_cannot_be_claimed_again(ledger: SqlLedger) -> None:

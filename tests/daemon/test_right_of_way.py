@@ -3,16 +3,19 @@
 import threading
 import time
 
+import pytest
+
 from watchdog.right_of_way import RightOfWay
 
 
 def test_nobody_waits_where_nobody_is_ahead() -> None:
-    """Also after somebody was: with a limit of a minute, waiting would be seen."""
-    way = RightOfWay(most_s=60.0)
+    """Also after somebody was."""
+    way, began = RightOfWay(most_s=60.0), time.monotonic()
     way.give()
     with way.taken():
         pass
     way.give()
+    assert time.monotonic() - began < 30.0
 
 
 def test_a_step_waits_until_all_who_are_ahead_are_through() -> None:
@@ -42,9 +45,8 @@ def test_a_step_is_made_in_the_end_however_many_are_ahead() -> None:
 
 def test_one_that_breaks_off_is_not_ahead_any_more() -> None:
     """An exception frees the way."""
-    way = RightOfWay(most_s=60.0)
-    try:
-        with way.taken():
-            raise ValueError("broken")
-    except ValueError:
-        way.give()
+    way, began = RightOfWay(most_s=60.0), time.monotonic()
+    with pytest.raises(ValueError, match="broken"), way.taken():
+        raise ValueError("broken")
+    way.give()
+    assert time.monotonic() - began < 30.0

@@ -68,6 +68,7 @@ class ActionRow(NamedTuple):
 _WATCHES = (
     "SELECT id, state, epoch, looks, lease_owner, lease_until, service, created_at, verdict, reason, mode FROM watches"
 )
+ARMED = ("SMOKE", "WATCHING", "INTENT", "HELD")
 _ACTIONS = "SELECT id, watch_id, kind, state, attempt, fence, service, created_at FROM actions"
 
 
@@ -216,16 +217,20 @@ class Witness:
     # --- when somebody was answered ----------------------------------------------------------------------
 
     def acknowledged(self, watch_id: str) -> None:
-        """CI knows that its deploy is on record: from now on only this one is judged.
+        """CI knows that its deploy is on record: from now on only the newest of those that came before it is judged.
 
-        One that came onto the record after it is older only by another daemon's clock, and that daemon may not have
-        come so far as to see which of the two stays.
+        One that came onto the record later is older only by another daemon's clock, and that daemon may not have come
+        so far as to see which of the two stays: both are looked at when it is acknowledged itself.
         """
-        newer = self.watches.get(watch_id)
-        for watch in takewhile(lambda watch: watch.id != watch_id, self.watches.values()):
-            older = newer is not None and watch.service == newer.service and watch.created_at < newer.created_at
-            armed = watch.state in ("SMOKE", "WATCHING", "INTENT", "HELD")
-            self.claim(not (older and armed), "I7", f"{watch.id} is {watch.state} beside the newer {watch_id}")
+        if watch_id not in self.watches:
+            return
+        told = self.watches[watch_id]
+        before = takewhile(lambda watch: watch.id != watch_id, self.watches.values())
+        for other in (watch for watch in before if watch.service == told.service):
+            older, newer = sorted((other, told), key=lambda watch: watch.created_at)
+            goes_on = newer is told or newer.state in ARMED  # of a newer one that has ended nothing follows
+            beside = goes_on and older.created_at < newer.created_at and older.state in ARMED
+            self.claim(not beside, "I7", f"{older.id} is {older.state} beside the newer {newer.id}")
 
     # --- when a hook starts ------------------------------------------------------------------------------
 
