@@ -28,8 +28,10 @@ class JudgePool:
         self._pool = self._new()
 
     def begin(self, watches: Sequence[Decoded], settings: Sequence[JudgeSettings]) -> Callable[[], list[Verdict]]:
-        """As `judge_decoded`, the watches shared out evenly; by this process where the others cannot. They begin now, and
-        what is given back waits for the verdicts."""
+        """As `judge_decoded`, the watches shared out evenly; by this process where the others cannot.
+
+        They begin now, and what is given back waits for the verdicts.
+        """
         share = -(-len(watches) // self._processes)
         parts = [(watches[at : at + share], settings[at : at + share]) for at in range(0, len(watches), max(1, share))]
         pool = self._pool
