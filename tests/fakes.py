@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import BaseModel
 
 from analysis.prepare import Cells, LookFacts
-from analysis.result import SourceStatus
+from analysis.result import Arm, SourceStatus
 from watchdog.errors import SinkError
 from watchdog.ports import Delivery, HookCall, HookOutcome, HookResult, LookAnswer, LookRequest, ProbeAnswer
 
@@ -77,8 +77,14 @@ class FakeSource:
         if self.down:
             gone = LookFacts(status=SourceStatus.DOWN, detail="connection refused")
             return [LookAnswer(facts=gone) for _ in requests]
-        facts = LookFacts(baseline_up=3, candidate_up=1, candidate_down=0)
-        return [LookAnswer(facts=facts, cells=self.answer(request)) for request in requests]
+        return [_told(request, self.answer(request)) for request in requests]
+
+
+def _told(request: LookRequest, cells: Mapping[str, Cells]) -> LookAnswer:
+    """A version that counts nothing beside the other one is gone, and its instances are no longer seen up."""
+    counting = {arm for metric in cells.values() for arm in metric.arm}
+    gone = {window.arm for window in request.arms} - counting == {Arm.CANDIDATE.value}
+    return LookAnswer(facts=LookFacts(baseline_up=3, candidate_up=0 if gone else 1, candidate_down=0), cells=cells)
 
 
 @dataclass

@@ -121,9 +121,10 @@ def recovered(
 ) -> bool | None:
     """Whether one interval after the rollback shows that it took effect; None where the interval cannot tell.
 
-    Concurrent: the candidate serves nothing any more; one that merely has no samples must be known to be gone, or
-    have none in the `previous` interval after the rollback either. Before/after: the deciding metric is nearer to
-    the baseline's level than to the level it had fallen to in the last intervals of `past`.
+    Concurrent: the candidate serves nothing any more; one that merely has no samples must be known to be gone, or,
+    where nobody watches its instances, have none in the `previous` interval after the rollback either; of one that
+    is up, missing samples prove nothing. Before/after: the deciding metric is nearer to the baseline's level than to
+    the level it had fallen to in the last intervals of `past`.
     """
     if look.facts.status is not SourceStatus.OK:
         return None
@@ -177,6 +178,8 @@ def _candidate_is_silent(look: StoredLook, previous: StoredLook | None, counted:
         return requests(cells, (Arm.CANDIDATE,)) == 0
     if look.facts.candidate_up == 0:
         return True
+    if look.facts.candidate_up:
+        return None  # it stands and counts nothing that was heard of: a missing sample, not a proof
     return True if previous is not None and _without_candidate(previous, counted) else None
 
 

@@ -68,7 +68,7 @@ def test_a_silent_candidate_beside_a_serving_baseline_is_recovered() -> None:
 
 
 def test_a_candidate_without_samples_is_recovered_only_when_known_to_be_gone() -> None:
-    """One missed scrape is no proof; two in a row, or targets known to be down, are."""
+    """One missed scrape is no proof; two in a row, or targets known to be down, are; of one that is up none is."""
     plan, absent = a_plan(), {"errors": counts([("baseline", "a", 1.0, 900.0)])}
     once = look(5, absent)
     gone = replace(once, facts=LookFacts(candidate_up=0))
@@ -77,6 +77,8 @@ def test_a_candidate_without_samples_is_recovered_only_when_known_to_be_gone() -
     assert recovered(plan, [], once, deciding="errors", previous=look(4, absent, SourceStatus.PARTIAL)) is None
     assert recovered(plan, [], once, deciding="errors", previous=look(4, absent)) is True
     assert recovered(plan, [], gone, deciding="errors") is True
+    up = replace(once, facts=LookFacts(baseline_up=3, candidate_up=1))
+    assert recovered(plan, [], up, deciding="errors", previous=replace(up, interval=4)) is None
 
 
 @pytest.mark.parametrize("status", [SourceStatus.DOWN, SourceStatus.PARTIAL])

@@ -130,7 +130,7 @@ class Shop:
                         float(total),
                     )
                 )
-        return {"errors": counts([row for row in rows if row[3] > 0])}
+        return {"errors": counts(rows)}
 
 
 def road(

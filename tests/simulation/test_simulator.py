@@ -19,6 +19,7 @@ QUARTER = 250
 REGRESSIONS = (
     97,  # three deploys that turned bad in one tick were all rolled back, whatever the breaker allowed
     2672,  # a rollback whose hook had run was cancelled and counted no more: cool-down and breaker let the next through
+    8703,  # two answers without a candidate that was up were called its recovery, though the hook had had no effect
     1020,  # the simulator itself waited for ever where one deploy event waited for another's commit
 )
 
