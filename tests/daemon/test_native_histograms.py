@@ -8,13 +8,14 @@ import pytest
 from analysis.prepare import Cells
 from analysis.result import Kind, MetricSpec
 from watchdog.model import Metric
+from watchdog.ports import ArmWindow
 from watchdog.selector import parse_selector
 from watchdog.sources.births import BORN
 from watchdog.sources.fold import fold
 from watchdog.sources.native import BOUNDS, NativeHistogram, read_native
 from watchdog.sources.prometheus_answer import Moments, read
 from watchdog.sources.promql import Dialect, grouped
-from watchdog.sources.questions import Ask, Question, Series
+from watchdog.sources.questions import Ask, Question, Role, Series
 
 # as Prometheus 3 answers for observations of 0.0011, 0.3, 0.3 and 7 in schema 3, by its API's documentation
 TOLD = {
@@ -99,9 +100,8 @@ def test_the_judge_gets_buckets() -> None:
 
 
 def question(ask: Ask, name: str = "h") -> Question:
-    return Question(
-        metric="m", role="r", ask=ask, arm="baseline", start=0.0, end=30.0, selector=parse_selector(name), native=True
-    )
+    role = Role(metric="m", name="r", ask=ask, selector=parse_selector(name), native=True)
+    return Question(role, ArmWindow(arm="baseline", start=0.0, end=30.0))
 
 
 def test_native_histograms_are_asked_for_whole_or_as_counts() -> None:
@@ -144,9 +144,8 @@ def test_a_selector_without_a_name_is_refused(text: str) -> None:
 
 def test_labels_with_dots_are_quoted_in_groupings() -> None:
     """As a stratum or as the label that tells versions apart."""
-    asked = Question(
-        metric="m", role="r", ask=Ask.COUNT, arm="baseline", start=0.0, end=30.0,
-        selector=parse_selector('{"http.requests"}'), by=("http.route",),
-    )  # fmt: skip
+    selector = parse_selector('{"http.requests"}')
+    role = Role(metric="m", name="r", ask=Ask.COUNT, selector=selector, by=("http.route",))
+    asked = Question(role, ArmWindow(arm="baseline", start=0.0, end=30.0))
     (group,) = grouped([asked], Dialect())
     assert group.query(Dialect()).startswith('sum by ("http.route", instance) ((last_over_time({"http.requests"}[30s])')

@@ -5,17 +5,18 @@ from collections.abc import Mapping
 
 import pytest
 
+from watchdog.ports import ArmWindow
 from watchdog.selector import Selector
 from watchdog.sources.births import BORN, settle_births
-from watchdog.sources.questions import Ask, Question, Series
+from watchdog.sources.questions import Ask, Question, Role, Series
 
 SPAN_S, BIRTHS_PER_S = 10.0, 100.0  # at most 1 000 events of an interval
 Answered = tuple[Question, list[Series]]
 
 
 def asked(role: str, *series: Series, ask: Ask = Ask.COUNT, arm: str = "candidate") -> Answered:
-    question = Question(metric="m", role=role, ask=ask, arm=arm, start=0.0, end=SPAN_S, selector=Selector("x"))
-    return question, list(series)
+    of = Role(metric="m", name=role, ask=ask, selector=Selector("x"))
+    return Question(of, ArmWindow(arm=arm, start=0.0, end=SPAN_S)), list(series)
 
 
 def went_on(value: float, instance: str = "a", **labels: str) -> Series:
@@ -28,7 +29,7 @@ def born(value: float, instance: str = "a", **labels: str) -> Series:
 
 def settled(*answers: Answered) -> dict[str, list[tuple[Mapping[str, str], float]]]:
     found = settle_births(answers, births_per_s=BIRTHS_PER_S)
-    return {question.role: [(one.labels, one.value) for one in series] for question, series in found}
+    return {question.of.name: [(one.labels, one.value) for one in series] for question, series in found}
 
 
 def test_without_new_counters_nothing_is_touched() -> None:

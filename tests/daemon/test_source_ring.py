@@ -12,11 +12,12 @@ from analysis.decode import decode
 from analysis.prepare import Cells, Observation
 from analysis.result import Arm, Design, Kind, MetricSpec
 from watchdog.model import Metric
+from watchdog.ports import ArmWindow
 from watchdog.selector import Matcher, Selector, parse_selector
 from watchdog.sources.fold import fold
 from watchdog.sources.page import PageError, parse
 from watchdog.sources.promql import Dialect, any_instance, any_of, duration, grouped, quote
-from watchdog.sources.questions import Ask, Question, Series, is_named
+from watchdog.sources.questions import Ask, Question, Role, Series, is_named
 from watchdog.sources.ring import Ring
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -112,7 +113,8 @@ series = st.builds(
 
 
 def asked(role: str, ask: Ask, metric: Metric, arm: Arm = Arm.CANDIDATE) -> Question:
-    return Question(metric="m", role=role, ask=ask, arm=arm, start=0.0, end=10.0, selector=Selector("x"), by=metric.by)
+    of = Role(metric="m", name=role, ask=ask, selector=Selector("x"), by=metric.by)
+    return Question(of, ArmWindow(arm=arm, start=0.0, end=10.0))
 
 
 def judge_takes(metric: Metric, cells: Cells) -> bool:
@@ -186,20 +188,37 @@ def test_a_quoted_value_matches_itself_and_nothing_else(value: str, other: str) 
 @given(st.lists(st.text(max_size=12), min_size=1, max_size=3), st.text(max_size=12))
 def test_no_value_ends_its_string(values: list[str], name: str) -> None:
     """A rendered query, read back as a selector, has the conditions it was made of and no more."""
-    question = Question(
-        metric="m",
-        role="total",
-        ask=Ask.COUNT,
-        arm=Arm.BASELINE,
-        start=0.0,
-        end=10.0,
-        selector=parse_selector('x{code=~"5.."}'),
-        labels={"version": name},
-    )
+    role = Role(metric="m", name="total", ask=Ask.COUNT, selector=parse_selector('x{code=~"5.."}'))
+    question = Question(role, ArmWindow(arm=Arm.BASELINE, start=0.0, end=10.0, labels={"version": name}))
     selector = Selector("x", (any_of("version", [*values, name]), any_instance("instance", values)))
     assert parse_selector(selector.render()) == selector
     [group] = grouped([question], Dialect())
     assert f'version="{Matcher("version", "=", name).render()[9:-1]}"' in group.query(Dialect())
+
+
+def test_services_that_differ_in_plain_conditions_alone_share_a_query() -> None:
+    """Each with its own values, by which its series are told from the other's."""
+    window = ArmWindow(arm=Arm.CANDIDATE, start=0.0, end=10.0, labels={"version": "v2"})
+    asked = [
+        Question(Role(metric="m", name="total", ask=Ask.COUNT, selector=parse_selector(f'x{{job="{job}"}}')), window)
+        for job in ("cart", "shop")
+    ]
+    [group] = grouped(asked, Dialect())
+    assert group.values == (("cart", "v2"), ("shop", "v2"))
+    told = [Series({"job": job, "version": "v2", "instance": "i"}, 1.0) for job in ("shop", "cart", "none")]
+    assert group.share_out([*told, Series({"instance": "i"}, 1.0)], Dialect()) == [[told[1]], [told[0]]]
+
+
+def test_a_selector_that_contradicts_its_arm_keeps_both_conditions() -> None:
+    """Nothing has two values of one label, so nothing is found; the arm's alone would be another question."""
+    role = Role(metric="m", name="total", ask=Ask.COUNT, selector=parse_selector('x{version="v1"}'))
+    old, new = (
+        Question(role, ArmWindow(arm=arm, start=0.0, end=10.0, labels={"version": version}))
+        for arm, version in ((Arm.BASELINE, "v1"), (Arm.CANDIDATE, "v2"))
+    )
+    agreed, contradicted = grouped([old, new], Dialect())
+    assert 'x{version="v1"}' in agreed.query(Dialect())
+    assert 'x{version="v1",version="v2"}' in contradicted.query(Dialect())
 
 
 @pytest.mark.parametrize(

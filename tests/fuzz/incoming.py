@@ -22,14 +22,14 @@ from watchdog.hooks.http import _answer, _outcome
 from watchdog.hooks.process import KEEP_BYTES, _Output
 from watchdog.intake import DeployRequest
 from watchdog.model import Metric
-from watchdog.ports import HookOutcome, HookResult, ProbeAnswer
+from watchdog.ports import ArmWindow, HookOutcome, HookResult, ProbeAnswer
 from watchdog.selector import parse_selector
 from watchdog.senders import SENDERS
 from watchdog.sending import Arrived, Sender
 from watchdog.signed_http import Reply
 from watchdog.sources.fold import fold
 from watchdog.sources.prometheus_answer import Moments, QueryError, read
-from watchdog.sources.questions import Ask, Question
+from watchdog.sources.questions import Ask, Question, Role
 from watchdog.standard_webhooks import Check, check, read_key, signed_headers
 from watchdog.web.body import read_model
 from watchdog.web.errors import ApiError
@@ -128,10 +128,9 @@ def _prometheus(data: bytes) -> None:
         if not answers:
             continue
         for kind, (role, ask) in _METRICS.items():
-            question = Question(
-                metric="m", role=role, ask=ask, arm="candidate", start=995.0, end=1000.0, selector=parse_selector("m")
-            )
-            metric = Metric(spec=MetricSpec(name="m", kind=kind), series={role: question.selector})
+            of = Role(metric="m", name=role, ask=ask, selector=parse_selector("m"))
+            question = Question(of, ArmWindow(arm="candidate", start=995.0, end=1000.0))
+            metric = Metric(spec=MetricSpec(name="m", kind=kind), series={role: of.selector})
             cells = fold(metric, [(question, answers[0].series)], max_replicas=10)
             assert all(map(math.isfinite, cells.value)), "a number that is none reaches a cell"
             assert kind is Kind.GAUGE or all(map(math.isfinite, cells.total))

@@ -123,12 +123,12 @@ def _reread(request: LookRequest, cells: Cells, random: Random) -> Cells:
     answers = []
     for question in questions(request):
         rows = zip(
-            cells.arm, cells.replica, getattr(cells, "value" if question.role == "bad" else "total"), strict=True
+            cells.arm, cells.replica, getattr(cells, "value" if question.of.name == "bad" else "total"), strict=True
         )
         series = [
-            {"metric": {"instance": replica}, "value": [0, word if (question.role, i) == (role, at) else str(value)]}
+            {"metric": {"instance": replica}, "value": [0, word if (question.of.name, i) == (role, at) else str(value)]}
             for i, (arm, replica, value) in enumerate(rows)
-            if arm == question.arm
+            if arm == question.window.arm
         ]
         body = json.dumps({"data": {"resultType": "vector", "result": series}}).encode()
         [answer] = read(body, Moments(0), MOST_SERIES)

@@ -18,6 +18,7 @@ Decoder = Callable[[Any], Any]
 
 _WRITER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 _PLAIN = frozenset({str, bool, int})
+_TEXTS, _NUMBERS = frozenset({str}), frozenset({float})
 _INFINITIES = {"inf": math.inf, "-inf": -math.inf}
 
 
@@ -45,11 +46,10 @@ def to_json(value: object) -> Any:
     if isinstance(value, str):
         return str(value)
     if isinstance(value, tuple | list):
-        # a look is some hundreds of texts and finite numbers, which are what they are
-        is_finite = math.isfinite
-        return [
-            item if type(item) is str or (type(item) is float and is_finite(item)) else to_json(item) for item in value
-        ]
+        kinds = set(map(type, value))  # a look is some hundreds of texts and finite numbers, which are what they are
+        if kinds == _TEXTS or (kinds == _NUMBERS and all(map(math.isfinite, value))):
+            return list(value)
+        return [to_json(item) for item in value]
     if isinstance(value, Mapping):
         return {str(to_json(key)): to_json(item) for key, item in value.items()}
     if is_dataclass(value) and not isinstance(value, type):

@@ -14,6 +14,7 @@ from sqlalchemy import RowMapping
 from analysis.prepare import Cells, LookFacts
 from analysis.result import Verdict
 from watchdog.errors import LedgerCorruptError
+from watchdog.identity import This
 from watchdog.ledger.chain import ChainedEntry
 from watchdog.ledger.encode import decoder, dumps, loads, to_json
 from watchdog.ledger.engine import RESTORE
@@ -97,30 +98,15 @@ def deploy_row(deploy: Deploy) -> dict[str, Any]:
     }
 
 
-class _ThisPlan:
-    """A plan that equals itself alone: to compare two by what they say takes as long as writing one."""
-
-    __slots__ = ("plan",)
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-
-    def __hash__(self) -> int:
-        return id(self.plan)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ThisPlan) and self.plan is other.plan
-
-
 def plan_row(plan: Plan) -> dict[str, Any]:
     """Plans are immutable, and the deploys of a service that are watched alike share one."""
-    digest, body = _plan_text(_ThisPlan(plan))
+    digest, body = _plan_text(This(plan))
     return {"digest": digest, "body": body}
 
 
 @lru_cache(maxsize=1024)
-def _plan_text(this: _ThisPlan) -> tuple[str, str]:
-    body = dumps(this.plan)
+def _plan_text(this: This[Plan]) -> tuple[str, str]:
+    body = dumps(this.one)
     return hashlib.sha256(body.encode()).hexdigest(), body
 
 

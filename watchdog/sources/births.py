@@ -45,14 +45,14 @@ def _come_into_sight(answers: Sequence[_Asked], births_per_s: float) -> set[_Who
         for whose, held in _in_one_role(question, series).items():
             mine = all_held[whose]
             mine.went_on, mine.born = max(mine.went_on, held.went_on), max(mine.born, held.born)
-            most[whose] = births_per_s * (question.end - question.start)
+            most[whose] = births_per_s * (question.window.end - question.window.start)
     return {whose for whose, held in all_held.items() if held.born > max(most[whose], held.went_on)}
 
 
 def _in_one_role(question: Question, series: Sequence[Series]) -> Mapping[_Whose, _Held]:
     found: dict[_Whose, _Held] = defaultdict(_Held)
     for one in series:
-        if question.ask is Ask.BUCKETS and one.labels.get(LE) != "+Inf":
+        if question.of.ask is Ask.BUCKETS and one.labels.get(LE) != "+Inf":
             continue  # they hold the same events again
         held = found[_whose(question, one)]
         if BORN in one.labels:
@@ -63,7 +63,7 @@ def _in_one_role(question: Question, series: Sequence[Series]) -> Mapping[_Whose
 
 
 def _whose(question: Question, series: Series) -> _Whose:
-    return question.arm, series.labels.get(INSTANCE, "")
+    return question.window.arm, series.labels.get(INSTANCE, "")
 
 
 def _plain(series: Series) -> Series:

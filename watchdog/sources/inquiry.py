@@ -42,11 +42,11 @@ class Run:
 def about_group(group: Group, dialect: Dialect) -> Inquiry:
     """Ask by instance, or for sums where that may be; announced instances cannot be told from sums."""
     template = group.template
-    summable = template.ask is not Ask.EXPRESSION and not any(question.instances for question in group.questions)
+    summable = template.ask is not Ask.EXPRESSION and not any(question.window.instances for question in group.questions)
     return Inquiry(
         text=group.query(dialect),
-        start_ms=template.start_ms,
-        end_ms=template.end_ms,
+        start_ms=group.start_ms,
+        end_ms=group.end_ms,
         sums=group.query(dialect, per_instance=False) if summable else "",
         width=width(template),
         alone=group.names_its_range,

@@ -137,26 +137,29 @@ class PrometheusSource:
         alive: Mapping[Roll, Roster],
     ) -> LookAnswer:
         """One watch's answer. A metric that lacks any part of its answer has no cells."""
-        by_metric: dict[str, list[Question]] = {}
+        by_metric: dict[str, list[tuple[Question, _Answered]]] = {}
         for question in mine:
-            by_metric.setdefault(question.metric, []).append(question)
+            by_metric.setdefault(question.of.metric, []).append((question, told[id(question)]))
         cells: dict[str, Cells] = {}
         for metric in request.metrics:
-            answers = [(question, told[id(question)]) for question in by_metric.get(metric.spec.name, ())]
-            if answers and all(answer.outcome.whole for _, answer in answers):
-                told_of = [(question, answer.series) for question, answer in answers]
+            answers = by_metric.get(metric.spec.name, ())
+            if answers and all(answered.outcome.whole for _, answered in answers):
+                told_of = [(question, answered.series) for question, answered in answers]
                 series = settle_births(told_of, births_per_s=self._options.births_per_s)
                 cells[metric.spec.name] = fold(metric, series, max_replicas=request.max_replicas)
         return LookAnswer(
-            facts=self._facts(request, mine, told, alive),
+            facts=self._facts(request, by_metric, alive),
             cells={name: found for name, found in cells.items() if found.value},
-            queries={name: _queries(asked, told) for name, asked in by_metric.items()},
+            queries={name: _queries(answers) for name, answers in by_metric.items()},
         )
 
     def _facts(
-        self, request: LookRequest, mine: Sequence[Question], told: _Told, alive: Mapping[Roll, Roster]
+        self,
+        request: LookRequest,
+        by_metric: Mapping[str, Sequence[tuple[Question, _Answered]]],
+        alive: Mapping[Roll, Roster],
     ) -> LookFacts:
-        outcomes = [(question.metric, told[id(question)].outcome) for question in mine]
+        outcomes = [(metric, answered.outcome) for metric, answers in by_metric.items() for _, answered in answers]
         status = _status([outcome for _, outcome in outcomes])
         if status is SourceStatus.DOWN:
             return LookFacts(status=status, detail=self._sentence(next(o.trouble for _, o in outcomes if o.trouble)))
@@ -175,17 +178,17 @@ class PrometheusSource:
         return f"Prometheus {self.name!r} at {self._options.url}: {what}"
 
 
-def _queries(asked: Sequence[Question], told: _Told) -> str:
+def _queries(answers: Sequence[tuple[Question, _Answered]]) -> str:
     """The queries behind one metric of one watch, one a line: what was sent, without the conditions of others."""
+    mine: dict[int, list[tuple[Question, _Answered]]] = {}  # by identity of the group
+    for one in answers:
+        mine.setdefault(id(one[1].group), []).append(one)
     lines: dict[str, None] = {}
-    mine: dict[int, list[_Answered]] = {}  # by identity of the group
-    for question in asked:
-        answered = told[id(question)]
-        mine.setdefault(id(answered.group), []).append(answered)
     for together in mine.values():
-        own = together[0].group.of([answered.at for answered in together])
-        text = own.conditioned(together[0].frame)
-        lines.update(dict.fromkeys([f"{question.role} = {text}" for question in own.questions]))
+        _, (_, _, group, _, frame) = together[0]
+        text = group.conditioned(frame, [group.values[answered.at] for _, answered in together])
+        for question, _ in together:
+            lines[f"{question.of.name} = {text}"] = None
     return "\n".join(lines)
 
 

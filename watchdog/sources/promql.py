@@ -6,14 +6,15 @@ quoted first, so that it stands for itself.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from operator import itemgetter
 from typing import NamedTuple
 
 from watchdog.selector import Matcher, Selector, label_name
 from watchdog.sources.births import BORN
-from watchdog.sources.questions import INSTANCE, LE, Ask, Question, Series
+from watchdog.sources.questions import INSTANCE, LE, Ask, Question, Role, Series
 
 LOOK_BACK = "1h"  # how old the last value before an interval may be
 _SPECIAL = re.compile(r"([\\.+*?()|\[\]{}^$])")
@@ -22,7 +23,7 @@ _ANYTHING = Matcher(INSTANCE, "=~", ".*")  # what `$arm` becomes where an arm ha
 
 
 class Template(NamedTuple):
-    """What questions must share to be one query: all but the values of their label conditions."""
+    """What questions must share to be one query: all but their interval and the values of their label conditions."""
 
     ask: Ask
     selector: Selector  # without the conditions that are plain equalities
@@ -30,8 +31,6 @@ class Template(NamedTuple):
     by: tuple[str, ...]
     native: bool
     names: tuple[str, ...]  # labels with a condition, by which the answer is told apart
-    start_ms: int
-    end_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,44 +45,39 @@ class Group:
     """The questions that one query answers; `values`: of each, what the labels of the template's `names` must be."""
 
     template: Template
+    start_ms: int
+    end_ms: int
     questions: tuple[Question, ...]
     values: tuple[tuple[str, ...], ...]
 
     def of(self, positions: Sequence[int]) -> "Group":
         """Some of its questions, by their places."""
         questions, values = self.questions, self.values
-        return Group(self.template, tuple([questions[at] for at in positions]), tuple([values[at] for at in positions]))
+        return replace(
+            self, questions=tuple([questions[at] for at in positions]), values=tuple([values[at] for at in positions])
+        )
 
     def query(self, dialect: Dialect, *, per_instance: bool = True) -> str:
         """Render the query; without `per_instance` the instances are summed up by Prometheus."""
-        return self.conditioned(self.frame(dialect, per_instance=per_instance))
+        return self.conditioned(self.frame(dialect, per_instance=per_instance), self.values)
 
     def frame(self, dialect: Dialect, *, per_instance: bool = True) -> str:
         """The query with a hole for its conditions."""
         template = self.template
         if template.ask is Ask.EXPRESSION:
             return template.expression
-        frame = _Frame(
-            template.ask,
-            template.selector,
-            template.by,
-            template.native,
-            template.names,
-            template.end_ms - template.start_ms,
-            per_instance,
-        )
-        return _query(frame, dialect)
+        return _query(template, self.end_ms - self.start_ms, per_instance, dialect)
 
-    def conditioned(self, frame: str) -> str:
-        """A frame with the conditions of these questions."""
+    def conditioned(self, frame: str, values: Iterable[tuple[str, ...]]) -> str:
+        """A frame with the conditions of questions with these `values`."""
         if self.template.ask is Ask.EXPRESSION:
             return frame
-        return frame.replace(_HOLE, _where(self.template.names, tuple(dict.fromkeys(self.values))))
+        return frame.replace(_HOLE, _where(self.template.names, tuple(dict.fromkeys(values))))
 
     @property
     def askers(self) -> int:
         """How many looks the answer is for, at least: each asks once per arm."""
-        return max(Counter(question.arm for question in self.questions).values())
+        return max(Counter([question.window.arm for question in self.questions]).values())
 
     @property
     def names_its_range(self) -> bool:
@@ -96,28 +90,31 @@ class Group:
         asked: dict[tuple[str, ...], list[int]] = defaultdict(list)
         for position, values in enumerate(self.values):
             asked[values].append(position)
-        names, told_apart = self.template.names, self.template.ask is not Ask.EXPRESSION
-        for one in series:
-            named = _with_instance(one, dialect.instance_label)
-            labels = named.labels
-            for position in asked.get(tuple([labels.get(name, "") for name in names]), ()):
-                question = self.questions[position]
-                if not (told_apart and question.instances) or question.concerns(labels.get(INSTANCE, "")):
-                    shared[position].append(named)
+        told_apart = self.template.ask is not Ask.EXPRESSION
+        by_name = told_apart and any(question.window.instances for question in self.questions)
+        values_of, instance_label = _values_of(self.template.names), dialect.instance_label
+        for one in series if instance_label == INSTANCE else [_with_instance(one, instance_label) for one in series]:
+            for position in asked.get(values_of(one.labels), ()):
+                if not by_name or self.questions[position].concerns(one.labels.get(INSTANCE, "")):
+                    shared[position].append(one)
         return shared
 
 
 def grouped(questions: Iterable[Question], dialect: Dialect) -> list[Group]:
     """Put together what one query can answer."""
-    groups: dict[Template, tuple[list[Question], list[tuple[str, ...]]]] = {}
+    groups: dict[tuple[int, int, int], tuple[Template, list[Question], list[tuple[str, ...]]]] = {}
     for question in questions:
         template, values = _told_apart(question, dialect)
-        members = groups.get(template)
+        start_ms, end_ms = bounds_ms(question.window.start, question.window.end)
+        members = groups.get((id(template), start_ms, end_ms))
         if members is None:
-            members = groups[template] = ([], [])
-        members[0].append(question)
-        members[1].append(values)
-    return [Group(template, tuple(members), tuple(values)) for template, (members, values) in groups.items()]
+            members = groups[id(template), start_ms, end_ms] = (template, [], [])
+        members[1].append(question)
+        members[2].append(values)
+    return [
+        Group(template, start_ms, end_ms, tuple(members), tuple(values))
+        for (_, start_ms, end_ms), (template, members, values) in groups.items()
+    ]
 
 
 def any_of(label: str, values: Iterable[str]) -> Matcher:
@@ -143,6 +140,7 @@ def duration(milliseconds: int) -> str:
     return f"{milliseconds // 1000}s" if milliseconds % 1000 == 0 else f"{milliseconds}ms"
 
 
+@lru_cache(maxsize=1024)  # of one round many are alike
 def bounds_ms(start: float, end: float) -> tuple[int, int]:
     """An interval's start and end in Prometheus' own resolution, free of gaps and overlaps with its neighbours.
 
@@ -171,18 +169,6 @@ def _added_and_born(series: str, span_ms: int, *, native: bool, whole: bool) -> 
     return f"({n} - {n_before}) >= 0", f"{n} unless ({n} >= {n_before})"
 
 
-class _Frame(NamedTuple):
-    """What a query says beside its conditions; the same for all watches of a kind, and for all their looks."""
-
-    ask: Ask
-    selector: Selector
-    by: tuple[str, ...]
-    native: bool
-    names: tuple[str, ...]
-    span_ms: int
-    per_instance: bool
-
-
 class _Hole(Matcher):
     """Where the conditions go; what `escape` has written holds no such character."""
 
@@ -197,41 +183,90 @@ _CONDITIONS = _Hole("", "", "")
 
 
 @lru_cache(maxsize=4096)
-def _query(frame: _Frame, dialect: Dialect) -> str:
-    """A query with a hole for its conditions."""
-    selector = (frame.selector.with_matchers(_CONDITIONS) if frame.names else frame.selector).render()
-    bounded = frame.ask is Ask.BUCKETS and not frame.native
-    labels = dict.fromkeys([*frame.names, *frame.by, *([LE] if bounded else [])])
-    if frame.per_instance:
+def _query(template: Template, span_ms: int, per_instance: bool, dialect: Dialect) -> str:
+    """A query with a hole for its conditions; the same for all watches of a kind, and for all their looks."""
+    selector = (template.selector.with_matchers(_CONDITIONS) if template.names else template.selector).render()
+    bounded = template.ask is Ask.BUCKETS and not template.native
+    labels = dict.fromkeys([*template.names, *template.by, *([LE] if bounded else [])])
+    if per_instance:
         labels[dialect.instance_label] = None
     by = ", ".join(map(label_name, labels))
-    if frame.ask is Ask.LEVEL:
-        return f"avg by ({by}) (avg_over_time({selector}[{duration(frame.span_ms)}]))"
-    added, born = _added_and_born(selector, frame.span_ms, native=frame.native, whole=frame.ask is Ask.BUCKETS)
+    if template.ask is Ask.LEVEL:
+        return f"avg by ({by}) (avg_over_time({selector}[{duration(span_ms)}]))"
+    added, born = _added_and_born(selector, span_ms, native=template.native, whole=template.ask is Ask.BUCKETS)
     return f'sum by ({by}) ({added}) or label_replace(sum by ({by}) ({born}), "{BORN}", "yes", "", "")'
 
 
+class _Apart(NamedTuple):
+    """A role without its plain equalities, and these; `names`: their labels and the arm's."""
+
+    template: Template
+    equalities: Mapping[str, str]
+    names: tuple[str, ...]
+
+
 def _told_apart(question: Question, dialect: Dialect) -> tuple[Template, tuple[str, ...]]:
-    """What a question has in common with others, and the values of the labels by which it is told from them: those of
-    its arm, and of the plain equalities of its selector."""
-    expression, names, values, selector = "", (), (), question.selector
-    if question.ask is Ask.EXPRESSION:
+    """What a question has in common with others (one object for all of them), and the values of the labels by which it
+    is told from them: those of its arm, and of the plain equalities of its selector."""
+    role, window = question
+    if role.ask is Ask.EXPRESSION:
         expression = _expression(question, dialect)
-    else:
-        told: dict[str, str] = {}
-        shared = []
-        labels = question.labels
-        for matcher in selector.matchers:
-            if matcher.op == "=" and labels.get(matcher.label, matcher.value) == matcher.value:
-                told[matcher.label] = matcher.value
-            else:
-                shared.append(matcher)
-        told.update(labels)
-        names, values = zip(*sorted(told.items()), strict=True) if told else ((), ())
-        selector = Selector(selector.name, tuple(shared))
-    start_ms, end_ms = bounds_ms(question.start, question.end)
-    template = Template(question.ask, selector, expression, question.by, question.native, names, start_ms, end_ms)
-    return template, values
+        return _one_object(Template(role.ask, role.selector, expression, role.by, role.native, ())), ()
+    labels = window.labels
+    template, equalities, names = _apart(role, tuple(labels))
+    if not all(labels.get(label, value) == value for label, value in equalities.items()):
+        return _contradicted(role, labels)
+    return template, tuple([labels[name] if name in labels else equalities[name] for name in names])
+
+
+@lru_cache(maxsize=8192)
+def _apart(role: Role, labels: tuple[str, ...]) -> _Apart:
+    equal = [matcher for matcher in role.selector.matchers if matcher.op == "="]
+    shared = tuple([matcher for matcher in role.selector.matchers if matcher.op != "="])
+    equalities = {matcher.label: matcher.value for matcher in equal}
+    names = tuple(sorted({*equalities, *labels}))
+    selector = Selector(role.selector.name, shared)
+    return _Apart(_one_object(Template(role.ask, selector, "", role.by, role.native, names)), equalities, names)
+
+
+def _contradicted(role: Role, labels: Mapping[str, str]) -> tuple[Template, tuple[str, ...]]:
+    """A selector that asks for another value than the arm's: both conditions stand in the query, nothing is found."""
+    told: dict[str, str] = {}
+    shared = []
+    for matcher in role.selector.matchers:
+        if matcher.op == "=" and labels.get(matcher.label, matcher.value) == matcher.value:
+            told[matcher.label] = matcher.value
+        else:
+            shared.append(matcher)
+    told.update(labels)
+    names, values = zip(*sorted(told.items()), strict=True) if told else ((), ())
+    selector = Selector(role.selector.name, tuple(shared))
+    return _one_object(Template(role.ask, selector, "", role.by, role.native, names)), values
+
+
+@lru_cache(maxsize=16384)
+def _one_object(template: Template) -> Template:
+    """Of equal templates the first: what follows tells them apart by identity."""
+    return template
+
+
+def _values_of(names: Sequence[str]) -> Callable[[Mapping[str, str]], tuple[str, ...]]:
+    """Picks these labels' values; one that a series lacks is empty."""
+
+    def each(labels: Mapping[str, str]) -> tuple[str, ...]:
+        return tuple([labels.get(name, "") for name in names])
+
+    if len(names) < 2:
+        return each
+    all_of: Callable[[Mapping[str, str]], tuple[str, ...]] = itemgetter(*names)
+
+    def picked(labels: Mapping[str, str]) -> tuple[str, ...]:
+        try:
+            return all_of(labels)
+        except KeyError:
+            return each(labels)
+
+    return picked
 
 
 @lru_cache(maxsize=16)  # the metrics of one look have the same, one after the other
@@ -240,10 +275,11 @@ def _where(names: tuple[str, ...], values: tuple[tuple[str, ...], ...]) -> str:
 
 
 def _expression(question: Question, dialect: Dialect) -> str:
-    matchers = [Matcher(label, "=", value) for label, value in sorted(question.labels.items())]
-    if question.instances:
-        matchers.append(any_instance(dialect.instance_label, question.instances))
-    return question.expression.replace("$arm", ",".join(m.render() for m in matchers or [_ANYTHING]))
+    role, window = question
+    matchers = [Matcher(label, "=", value) for label, value in sorted(window.labels.items())]
+    if window.instances:
+        matchers.append(any_instance(dialect.instance_label, window.instances))
+    return role.expression.replace("$arm", ",".join(m.render() for m in matchers or [_ANYTHING]))
 
 
 def _with_instance(series: Series, label: str) -> Series:

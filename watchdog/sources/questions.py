@@ -1,10 +1,13 @@
 """What a look asks for, taken apart: one question per arm, metric and role. Both live sources answer these."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+from typing import NamedTuple
 
 from analysis.result import Kind
+from watchdog.identity import This
 from watchdog.model import Metric
 from watchdog.ports import ArmWindow, LookRequest
 from watchdog.selector import Selector
@@ -22,34 +25,36 @@ class Ask(StrEnum):
     EXPRESSION = "expression"  # the user's own PromQL at the interval's end
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
+class Series(NamedTuple):
     """One series' share in the answer to a question. A `value` that is not finite is not known, which is not zero."""
 
     labels: Mapping[str, str]
     value: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """One metric's role in one arm and interval."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Role:
+    """What one metric asks for in one of its roles, whatever the arm and the interval; equal to itself alone."""
 
     metric: str
-    role: str
+    name: str
     ask: Ask
-    arm: str
-    start: float
-    end: float
     selector: Selector
     expression: str = ""
     by: tuple[str, ...] = ()
     native: bool = False
-    labels: Mapping[str, str] = field(default_factory=dict)
-    instances: tuple[str, ...] = ()
+
+
+class Question(NamedTuple):
+    """One metric's role in one arm and interval."""
+
+    of: Role
+    window: ArmWindow
 
     def concerns(self, instance: str) -> bool:
         """Whether an instance belongs to the arm, as far as its name tells."""
-        return not self.instances or any(is_named(name, instance) for name in self.instances)
+        names = self.window.instances
+        return not names or any(is_named(name, instance) for name in names)
 
 
 def is_named(name: str, instance: str) -> bool:
@@ -59,28 +64,29 @@ def is_named(name: str, instance: str) -> bool:
 
 def questions(request: LookRequest) -> list[Question]:
     """Everything one look asks for, in the order of its metrics."""
-    return list(_questions(request.metrics, request.arms))
+    return [Question(role, window) for role in roles(request.metrics) for window in request.arms]
 
 
-def _questions(metrics: Iterable[Metric], arms: Iterable[ArmWindow]) -> Iterator[Question]:
-    windows = list(arms)
-    for metric in metrics:
-        for role, ask, selector in _roles(metric):
-            for window in windows:
-                yield Question(
-                    metric=metric.spec.name,
-                    role=role,
-                    ask=ask,
-                    arm=window.arm,
-                    start=window.start,
-                    end=window.end,
-                    selector=selector,
-                    expression=metric.promql or "",
-                    by=() if metric.spec.kind is Kind.LABELS and role == "total" else metric.by,
-                    native=metric.native,
-                    labels=window.labels,
-                    instances=window.instances,
-                )
+def roles(metrics: tuple[Metric, ...]) -> tuple[Role, ...]:
+    """What these metrics ask for. The watches of a service share its plan, and so its metrics and their roles."""
+    return _roles_of(This(metrics))
+
+
+@lru_cache(maxsize=2048)  # as many as plans are kept
+def _roles_of(this: This[tuple[Metric, ...]]) -> tuple[Role, ...]:
+    return tuple(
+        Role(
+            metric=metric.spec.name,
+            name=name,
+            ask=ask,
+            selector=selector,
+            expression=metric.promql or "",
+            by=() if metric.spec.kind is Kind.LABELS and name == "total" else metric.by,
+            native=metric.native,
+        )
+        for metric in this.one
+        for name, ask, selector in _roles(metric)
+    )
 
 
 def _roles(metric: Metric) -> Iterator[tuple[str, Ask, Selector]]:

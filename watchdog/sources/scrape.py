@@ -112,7 +112,7 @@ class ScrapeSource:
         told = [(question, self._series(question)) for question in asked]
         cells: dict[str, Cells] = {}
         for metric in request.metrics:
-            mine = [pair for pair in told if pair[0].metric == metric.spec.name]
+            mine = [pair for pair in told if pair[0].of.metric == metric.spec.name]
             found = fold(metric, mine, max_replicas=request.max_replicas)
             if found.value:
                 cells[metric.spec.name] = found
@@ -128,17 +128,18 @@ class ScrapeSource:
 
     def _series(self, question: Question) -> list[Series]:
         """One question's series on all pages that were read close to both ends of its interval."""
-        if question.ask is Ask.EXPRESSION:
+        role, window = question
+        if role.ask is Ask.EXPRESSION:
             return []
-        selector = question.selector.with_labels(question.labels)
+        selector = role.selector.with_labels(window.labels)
         found: list[Series] = []
         for target in self._targets:
             if not question.concerns(target.labels[INSTANCE]):
                 continue
             with target.lock:
-                span = target.ring.span(question.start, question.end, self._tolerance_s)
+                span = target.ring.span(window.start, window.end, self._tolerance_s)
                 if span is not None:
-                    read = target.ring.levels if question.ask is Ask.LEVEL else target.ring.counted
+                    read = target.ring.levels if role.ask is Ask.LEVEL else target.ring.counted
                     found += read(selector, span)
         return found
 
@@ -146,8 +147,8 @@ class ScrapeSource:
 def _queries(asked: Sequence[Question]) -> dict[str, str]:
     """What was looked for on the pages, per metric and arm."""
     told: dict[str, dict[str, None]] = {}
-    for question in asked:
-        sought = question.selector.with_labels(question.labels).render()
-        text = f"{question.role} = {sought}" if question.ask is not Ask.EXPRESSION else "PromQL needs a Prometheus"
-        told.setdefault(question.metric, {})[text] = None
+    for role, window in asked:
+        sought = role.selector.with_labels(window.labels).render()
+        text = f"{role.name} = {sought}" if role.ask is not Ask.EXPRESSION else "PromQL needs a Prometheus"
+        told.setdefault(role.metric, {})[text] = None
     return {metric: "\n".join(lines) for metric, lines in told.items()}
