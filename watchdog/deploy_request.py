@@ -3,6 +3,8 @@
 import hashlib
 import json
 import re
+from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -63,3 +65,17 @@ def digest_of(request: DeployRequest) -> str:
             del told[name]
     canonical = json.dumps(told, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def in_waves(requests: Sequence[DeployRequest]) -> list[list[int]]:
+    """Places of requests that came together; what may be the same deploy again is in a later wave, when the first is on
+    record: a sender that did not wait for its answer."""
+    waves: list[list[int]] = []
+    seen: Counter[str | tuple[str, str]] = Counter()
+    for at, request in enumerate(requests):
+        deploy = request.id or (request.service, request.version)  # from which its id will follow
+        if seen[deploy] == len(waves):
+            waves.append([])
+        waves[seen[deploy]].append(at)
+        seen[deploy] += 1
+    return waves

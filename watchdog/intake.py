@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from functools import partial
 
 from watchdog.config import Config, ServiceConfig
-from watchdog.deploy_request import DeployRequest, derived_id, digest_of
+from watchdog.deploy_request import DeployRequest, derived_id, digest_of, in_waves
 from watchdog.errors import NotFoundError, RefusedError, tried
 from watchdog.intended import first_actions
 from watchdog.model import (
@@ -90,8 +90,11 @@ class Intake:
 
         What is wrong with one stands in its place, and touches no other. Rounds over the watches give way meanwhile.
         """
+        received: dict[int, Received | BaseException] = {}
         with self.right_of_way.taken():
-            return self._receive_all(told)
+            for wave in in_waves([request for request, _ in told]):
+                received.update(zip(wave, self._receive_all([told[at] for at in wave]), strict=True))
+        return [received[at] for at in range(len(told))]
 
     def _receive_all(self, told: Sequence[tuple[DeployRequest, str]]) -> list[Received | BaseException]:
         with self.ledger.snapshot():
@@ -118,10 +121,11 @@ class Intake:
             return known
         service = self._service(request)
         deploy = self._deploy(request, service, actor)
-        around = self.ledger.watches(
-            service=deploy.service, environment=deploy.environment, states=_ACTIVE | _ROLLED_BACK
+        since = deploy.received_at - self.config.policy.cool_down_s
+        around = self.ledger.standing(
+            service=deploy.service, environment=deploy.environment, states=_ACTIVE, lately=_ROLLED_BACK, since=since
         )
-        watch = self._watch_of(deploy, service, self._mode(deploy, service, around))
+        watch = self._watch_of(deploy, service, _mode(deploy, service, around, since))
         warning = _migration_warning(watch)
         return Beginning(
             watch=watch,
@@ -242,15 +246,6 @@ class Intake:
             self._plans[place] = plan_for(deploy.service, self.config, pace, deploy.strategy)
         return self._plans[place]
 
-    def _mode(self, deploy: Deploy, service: ServiceConfig, around: Sequence[Watch]) -> Mode:
-        """A deploy that is itself the way back from a rollback is watched, but never rolled back."""
-        since = deploy.received_at - self.config.policy.cool_down_s
-        for watch in around:
-            is_its_target = watch.state in _ROLLED_BACK and watch.deploy.previous_version == deploy.version
-            if is_its_target and watch.updated_at >= since:
-                return Mode.OBSERVE if service.mode is Mode.OBSERVE else Mode.NOTIFY
-        return service.mode
-
     def _ended_by(self, watch: Watch, around: Sequence[Watch]) -> list[Change]:
         """What a new deploy makes of the active ones before it; nothing where one of them is newer."""
         active = [other for other in around if other.state in _ACTIVE and other.id != watch.id]
@@ -304,6 +299,15 @@ class Intake:
             at=watch.created_at, watch_id=watch.id, actor="daemon", event="deploy.warned", why=f"warning: {warning}"
         )
         return [received, warned] if warning else [received]
+
+
+def _mode(deploy: Deploy, service: ServiceConfig, around: Sequence[Watch], since: float) -> Mode:
+    """A deploy that is itself the way back from a rollback `since` then is watched, but never rolled back."""
+    for watch in around:
+        is_its_target = watch.state in _ROLLED_BACK and watch.deploy.previous_version == deploy.version
+        if is_its_target and watch.updated_at >= since:
+            return Mode.OBSERVE if service.mode is Mode.OBSERVE else Mode.NOTIFY
+    return service.mode
 
 
 def _age(watch: Watch) -> tuple[float, str]:

@@ -302,8 +302,11 @@ class Ledger(Protocol):
         limit: int = 100, before: float | None = None, before_id: str | None = None,
         services: frozenset[str] | None = None,
     ) -> list[Watch]: ...  # fmt: skip
-    # one place's watches in these states, and its newest whatever its state
-    def standing(self, *, service: str, environment: str, states: frozenset[State]) -> list[Watch]: ...
+    # one place's watches in these states, or changed since into one of `lately`, and its newest whatever its state
+    def standing(
+        self, *, service: str, environment: str, states: frozenset[State],
+        lately: frozenset[State] = frozenset(), since: float = 0.0,
+    ) -> list[Watch]: ...  # fmt: skip
     def train(self, name: str, *, environment: str) -> list[Watch]: ...  # in the order of its deploys
     def services(self) -> list[str]: ...  # every service and environment on record, in order
     def environments(self) -> list[str]: ...
@@ -323,12 +326,9 @@ class Ledger(Protocol):
     def rollbacks_since(self, since: float) -> list[Action]: ...  # started or about to be, of all services
     # Attempt and fence rise, the action (and a rollback's watch) is RUNNING. None: another has it, or it may not run.
     def claim_action(self, claim: Claim) -> Action | None: ...
-
     def check_clock(self) -> None: ...  # LedgerError: our clock is not the one that deadlines were set by
-
     def set_paused(self, paused: bool, *, actor: str, why: str, at: float) -> None: ...
     def paused(self) -> str | None: ...  # why, while the kill switch is on
-
     def due_messages(self, *, now: float, limit: int) -> list[OutboxRow]: ...  # oldest undelivered per (watch, sink)
     def claim_message(self, row_id: int, *, now: float, hold_s: float) -> bool: ...  # False: another replica has it
     def delivered(self, row_id: int, *, at: float, remember: Mapping[str, str]) -> None: ...

@@ -285,6 +285,26 @@ def test_of_two_deploys_of_a_service_that_come_together_the_newer_is_watched(
     assert [ledger.watch(name).state for name in ("d1", "d2")] == [State.SUPERSEDED, State.WATCHING]  # type: ignore[union-attr]
 
 
+def test_an_event_that_comes_twice_together_costs_the_others_no_write_of_their_own(
+    tmp_path: Path, intake: Intake, clock: FakeClock
+) -> None:
+    """A repetition that broke the commit it shares would have each of them written anew."""
+    written: list[str] = []
+    ledger = open_ledger(
+        str(tmp_path / "other.db"), clock=clock, owner="me", sinks_for=lambda service: (), failpoint=written.append
+    )
+    told = [event(id="d1"), event(id="d2", environment="stage"), event(id="d1"), event(id="d1", version="v9")]
+    found = replace(intake, ledger=ledger).receive_all([(one, "ci") for one in told])
+    assert [one.recorded for one in found if isinstance(one, Received)] == [
+        Recorded.CREATED,
+        Recorded.CREATED,
+        Recorded.SAME,
+        Recorded.CONFLICT,
+    ]
+    assert written.count("ledger-record-before-commit") == 2
+    ledger.close()
+
+
 def test_a_ledger_that_cannot_write_acknowledges_none_of_them(
     intake: Intake, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

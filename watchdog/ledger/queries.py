@@ -9,7 +9,18 @@ from enum import StrEnum
 from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, literal_column, or_, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    bindparam,
+    func,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+    union_all,
+)
 
 from watchdog.ledger import rows
 from watchdog.ledger.chain import ChainedEntry
@@ -106,15 +117,28 @@ _ORDER = (watches.c.created_at.desc(), watches.c.id.desc())
 
 
 @lru_cache(maxsize=_STATEMENTS)
-def _standing(states: frozenset[State]) -> Select[Any]:
-    newest = select(watches.c.id).where(*_PLACE).order_by(*_ORDER).limit(1).scalar_subquery()
-    is_wanted = or_(_in(watches.c.state, states), watches.c.id == newest)
-    return joined().where(*_PLACE, is_wanted).order_by(*_ORDER)
+def _standing(states: frozenset[State], lately: frozenset[State]) -> Select[Any]:
+    """Ids first, along an index each; ordered with the rest, SQLite would walk through all that ever stood there."""
+    ids = select(watches.c.id).where(*_PLACE)
+    newest = ids.order_by(*_ORDER).limit(1).subquery()
+    wanted = [ids.where(_in(watches.c.state, states)), select(newest.c.id)]
+    if lately:
+        wanted.append(ids.where(_in(watches.c.state, lately), watches.c.updated_at >= bindparam("since")))
+    return joined().where(watches.c.id.in_(union_all(*wanted))).order_by(*_ORDER)
 
 
-def standing(connection: Connection, service: str, environment: str, states: frozenset[State]) -> list[Watch]:
-    """The watches of one place in these states, and its newest whatever its state; the newest first."""
-    found = connection.execute(_standing(states), {"service": service, "environment": environment}).mappings()
+def standing(
+    connection: Connection,
+    service: str,
+    environment: str,
+    states: frozenset[State],
+    lately: frozenset[State],
+    since: float,
+) -> list[Watch]:
+    """The watches of one place in these states, or `lately` come into one of those, and its newest whatever its state;
+    the newest first."""
+    place = {"service": service, "environment": environment, **({"since": since} if lately else {})}
+    found = connection.execute(_standing(states, lately), place).mappings()
     return rows.readable(found, rows.to_watch)
 
 

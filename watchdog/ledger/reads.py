@@ -52,10 +52,19 @@ class Reads:
                 services=services,
             )
 
-    def standing(self, *, service: str, environment: str, states: frozenset[State]) -> list[Watch]:
-        """One place's watches in these states, and its newest whatever its state; the newest first."""
+    def standing(
+        self,
+        *,
+        service: str,
+        environment: str,
+        states: frozenset[State],
+        lately: frozenset[State] = frozenset(),
+        since: float = 0.0,
+    ) -> list[Watch]:
+        """One place's watches in these states, those that changed `since` into one of `lately`, and its newest whatever
+        its state; the newest first."""
         with self._database.read() as connection:
-            return queries.standing(connection, service, environment, states)
+            return queries.standing(connection, service, environment, states, lately, since)
 
     def train(self, name: str, *, environment: str) -> list[Watch]:
         """One release train, in the order of its deploys."""

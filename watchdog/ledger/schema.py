@@ -18,8 +18,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import DDL
 
-HEAD = "0005"  # the newest migration; a test holds it equal to alembic's head
-KNOWN = frozenset({"0001", "0002", "0003", "0004", "0005"})  # every revision this code can migrate from
+HEAD = "0006"  # the newest migration; a test holds it equal to alembic's head
+KNOWN = frozenset({"0001", "0002", "0003", "0004", "0005", "0006"})  # every revision this code can migrate from
 
 metadata = MetaData(
     naming_convention={
@@ -109,7 +109,9 @@ watches = Table(
     Column("switched_at", Double),
     Column("train", Text),
     Index("ix_watches_due", "state", "next_look_at"),
-    Index("ix_watches_service", "service", "environment", "created_at"),
+    # One place, where a service may have been deployed ten thousand times: its newest, and what stands there.
+    Index("ix_watches_service", "service", "environment", "created_at", "id"),
+    Index("ix_watches_place", "service", "environment", "state", "updated_at"),
     # The lists that people leaf through: every filter has an order of its own to walk along.
     Index("ix_watches_newest", "created_at", "id"),
     Index("ix_watches_newest_of_service", "service", "created_at", "id"),
