@@ -8,9 +8,8 @@ from sqlalchemy import Connection, bindparam, exists, insert, or_, select, updat
 from watchdog.ledger import journal, rows
 from watchdog.ledger.postgres import serialise
 from watchdog.ledger.queries import active, joined, paused, rollbacks_since
-from watchdog.ledger.schema import actions, fences, watches
+from watchdog.ledger.schema import IS_OPEN, actions, fences, watches
 from watchdog.model import (
-    FINAL,
     Action,
     ActionKind,
     ActionState,
@@ -34,7 +33,7 @@ _WITHDRAWN = frozenset({ActionState.CANCELLED, ActionState.FAILED, ActionState.N
 _DUE = (
     joined()
     .where(
-        watches.c.state.not_in([state.value for state in FINAL]),
+        IS_OPEN,
         watches.c.next_look_at <= bindparam("now"),
         or_(watches.c.lease_owner.is_(None), watches.c.lease_until <= bindparam("now")),
     )

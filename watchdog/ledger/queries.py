@@ -24,8 +24,21 @@ from sqlalchemy import (
 
 from watchdog.ledger import rows
 from watchdog.ledger.chain import ChainedEntry
-from watchdog.ledger.schema import actions, audit, deploys, flags, looks, outbox, plans, samples, verdicts, watches
-from watchdog.model import FINAL, Action, ActionKind, ActionState, State, StoredLook, Watch
+from watchdog.ledger.schema import (
+    BEGAN,
+    IS_OPEN,
+    actions,
+    audit,
+    deploys,
+    flags,
+    looks,
+    outbox,
+    plans,
+    samples,
+    verdicts,
+    watches,
+)
+from watchdog.model import Action, ActionKind, ActionState, State, StoredLook, Watch
 from watchdog.ports import OutboxRow, StoredVerdict
 
 PAUSED = "paused"
@@ -51,6 +64,7 @@ _LOOKS = (
 _SAMPLES = select(samples).where(samples.c.watch_id == bindparam("own_id"), samples.c.interval > bindparam("after"))
 _BEFORE_ALL = -(2**31)  # no interval is older
 _ACTION = select(actions).where(actions.c.id == bindparam("own_id"))
+_OPEN = select(func.count(watches.c.next_look_at)).where(IS_OPEN)  # by the index's own column, or SQLite takes another
 _PAUSE = select(flags).where(flags.c.name == PAUSED)
 
 
@@ -220,15 +234,14 @@ def action(connection: Connection, action_id: str) -> Action | None:
 
 
 _NOT_BEGUN = (ActionState.HELD, ActionState.CANCELLED, ActionState.NOT_NEEDED)  # unless they had been, before
-_BEGAN = func.coalesce(actions.c.started_at, actions.c.created_at)
 _ROLLBACKS = (
     select(actions)
     .where(
         actions.c.kind == ActionKind.ROLLBACK.value,
         or_(actions.c.started_at.is_not(None), actions.c.state.not_in([state.value for state in _NOT_BEGUN])),
-        bindparam("since") <= _BEGAN,
+        bindparam("since") <= BEGAN,
     )
-    .order_by(_BEGAN, actions.c.id)
+    .order_by(BEGAN, actions.c.id)
 )
 
 
@@ -255,8 +268,7 @@ def messages(connection: Connection, watch_id: str) -> list[tuple[OutboxRow, str
 
 def active(connection: Connection) -> int:
     """How many watches go on."""
-    ended = [state.value for state in FINAL]
-    return int(connection.execute(select(func.count()).where(watches.c.state.not_in(ended))).scalar_one())
+    return int(connection.execute(_OPEN).scalar_one())
 
 
 def counts(connection: Connection) -> Mapping[str, int]:

@@ -15,8 +15,11 @@ from sqlalchemy import (
     UniqueConstraint,
     event,
     literal_column,
+    text,
 )
 from sqlalchemy.schema import DDL
+
+from watchdog.model import FINAL
 
 HEAD = "0006"  # the newest migration; a test holds it equal to alembic's head
 KNOWN = frozenset({"0001", "0002", "0003", "0004", "0005", "0006"})  # every revision this code can migrate from
@@ -74,6 +77,10 @@ DAY_OF_WATCH: "ColumnClause[int]" = literal_column(
     f"(CASE WHEN {_NEAR} > created_at / 86400 THEN {_NEAR} - 1 ELSE {_NEAR} END)", Integer
 )
 
+# Whether a watch goes on, and so whether anybody looks at it: one text for the index and for who asks, for the same
+# reason. An unknown state counts as open: it is for whoever reads the row to say that it is damaged.
+IS_OPEN = text(f"(state NOT IN ({', '.join(repr(state.value) for state in sorted(FINAL))}))")
+
 watches = Table(
     "watches",
     metadata,
@@ -108,7 +115,8 @@ watches = Table(
     Column("step_at", Double),
     Column("switched_at", Double),
     Column("train", Text),
-    Index("ix_watches_due", "state", "next_look_at"),
+    # Those that go on, in the order in which they are looked at: asked for every second, among all there ever were.
+    Index("ix_watches_open", "next_look_at", "id", sqlite_where=IS_OPEN, postgresql_where=IS_OPEN),
     # One place, where a service may have been deployed ten thousand times: its newest, and what stands there.
     Index("ix_watches_service", "service", "environment", "created_at", "id"),
     Index("ix_watches_place", "service", "environment", "state", "updated_at"),
@@ -168,6 +176,8 @@ verdicts = Table(
     Index("ix_verdicts_watch_id", "watch_id", "id"),
 )
 
+BEGAN: "ColumnClause[float]" = literal_column("coalesce(started_at, created_at)", Double)  # one text, as above
+
 actions = Table(
     "actions",
     metadata,
@@ -193,6 +203,7 @@ actions = Table(
     Index("ix_actions_watch_id", "watch_id"),
     Index("ix_actions_state", "state"),
     Index("ix_actions_target", "service", "environment", "kind"),
+    Index("ix_actions_began", "kind", BEGAN),
 )
 
 fences = Table(  # one rising number per place that actions change; the row's lock serialises claims
