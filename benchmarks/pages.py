@@ -30,7 +30,7 @@ from tests.samples import a_deploy, a_plan, a_watch
 from watchdog.clock import SystemClock
 from watchdog.intake import Intake
 from watchdog.ledger import SqlLedger, open_ledger, rows
-from watchdog.ledger.schema import deploys, labels, looks, plans, samples, verdicts, watches
+from watchdog.ledger.schema import deploys, labels, looks, plans, query_texts, samples, verdicts, watches
 from watchdog.model import Label, LabelKind, Metric, Mode, State, StoredLook, Watch
 from watchdog.operator_desk import OperatorDesk
 from watchdog.ports import Clock
@@ -117,10 +117,12 @@ def write_long(ledger: SqlLedger, watch: Watch, closed: int) -> None:
     ledger.record_deploy(watch, [], [])
     queries = {m.spec.name: f"sum by (version) (increase({m.spec.name}_total[5s]))" for m in watch.plan.metrics}
     with ledger._database.write() as connection:  # noqa: SLF001
+        asked = rows.queries_row(queries)
+        connection.execute(insert(query_texts), asked)
         for interval in range(-20, closed):
             cells = {m.spec.name: _cells(m.spec.kind, interval, rng) for m in watch.plan.metrics}
             look = StoredLook(interval=interval, facts=_facts(), cells=cells, queries=queries)
-            connection.execute(insert(looks), rows.look_row(watch.id, look))
+            connection.execute(insert(looks), rows.look_row(watch.id, look, asked["digest"]))
             connection.execute(insert(samples), rows.sample_rows(watch.id, look))
         paths = {m.spec.name: tuple(np.cumsum(rng.normal(-0.002, 0.08, closed)).tolist()) for m in watch.plan.metrics}
         for look_no in range(closed):

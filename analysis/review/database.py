@@ -9,7 +9,9 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import NullPool
 
-_NEEDED = frozenset({"deploys", "plans", "watches", "looks", "samples", "verdicts", "labels"})
+_NEEDED = frozenset(
+    {"deploys", "plans", "watches", "looks", "samples", "verdicts", "labels", "query_texts", "evidence_paths"}
+)
 _AT_ONCE = 500  # ids in one question; databases bound the number of parameters
 
 

@@ -22,11 +22,14 @@ _VERDICTS = """SELECT v.watch_id, v.look, v.at, v.kind, v.reason, v.metric, v.lo
 FROM verdicts v WHERE {only} ORDER BY v.watch_id, v.id"""
 _LAST = """SELECT v.watch_id, v.payload FROM verdicts v
 WHERE {only} AND v.id = (SELECT MAX(n.id) FROM verdicts n WHERE n.watch_id = v.watch_id) ORDER BY v.watch_id"""
+_PATHS = "SELECT e.body FROM evidence_paths e WHERE {only}"
 _ACTIONS = "SELECT a.* FROM actions a WHERE {only} ORDER BY a.created_at, a.id"
 _LABELS = "SELECT l.* FROM labels l WHERE {only} ORDER BY l.watch_id"
 _AUDIT = """SELECT a.watch_id AS deploy, a.at, a.actor, a.event, a.before, a.after, a.why FROM audit a
 WHERE {only} ORDER BY a.id"""
-_LOOKS = "SELECT l.interval, l.facts, l.queries FROM looks l WHERE {only} ORDER BY l.interval"
+_FACTS = "SELECT l.interval, l.facts FROM looks l WHERE {only} ORDER BY l.interval"
+_QUERIES = """SELECT COALESCE(q.body, l.queries) AS body FROM looks l LEFT JOIN query_texts q ON q.digest = l.queries
+WHERE {only} ORDER BY l.interval DESC LIMIT 1"""
 _COLUMNS = ("arm", "replica", "stratum", "le", "value", "total")
 _DONE = ("APPLIED", "NOT_NEEDED")
 
@@ -98,16 +101,18 @@ class StoredLedger:
 
     def paths(self, deploy: str) -> pd.DataFrame:
         """The evidence of each metric after every look, in ln: one row per look, one column per metric."""
-        last = [json.loads(row["payload"]) for row in self.database.rows(_LAST, [deploy], key="v.watch_id")]
-        found = last[-1]["evidence"] if last else []
-        columns = {e["metric"]: pd.Series([number(x) for x in e["path"]], dtype=float) for e in found if e["path"]}
+        stored = [json.loads(row["body"]) for row in self.database.rows(_PATHS, [deploy], key="e.watch_id")]
+        if not stored:  # a ledger of before schema 0006 has them in its verdicts
+            last = [json.loads(row["payload"]) for row in self.database.rows(_LAST, [deploy], key="v.watch_id")]
+            stored = [{said["metric"]: said["path"] for said in verdict["evidence"]} for verdict in last]
+        paths = stored[0] if stored else {}
+        columns = {metric: pd.Series([number(x) for x in path], dtype=float) for metric, path in paths.items() if path}
         return pd.DataFrame(columns).rename_axis(index="look", columns="metric")
 
     def queries(self, deploy: str) -> pd.DataFrame:
         """What was asked of the source for the newest interval, one row per metric."""
-        rows = list(self.database.rows(_LOOKS, [deploy], key="l.watch_id"))
-        told = json.loads(rows[-1]["queries"]) if rows else {}
-        return pd.DataFrame({"query": told}).rename_axis(index="metric")
+        told = [json.loads(row["body"]) for row in self.database.rows(_QUERIES, [deploy], key="l.watch_id")]
+        return pd.DataFrame({"query": told[0] if told else {}}).rename_axis(index="metric")
 
     def stored(self, deploy: str) -> Stored:
         """Everything that the judge was told about one deploy (KeyError where the ledger does not know it)."""
@@ -116,7 +121,7 @@ class StoredLedger:
             raise KeyError(f"the ledger knows nothing of {deploy!r}")
         told, plan = json.loads(row["deploy"]), json.loads(row["plan"])
         facts = {
-            int(r["interval"]): facts_of(r["facts"]) for r in self.database.rows(_LOOKS, [deploy], key="l.watch_id")
+            int(r["interval"]): facts_of(r["facts"]) for r in self.database.rows(_FACTS, [deploy], key="l.watch_id")
         }
         samples = self.database.rows(_SAMPLES, [deploy], key="s.watch_id")
         announced = told["instances"].get("candidate")

@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, create_engine, func, select
 
+from analysis.prepare import LookFacts
 from tests.fakes import FakeClock
 from tests.samples import a_watch
 from watchdog.intended import rollback_action
 from watchdog.ledger import SqlLedger, claims, open_ledger, queries, rows, schema
-from watchdog.model import ActionState, State, Watch
+from watchdog.model import ActionState, Change, State, StoredLook, Watch
 
 ENDS = (State.SUPERSEDED, State.ROLLED_BACK)
 ACTIVE, BACK = frozenset({State.WATCHING, State.HELD}), frozenset({State.ROLLED_BACK})
@@ -116,3 +117,29 @@ def test_what_is_asked_all_the_time_costs_the_same_after_thousands_of_deploys(wh
     with a_record_of(2000) as connection:
         long = steps_of(connection, ASKED[what])
     assert long < 1.2 * short + 50, (short, long)
+
+
+def test_what_was_asked_is_stored_once_for_all_looks_that_asked_the_same(ledger: SqlLedger) -> None:
+    """It is the larger part of a look, and the same for most looks of a watch."""
+    ledger.record_deploy(deployed(1, State.WATCHING), [], [])
+    asked = [{"errors": "sum(a)"}, {"errors": "sum(a)"}, {"errors": "sum(b)"}, {}]
+    looks = [StoredLook(interval=i, facts=LookFacts(), cells={}, queries=queries) for i, queries in enumerate(asked)]
+    for look in looks:
+        change = Change(watch_id="d1", at=1.0, expect_state=State.WATCHING, fields={}, looks=(look,))
+        assert ledger.commit(change)
+    assert [look.queries for look in ledger.looks("d1")] == asked
+    assert [look.queries for look in ledger.looks("d1", after=0)] == asked[1:]
+    newest = ledger.last_look("d1")
+    assert newest is not None
+    assert newest.queries == {}
+    with ledger._database.read() as connection:
+        assert connection.execute(select(func.count()).select_from(schema.query_texts)).scalar() == 3
+
+
+def test_looks_of_an_older_ledger_keep_the_text_they_hold(ledger: SqlLedger) -> None:
+    """Until schema 0005 each look held its own."""
+    ledger.record_deploy(deployed(1, State.WATCHING), [], [])
+    held = {"watch_id": "d1", "interval": 0, "facts": "{}", "queries": '{"errors":"sum(a)"}'}
+    with ledger._database.write() as connection:
+        connection.execute(schema.looks.insert(), [held])
+    assert [look.queries for look in ledger.looks("d1")] == [{"errors": "sum(a)"}]

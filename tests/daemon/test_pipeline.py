@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis import review
 from analysis.decode import Decoded
 from analysis.prepare import Cells
 from analysis.result import Arm, JudgeSettings, Verdict
@@ -305,8 +306,11 @@ def test_the_verdict_of_a_bad_canary_is_shown_as_a_picture_in_slack(
 
 
 @pytest.mark.parametrize("errors", [0.008, 0.06], ids=["healthy", "bad"])
-def test_what_was_said_of_a_metric_look_by_look_is_its_path(ledger: Ledger, clock: FakeClock, errors: float) -> None:
-    """The page draws the one while a deploy is watched, the last verdict holds the other; read in parts or at once."""
+def test_what_was_said_of_a_metric_look_by_look_is_its_path(
+    ledger: Ledger, clock: FakeClock, tmp_path: Path, errors: float
+) -> None:
+    """The page draws the one while a deploy is watched, analysts the other, which is stored once and not with each
+    verdict; read in parts or at once."""
     hook, drawer = FakeHook(), Drawer(ledger)
     begin(ledger, a_watch())
     shop = Shop(hook, candidate_errors=errors, fails_after=4)
@@ -315,6 +319,7 @@ def test_what_was_said_of_a_metric_look_by_look_is_its_path(ledger: Ledger, cloc
     drawer.arms(standing(ledger), [])
     assert len(drawer.evidence(standing(ledger))["errors"]) == 2
     watch = walk(pipeline, ledger, clock)
-    (said,) = ledger.verdicts("d1")[-1].payload["evidence"]
-    assert drawer.evidence(watch) == {"errors": said["path"]}
-    assert len(said["path"]) >= 3
+    assert all(said["path"] == [] for verdict in ledger.verdicts("d1") for said in verdict.payload["evidence"])
+    paths = review.open(tmp_path / "w.db").paths("d1")
+    assert drawer.evidence(watch) == {"errors": paths["errors"].tolist()}
+    assert len(paths) >= 3

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, exc, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, exc, insert, select, text, update
 
 from watchdog.errors import NotFoundError
 from watchdog.ledger import journal, rows
@@ -27,6 +27,11 @@ from watchdog.model import (
 
 _EXPECTED = update(watches).where(watches.c.id == bindparam("own_id"), watches.c.state == bindparam("own_state"))
 _INSERT = {table.name: insert(table) for table in (actions, deploys, looks, plans, samples, verdicts, watches)}
+_QUERIES = text("INSERT INTO query_texts (digest, body) VALUES (:digest, :body) ON CONFLICT DO NOTHING")
+_PATHS = text(
+    "INSERT INTO evidence_paths (watch_id, body) VALUES (:watch_id, :body) "
+    "ON CONFLICT (watch_id) DO UPDATE SET body = excluded.body"
+)
 _SERVICES = select(watches.c.id, watches.c.service).where(watches.c.id.in_(bindparam("ids", expanding=True)))
 _DIGEST = select(deploys.c.body_digest).where(deploys.c.id == bindparam("own_id"))
 _PLAN = select(plans.c.digest).where(plans.c.digest == bindparam("own_digest"))
@@ -131,9 +136,11 @@ class Prepared:
 
     change: Change
     fields: dict[str, Any]
+    queries: list[dict[str, Any]]
     looks: list[dict[str, Any]]
     cells: list[dict[str, Any]]
     verdict: dict[str, Any] | None
+    paths: dict[str, Any] | None
 
 
 def prepare(change: Change) -> Prepared:
@@ -142,12 +149,18 @@ def prepare(change: Change) -> Prepared:
     fields = rows.settable("watch", change.fields) | {"updated_at": change.at}
     if change.to_state is not None:
         fields["state"] = change.to_state.value
+    queries = [rows.queries_row(look.queries) for look in change.looks]
     return Prepared(
         change=change,
         fields=fields,
-        looks=[rows.look_row(change.watch_id, look) for look in change.looks],
+        queries=queries,
+        looks=[
+            rows.look_row(change.watch_id, look, asked["digest"])
+            for look, asked in zip(change.looks, queries, strict=True)
+        ],
         cells=[row for look in change.looks for row in rows.sample_rows(change.watch_id, look)],
         verdict=rows.verdict_row(change.watch_id, change.verdict, change.at) if change.verdict is not None else None,
+        paths=rows.paths_row(change.watch_id, change.verdict) if change.verdict is not None else None,
     )
 
 
@@ -163,10 +176,14 @@ def apply(
     """
     services = _services_of(connection, [one.change.watch_id for one in prepared])
     won = _compared(connection, prepared)
+    _keep_queries(connection, won)
     with _lost_if_there():  # the interval is closed already
         _insert(connection, looks, [row for one in won for row in one.looks])
         _insert(connection, samples, [row for one in won for row in one.cells])
     _insert(connection, verdicts, [one.verdict for one in won if one.verdict is not None])
+    paths = [one.paths for one in won if one.paths is not None]
+    if paths:
+        connection.execute(_PATHS, paths)
     for one in won:
         _write_actions(connection, one.change)
     for then in [one.change.then for one in won if one.change.then is not None]:
@@ -183,6 +200,13 @@ def apply(
 def _insert(connection: Connection, table: Table, new: list[dict[str, Any]]) -> None:
     if new:
         connection.execute(_INSERT[table.name], new)
+
+
+def _keep_queries(connection: Connection, prepared: Iterable[Prepared]) -> None:
+    """In one order everywhere: two replicas may be about to write the same ones."""
+    asked = {row["digest"]: row for one in prepared for row in one.queries}
+    if asked:
+        connection.execute(_QUERIES, [asked[digest] for digest in sorted(asked)])
 
 
 def _compared(connection: Connection, prepared: Sequence[Prepared]) -> list[Prepared]:

@@ -10,6 +10,7 @@ from pydantic_core import from_json
 from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from watchdog.ledger import journal, rows
+from watchdog.ledger.queries import LOOKS
 from watchdog.ledger.schema import DAY_OF_WATCH, labels, looks, plans, samples, verdicts, watches
 from watchdog.model import AuditEntry, Label, LabelKind, State, StoredLook
 from watchdog.ports import CellKeys, EvidencePoint, RawSamples, Tally
@@ -50,7 +51,7 @@ def _by_metric(payload: str) -> dict[str, float]:
 
 def last_look(connection: Connection, watch_id: str) -> StoredLook | None:
     """The newest closed interval, without its cells."""
-    newest = select(looks).where(looks.c.watch_id == watch_id).order_by(looks.c.interval.desc()).limit(1)
+    newest = LOOKS.where(looks.c.watch_id == watch_id).order_by(looks.c.interval.desc()).limit(1)
     row = connection.execute(newest).mappings().one_or_none()
     return None if row is None else rows.to_look(row, {})
 

@@ -34,6 +34,7 @@ from watchdog.ledger.schema import (
     looks,
     outbox,
     plans,
+    query_texts,
     samples,
     verdicts,
     watches,
@@ -56,10 +57,11 @@ def joined() -> Select[Any]:
 
 _WATCH = joined().where(watches.c.id == bindparam("own_id"))
 _WATCHES_OF = joined().where(watches.c.id.in_(bindparam("ids", expanding=True)))
-_LOOKS = (
-    select(looks)
-    .where(looks.c.watch_id == bindparam("own_id"), looks.c.interval > bindparam("after"))
-    .order_by(looks.c.interval)
+LOOKS = select(looks, query_texts.c.body.label("queries_body")).outerjoin(
+    query_texts, query_texts.c.digest == looks.c.queries
+)
+_LOOKS = LOOKS.where(looks.c.watch_id == bindparam("own_id"), looks.c.interval > bindparam("after")).order_by(
+    looks.c.interval
 )
 _SAMPLES = select(samples).where(samples.c.watch_id == bindparam("own_id"), samples.c.interval > bindparam("after"))
 _BEFORE_ALL = -(2**31)  # no interval is older

@@ -5,7 +5,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import lru_cache
 from typing import Any, TypeVar, get_type_hints
 
@@ -160,13 +160,19 @@ def to_action(row: AnyRow) -> Action:
     return read(f"action {values['id']}", build)
 
 
-def look_row(watch_id: str, look: StoredLook) -> dict[str, Any]:
+def look_row(watch_id: str, look: StoredLook, queries_digest: str) -> dict[str, Any]:
     return {
         "watch_id": watch_id,
         "interval": look.interval,
         "facts": dumps(look.facts),
-        "queries": dumps(look.queries),
+        "queries": queries_digest,
     }
+
+
+def queries_row(queries: Mapping[str, str]) -> dict[str, Any]:
+    """What was asked of the source for a look; other looks may have asked the same."""
+    body = dumps(queries)
+    return {"digest": hashlib.sha256(body.encode()).hexdigest(), "body": body}
 
 
 def sample_rows(watch_id: str, look: StoredLook) -> list[dict[str, Any]]:
@@ -177,14 +183,14 @@ def sample_rows(watch_id: str, look: StoredLook) -> list[dict[str, Any]]:
 
 
 def to_look(row: AnyRow, cells: Mapping[str, str]) -> StoredLook:
-    """A look from its row and the stored cells of each metric."""
+    """A look from its row joined with `queries_body`, and the stored cells of each metric."""
     return read(
         f"look {row['interval']} of watch {row['watch_id']}",
         lambda: StoredLook(
             interval=row["interval"],
             facts=loads(LookFacts, row["facts"]),
             cells={metric: loads(Cells, text) for metric, text in cells.items()},
-            queries=loads(dict[str, str], row["queries"]),
+            queries=loads(dict[str, str], row["queries"] if row["queries_body"] is None else row["queries_body"]),
         ),
     )
 
@@ -200,8 +206,13 @@ def verdict_row(watch_id: str, verdict: Verdict, at: float) -> dict[str, Any]:
         "log_evidence": _real(verdict.log_evidence),
         "log_threshold": _real(verdict.log_threshold),
         "sentence": verdict.sentence,
-        "payload": dumps(verdict),
+        "payload": dumps(replace(verdict, evidence=tuple([replace(said, path=()) for said in verdict.evidence]))),
     }
+
+
+def paths_row(watch_id: str, verdict: Verdict) -> dict[str, Any]:
+    """The evidence of each metric after every look, as the newest verdict has it."""
+    return {"watch_id": watch_id, "body": dumps({said.metric: said.path for said in verdict.evidence})}
 
 
 def _real(value: float) -> float | None:

@@ -140,13 +140,20 @@ labels = Table(  # what analysts say of verdicts; one row a watch, its history i
     _number("at"),
 )
 
+query_texts = Table(  # what was asked of the source, the same for most looks of a watch
+    "query_texts",
+    metadata,
+    Column("digest", Text, primary_key=True),  # SHA-256 of body
+    _text("body"),
+)
+
 looks = Table(
     "looks",
     metadata,
     Column("watch_id", Text, ForeignKey("watches.id"), primary_key=True),
     Column("interval", Integer, primary_key=True, autoincrement=False),
     _text("facts"),
-    _text("queries"),
+    _text("queries"),  # a digest of query_texts; until schema 0005 the text itself
 )
 
 samples = Table(  # the primary key is UNIQUE(watch, metric, interval): a closed interval never changes
@@ -172,8 +179,15 @@ verdicts = Table(
     Column("log_evidence", Double),  # NULL is NaN
     Column("log_threshold", Double),
     _text("sentence"),
-    _text("payload"),
+    _text("payload"),  # the whole Verdict but the paths of its evidence, which are as long as the watch
     Index("ix_verdicts_watch_id", "watch_id", "id"),
+)
+
+evidence_paths = Table(  # of the newest verdict of a watch, by metric
+    "evidence_paths",
+    metadata,
+    Column("watch_id", Text, ForeignKey("watches.id"), primary_key=True),
+    _text("body"),
 )
 
 BEGAN: "ColumnClause[float]" = literal_column("coalesce(started_at, created_at)", Double)  # one text, as above

@@ -183,7 +183,7 @@ class VerdictBody(Body):
     log_evidence: float | None
     log_threshold: float | None
     sentence: str
-    payload: dict[str, Any] = Field(description="The whole verdict, with the evidence of each metric.")
+    payload: dict[str, Any] = Field(description="The whole verdict, with the evidence of each metric after this look.")
 
 
 class EvidenceBody(Body):
