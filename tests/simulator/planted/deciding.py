@@ -8,8 +8,7 @@ from analysis.prepare import LookFacts
 from analysis.result import SourceStatus
 from tests.simulator.faults import Fault
 from tests.simulator.planted.bug import Bugs, Ground
-from watchdog import pipeline, policy
-from watchdog.intake import Intake
+from watchdog import intake, pipeline, policy
 from watchdog.judging import Judging, Seen
 from watchdog.model import Change, Decision, DecisionKind, Limits, StoredLook, Watch
 from watchdog.pipeline import Pipeline
@@ -100,7 +99,7 @@ def the_breaker_is_forgotten(ground: Ground) -> None:
 
 @FOUND.breaks("I3", 20)
 def a_rollback_is_rolled_back(ground: Ground) -> None:
-    ground.put(Intake, "_mode", lambda intake, deploy, service, around: service.mode)
+    ground.put(intake, "_mode", lambda deploy, service, around, since: service.mode)
     ground.put(policy, "_stopped_by_others", lambda *_: None)
 
 
