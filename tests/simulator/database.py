@@ -56,6 +56,12 @@ def fresh() -> sqlite3.Connection:
     return raw
 
 
+def forget() -> None:
+    """Let go of the database of a run that was broken off in the middle of a transaction; the next one gets its own."""
+    for kept in (_quick, _session, _template):
+        kept.cache_clear()
+
+
 @cache
 def _quick() -> Quick:
     connection, raw = _session()
