@@ -153,7 +153,11 @@ class Intake:
         if recorded is Recorded.CREATED and not self._supersede(begun.watch, standing):
             return Received(recorded=recorded, watch=begun.watch, begun=begun)
         stored = self.ledger.watch(begun.watch.id)
-        return Received(recorded=recorded, watch=stored if stored is not None else begun.watch)
+        if stored is None:
+            return Received(recorded=recorded, watch=begun.watch)
+        if recorded is Recorded.SAME:  # whoever recorded it in the same moment may have died, or failed, before this
+            self._supersede(stored)
+        return Received(recorded=recorded, watch=stored)
 
     def _service(self, request: DeployRequest) -> ServiceConfig:
         service = self.config.services.get(request.service)

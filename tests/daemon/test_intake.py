@@ -1,6 +1,6 @@
 """Deploy events come in."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from watchdog.config import AdapterConfig, Config
 from watchdog.errors import LedgerError, NotFoundError, RefusedError
 from watchdog.intake import DeployRequest, Intake, Received
 from watchdog.ledger import open_ledger
-from watchdog.model import Claim, Mode, Recorded, Severity, State, Strategy
+from watchdog.model import Beginning, Claim, Mode, Recorded, Severity, State, Strategy
 from watchdog.planning import Pace, plan_for
 from watchdog.ports import Ledger
 from watchdog.strategies import STRATEGIES
@@ -104,6 +104,23 @@ def test_a_retry_after_a_crash_supersedes_what_the_first_try_could_not(intake: I
     left = ledger.watch("d0")
     assert left is not None
     assert (recorded, left.state) == (Recorded.SAME, State.SUPERSEDED)
+
+
+def test_a_deploy_that_another_request_has_just_recorded_ends_the_older_watch_too(
+    intake: Intake, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever recorded it may fail before it comes to that; nobody is told that it is on record before it is so."""
+    intake.receive(event(id="d1"), actor="ci")
+    record = ledger.record_deploys
+
+    def second(begun: Sequence[Beginning]) -> list[Recorded | BaseException]:
+        record([replace(one, ended=()) for one in begun])
+        return record(begun)
+
+    monkeypatch.setattr(ledger, "record_deploys", second)
+    told, _ = intake.receive(event(id="d2", version="v3", previous_version="v2"), actor="ci")
+    assert told is Recorded.SAME
+    assert [ledger.watch(name).state for name in ("d1", "d2")] == [State.SUPERSEDED, State.WATCHING]  # type: ignore[union-attr]
 
 
 def test_the_previous_version_is_remembered(intake: Intake) -> None:

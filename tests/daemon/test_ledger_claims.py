@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
@@ -11,7 +12,9 @@ import pytest
 
 from tests.fakes import FakeClock
 from tests.samples import DEPLOYED_AT, a_watch
+from watchdog.errors import LedgerError
 from watchdog.ledger import SqlLedger, open_ledger
+from watchdog.ledger.postgres import ClockGuard
 from watchdog.model import (
     FINAL,
     Action,
@@ -41,6 +44,37 @@ def ledger(home: str) -> Iterator[SqlLedger]:
     ledger = opened(home)
     yield ledger
     ledger.close()
+
+
+class TheirClock:
+    """What a database says the time is."""
+
+    def __init__(self, at: float) -> None:
+        self.at = at
+
+    def execute(self, _: object) -> "TheirClock":
+        return self
+
+    def scalar_one(self) -> float:
+        return self.at
+
+
+@pytest.mark.parametrize(
+    ("ours", "asked_at", "said"),
+    [
+        (100.0, None, ""),
+        (101.9, 101.9, ""),
+        (100.0, 60.0, ""),  # a pause of a minute
+        (102.1, 102.1, "2.1 s ahead of"),
+        (97.0, 97.0, "3.0 s behind"),
+        (100.0, 130.0, "30.0 s ahead of"),  # set right since the work began
+    ],
+)
+def test_a_claim_rests_on_a_time_that_is_the_databases(ours: float, asked_at: float | None, said: str) -> None:
+    """Else leases of others would be taken for over, and our own would hold for too long."""
+    guard, theirs = ClockGuard(FakeClock(now=ours), 2.0), TheirClock(100.0)
+    with pytest.raises(LedgerError, match=said) if said else nullcontext():
+        guard.check(theirs, asked_at)  # type: ignore[arg-type]
 
 
 def an_action(kind: ActionKind = ActionKind.ROLLBACK, *, watch_id: str = "d1", next_at: float = 0.0) -> Action:

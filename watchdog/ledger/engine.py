@@ -81,10 +81,13 @@ class Database:
         with self._writer_lock, translated(), self._writes.begin() as connection:
             yield connection
 
-    def check_clock(self, connection: Connection) -> None:
-        """Refuse (LedgerError) to a replica with a wrong clock what depends on one; alone, there is no other clock."""
+    def check_clock(self, connection: Connection, asked_at: float | None = None) -> None:
+        """Refuse (LedgerError) to a replica with a wrong clock what depends on one; alone, there is no other clock.
+
+        asked_at: the time that it rests on, by our clock.
+        """
         if self._clock_guard is not None:
-            self._clock_guard.check(connection)
+            self._clock_guard.check(connection, asked_at)
 
     def close(self) -> None:
         self.engine.dispose()

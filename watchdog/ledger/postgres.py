@@ -105,8 +105,13 @@ class ClockGuard:
         self._clock = clock
         self._max_skew_s = max_skew_s
 
-    def check(self, connection: Connection) -> None:
+    def check(self, connection: Connection, asked_at: float | None = None) -> None:
         """
+        Parameters
+        ----------
+        asked_at
+            Our time that the work rests on. A clock that was set right since then has left it in the future.
+
         Raises
         ------
         LedgerError
@@ -116,6 +121,7 @@ class ClockGuard:
         theirs = float(connection.execute(text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
         after = self._clock.now()
         skew_s = before - theirs if theirs < before else min(0.0, after - theirs)
+        skew_s = skew_s if asked_at is None else max(skew_s, asked_at - theirs)
         if abs(skew_s) > self._max_skew_s:
             raise LedgerError(
                 f"this machine's clock is {abs(skew_s):.1f} s {'ahead of' if skew_s > 0 else 'behind'} the database's; "

@@ -118,7 +118,7 @@ class SqlLedger(Reads):
     def claim_due(self, *, owner: str, now: float, lease_s: float, limit: int) -> list[Watch]:
         """Lease up to `limit` watches whose next look is due."""
         with self._database.write() as connection:
-            self._database.check_clock(connection)
+            self._database.check_clock(connection, now)
             return claims.due(connection, owner=owner, now=now, lease_s=lease_s, limit=limit)
 
     def release_all(self, leases: Sequence[Lease], *, owner: str) -> None:
@@ -193,7 +193,7 @@ class SqlLedger(Reads):
     def claim_action(self, claim: Claim) -> Action | None:
         """Start one attempt; None where somebody else has it or it may not run now."""
         with self._database.write() as connection:
-            self._database.check_clock(connection)
+            self._database.check_clock(connection, claim.now)
             claimed = claims.claim(connection, claim, self._sinks_for)
             self._failpoint("ledger-claim-before-commit")
         return claimed
