@@ -213,35 +213,21 @@ def _told_apart(question: Question, dialect: Dialect) -> tuple[Template, tuple[s
         expression = _expression(question, dialect)
         return _one_object(Template(role.ask, role.selector, expression, role.by, role.native, ())), ()
     labels = window.labels
-    template, equalities, names = _apart(role, tuple(labels))
-    if not all(labels.get(label, value) == value for label, value in equalities.items()):
-        return _contradicted(role, labels)
+    contradicted = tuple([m for m in role.selector.matchers if m.op == "=" and labels.get(m.label, m.value) != m.value])
+    template, equalities, names = _apart(role, tuple(labels), contradicted)
     return template, tuple([labels[name] if name in labels else equalities[name] for name in names])
 
 
 @lru_cache(maxsize=8192)
-def _apart(role: Role, labels: tuple[str, ...]) -> _Apart:
-    equal = [matcher for matcher in role.selector.matchers if matcher.op == "="]
-    shared = tuple([matcher for matcher in role.selector.matchers if matcher.op != "="])
-    equalities = {matcher.label: matcher.value for matcher in equal}
+def _apart(role: Role, labels: tuple[str, ...], contradicted: tuple[Matcher, ...]) -> _Apart:
+    """contradicted: equalities that ask for another value than the arm's. Both conditions then stand in the query, and
+    nothing is found."""
+    matchers = role.selector.matchers
+    equalities = {m.label: m.value for m in matchers if m.op == "=" and m not in contradicted}
+    shared = tuple([m for m in matchers if m.op != "=" or m in contradicted])
     names = tuple(sorted({*equalities, *labels}))
     selector = Selector(role.selector.name, shared)
     return _Apart(_one_object(Template(role.ask, selector, "", role.by, role.native, names)), equalities, names)
-
-
-def _contradicted(role: Role, labels: Mapping[str, str]) -> tuple[Template, tuple[str, ...]]:
-    """A selector that asks for another value than the arm's: both conditions stand in the query, nothing is found."""
-    told: dict[str, str] = {}
-    shared = []
-    for matcher in role.selector.matchers:
-        if matcher.op == "=" and labels.get(matcher.label, matcher.value) == matcher.value:
-            told[matcher.label] = matcher.value
-        else:
-            shared.append(matcher)
-    told.update(labels)
-    names, values = zip(*sorted(told.items()), strict=True) if told else ((), ())
-    selector = Selector(role.selector.name, tuple(shared))
-    return _one_object(Template(role.ask, selector, "", role.by, role.native, names)), values
 
 
 @lru_cache(maxsize=16384)
