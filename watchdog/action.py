@@ -70,7 +70,7 @@ class ActionEdge:
     def carry_out(self, action_id: str) -> None:
         """Take one action from intent to outcome. Returns without a word if somebody else has it.
 
-        1. under the kill switch an intent is held, aloud, and nobody is asked anything;
+        1. under the kill switch a rollback is held, aloud, also between two tries, and nobody is asked anything;
         2. a rollback that a newer deploy of the service has overtaken gives way to it;
         3. a rollback within a release train waits until those deployed after it have gone back;
         4. one that others have made one too many since it was decided (cool-down, breaker) is held, aloud;
@@ -262,9 +262,9 @@ class ActionEdge:
         self._settle(action, Outcome(state=state, why=f"{version} was deployed meanwhile, hands off"))
 
     def _hold(self, action: Action, reason: HoldReason, why: str) -> None:
-        """Something came between decision and claim: held with its reason, so that it is seen and does not go stale."""
+        """Something came between decision and claim, or between two tries: held with its reason, seen and not stale."""
         watch = self.ledger.watch(action.watch_id)
-        if watch is not None and action.state is ActionState.INTENT and action.kind is ActionKind.ROLLBACK:
+        if watch is not None and action.kind is ActionKind.ROLLBACK:
             self.ledger.commit(held(watch, action, reason, why, self.clock.now()))
 
     def _not_needed(self, action: Action, answer: ProbeAnswer) -> None:

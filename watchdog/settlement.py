@@ -145,22 +145,25 @@ def _entry(action: Action, outcome: Outcome, now: float) -> AuditEntry:
 
 
 def held(watch: Watch, action: Action, reason: HoldReason, why: str, now: float) -> Change:
-    """A rollback that may not go ahead, found before anybody claimed it: held aloud, so that it cannot go stale."""
+    """A rollback that may not go ahead, found before a claim of it: held aloud, so that it cannot go stale."""
+    if action.attempt:
+        why = f"{why}; attempt {action.attempt} before that: {action.detail}"
+    before = _WATCH_STATE[action.state]  # not the watch's own: another daemon may have moved both since this was read
     sentence = f"{title(watch)}: {why}"
     return Change(
         watch_id=watch.id,
         at=now,
-        expect_state=State.INTENT,
+        expect_state=before,
         to_state=State.HELD,
         fields={"sentence": sentence, "hold": reason, "hold_until": now + watch.plan.hold_s},
-        action=ActionUpdate(id=action.id, expect=frozenset({ActionState.INTENT}), to=ActionState.HELD),
+        action=ActionUpdate(id=action.id, expect=frozenset({action.state}), to=ActionState.HELD),
         audit=(
             AuditEntry(
                 at=now,
                 watch_id=watch.id,
                 actor="daemon",
                 event="action.held",
-                before=State.INTENT.value,
+                before=before.value,
                 after=State.HELD.value,
                 why=why,
                 details={"action": action.id},

@@ -190,6 +190,27 @@ def test_the_kill_switch_holds_a_recorded_intent_aloud(ledger: Ledger, clock: Fa
     assert hook.effects == 1
 
 
+def test_the_kill_switch_holds_a_rollback_that_waits_for_its_next_try(ledger: Ledger, clock: FakeClock) -> None:
+    """Pulled between two tries: held aloud, and what the last try came to is said; an approval takes the next one."""
+    action, hook = intend(ledger, clock), FakeHook(works=False, outcome=HookOutcome.RETRY)
+    edge = edge_of(ledger, clock, hook)
+    edge.carry_out(action.id)
+    ledger.set_paused(True, actor="op", why="freeze", at=clock.now())
+    clock.advance(1.1)
+    edge.carry_out(action.id)
+    assert (len(hook.calls), states(ledger, action)) == (1, (ActionState.HELD, State.HELD))
+    held = [row.message for row, _ in ledger.messages(action.watch_id) if row.message.kind is MessageKind.HELD]
+    assert [(m.severity, "freeze" in m.sentence) for m in held] == [(Severity.PAGE, True)]
+    assert "attempt 1 before that: the hook asked for another try" in held[0].sentence
+    ledger.set_paused(False, actor="op", why="over", at=clock.now())
+    edge.carry_out(action.id)
+    assert len(hook.calls) == 1
+    hook.works = True
+    OperatorDesk(ledger=ledger, clock=clock).approve(action.watch_id, actor="op")
+    edge.carry_out(action.id)
+    assert (hook.effects, [c.attempt for c in hook.calls]) == (1, [1, 2])
+
+
 def test_every_approval_is_told(ledger: Ledger, clock: FakeClock) -> None:
     """Approved under the kill switch it is held again; the second approval is as much news as the first."""
     action, desk = intend(ledger, clock), OperatorDesk(ledger=ledger, clock=clock)

@@ -55,7 +55,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.INTENT: frozenset({State.HELD, State.NOT_NEEDED, State.RUNNING, State.CANCELLED, State.SUPERSEDED}),
     State.HELD: frozenset({State.INTENT, State.WATCHING, State.CANCELLED, State.SUPERSEDED}),
     State.RUNNING: frozenset({State.VERIFYING, State.RETRY_WAIT, State.FAILED, State.UNKNOWN}),
-    State.RETRY_WAIT: frozenset({State.RUNNING, State.FAILED}),
+    State.RETRY_WAIT: frozenset({State.RUNNING, State.FAILED, State.HELD}),
     State.UNKNOWN: frozenset({State.VERIFYING, State.INTENT, State.CANCELLED}),
     State.VERIFYING: frozenset({State.ROLLED_BACK, State.NOT_RECOVERED}),
 }
@@ -107,7 +107,9 @@ ACTION_TRANSITIONS: dict[ActionState, frozenset[ActionState]] = {
             ActionState.UNKNOWN,
         }
     ),
-    ActionState.RETRY_WAIT: frozenset({ActionState.RUNNING, ActionState.FAILED, ActionState.CANCELLED}),
+    ActionState.RETRY_WAIT: frozenset(
+        {ActionState.RUNNING, ActionState.FAILED, ActionState.HELD, ActionState.CANCELLED}
+    ),
     ActionState.UNKNOWN: frozenset({ActionState.APPLIED, ActionState.INTENT, ActionState.CANCELLED}),
 }
 
