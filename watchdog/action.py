@@ -212,6 +212,8 @@ class ActionEdge:
             return Outcome(state=ActionState.FAILED, why=f"{said}; another version is live now, hands off")
         if result.outcome is HookOutcome.NOT_STARTED:
             return self._again(action, f"{said}; it did not take effect")
+        if result.outcome is HookOutcome.RETRY and after is ProbeAnswer.UNKNOWN:
+            return self._again(action, f"{said}; it did nothing yet, as it says itself")
         if after is ProbeAnswer.NOT_APPLIED and not (result.outcome is HookOutcome.TIMED_OUT and hook.acts_elsewhere):
             return self._again(action, f"{said}; it did not take effect")
         return self._unsure(action, hook, f"{said}; nobody can tell whether it took effect")

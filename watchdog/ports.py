@@ -94,7 +94,7 @@ class Source(Protocol):
 
 class HookOutcome(StrEnum):
     OK = "ok"
-    RETRY = "retry"  # the hook itself asks for another try (exit 75, 503)
+    RETRY = "retry"  # the hook says it did nothing yet, and asks for another try (exit 75, 429)
     FAILED = "failed"
     TIMED_OUT = "timed_out"
     NOT_STARTED = "not_started"  # surely without effect: missing program, refused connection

@@ -19,7 +19,7 @@ from watchdog.model import (
     State,
 )
 from watchdog.operator_desk import OperatorDesk
-from watchdog.ports import HookCall, HookOutcome, Ledger
+from watchdog.ports import HookCall, HookOutcome, Ledger, ProbeAnswer
 from watchdog.telling import message
 
 
@@ -121,7 +121,28 @@ def test_a_retry_waits_its_time(ledger: Ledger, clock: FakeClock) -> None:
     assert len(hook.calls) == 2
 
 
-@pytest.mark.parametrize("outcome", [HookOutcome.FAILED, HookOutcome.TIMED_OUT, HookOutcome.RETRY])
+def test_a_hook_that_asks_for_another_try_gets_it_without_a_probe(ledger: Ledger, clock: FakeClock) -> None:
+    """It says itself that it has done nothing yet (exit 75, 429): nobody is woken, and the next try is made."""
+    action = intend(ledger, clock)
+    hook = FakeHook(outcome=HookOutcome.RETRY, works=False, probe_speaks=False, has_probe=False)
+    edge = edge_of(ledger, clock, hook)
+    edge.carry_out(action.id)
+    assert states(ledger, action) == (ActionState.RETRY_WAIT, State.RETRY_WAIT)
+    hook.outcome, hook.works = HookOutcome.OK, True
+    clock.advance(60)
+    edge.carry_out(action.id)
+    assert (states(ledger, action)[0], hook.effects) == (ActionState.APPLIED, 1)
+
+
+def test_production_halfway_is_believed_above_the_wish_for_another_try(ledger: Ledger, clock: FakeClock) -> None:
+    """Where the probe sees a part of the effect, "I did nothing yet" is not true."""
+    action, hook = intend(ledger, clock), FakeHook(outcome=HookOutcome.RETRY, works=False)
+    hook.probe = lambda call: ProbeAnswer.PARTIAL  # type: ignore[method-assign]
+    edge_of(ledger, clock, hook).carry_out(action.id)
+    assert states(ledger, action) == (ActionState.UNKNOWN, State.UNKNOWN)
+
+
+@pytest.mark.parametrize("outcome", [HookOutcome.FAILED, HookOutcome.TIMED_OUT])
 def test_when_nobody_can_tell_it_stops_and_pages(ledger: Ledger, clock: FakeClock, outcome: HookOutcome) -> None:
     """No probe, not idempotent, no clean end: UNKNOWN, one page, no second run."""
     action, hook = intend(ledger, clock), FakeHook(outcome=outcome, probe_speaks=False)

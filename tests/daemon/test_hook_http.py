@@ -93,17 +93,23 @@ def test_each_attempt_is_a_message_of_its_own(web: Receiver, tmp_path: Path) -> 
     ("status", "outcome"),
     [
         (200, HookOutcome.OK), (202, HookOutcome.OK), (204, HookOutcome.OK),
-        (425, HookOutcome.RETRY), (429, HookOutcome.RETRY), (503, HookOutcome.RETRY),
-        (502, HookOutcome.TIMED_OUT), (504, HookOutcome.TIMED_OUT),
+        (425, HookOutcome.RETRY), (429, HookOutcome.RETRY),
+        (502, HookOutcome.TIMED_OUT), (503, HookOutcome.TIMED_OUT), (504, HookOutcome.TIMED_OUT),
         (302, HookOutcome.FAILED), (307, HookOutcome.FAILED), (400, HookOutcome.FAILED), (401, HookOutcome.FAILED),
         (404, HookOutcome.FAILED), (409, HookOutcome.FAILED), (412, HookOutcome.FAILED), (500, HookOutcome.FAILED),
     ],
 )  # fmt: skip
 def test_status_codes_are_outcomes(web: Receiver, tmp_path: Path, status: int, outcome: HookOutcome) -> None:
-    """As the table at the head of the hook says; a gateway's 502 and 504 leave everybody in the dark."""
+    """As the table at the head of the hook says; a gateway's 502, 503 and 504 leave everybody in the dark."""
     web.script.append(Answer(status, b"" if status == 204 else b"why"))
     result = a_hook(web.url, tmp_path).run(CALL)
     assert (result.outcome, result.exit_code) == (outcome, status)
+
+
+def test_only_a_503_that_says_when_to_come_again_asks_for_another_try(web: Receiver, tmp_path: Path) -> None:
+    """A proxy says 503 too where the connection broke after the request had gone through."""
+    web.script.append(Answer(503, headers={"Retry-After": "5"}))
+    assert a_hook(web.url, tmp_path).run(CALL).outcome is HookOutcome.RETRY
 
 
 def test_redirects_are_not_followed(web: Receiver, tmp_path: Path) -> None:

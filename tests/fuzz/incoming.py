@@ -183,7 +183,8 @@ def _hook_output(data: bytes) -> None:
     answer = _answer(Reply(status=200, headers={}, body=data))
     if answer is not ProbeAnswer.UNKNOWN:
         assert json.loads(data)["state"] == answer.value
-    assert HookResult(outcome=_outcome(len(data) % 1000), output=text).outcome in HookOutcome
+    outcome = _outcome(Reply(status=len(data) % 1000, headers={}, body=data))
+    assert HookResult(outcome=outcome, output=text).outcome in HookOutcome
 
 
 WEBHOOK = Target(

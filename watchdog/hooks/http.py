@@ -3,8 +3,8 @@
 | what happened                                         | outcome     |
 |-------------------------------------------------------|-------------|
 | 2xx (202 too: verification waits for the effect)      | OK          |
-| 425, 429, 503: the receiver says it did nothing yet   | RETRY       |
-| 502, 504, connection lost, deadline: nobody knows     | TIMED_OUT   |
+| 425, 429, 503 with Retry-After: it did nothing yet    | RETRY       |
+| 502, 503, 504, connection lost, late: nobody knows    | TIMED_OUT   |
 | name, connection or TLS failed: nothing was sent      | NOT_STARTED |
 | anything else, 409 and 412 (fenced off) and 3xx too   | FAILED      |
 """
@@ -24,8 +24,8 @@ from watchdog.hooks.process import printable
 from watchdog.ports import Clock, HookCall, HookOutcome, HookResult, ProbeAnswer
 from watchdog.signed_http import NoReplyError, NotSentError, OptionalAddress, Reply, exchange, signature, signer
 
-NOT_YET = frozenset({425, 429, 503})
-NOBODY_KNOWS = frozenset({502, 504})
+NOT_YET = frozenset({425, 429})
+NOBODY_KNOWS = frozenset({502, 503, 504})  # a proxy says so too where a request had gone through
 
 
 class HttpOptions(BaseModel):
@@ -106,7 +106,7 @@ class HttpHook:
             return HookOutcome.NOT_STARTED, None, f"nothing was sent: {error}"
         except NoReplyError as error:
             return HookOutcome.TIMED_OUT, None, f"sent, but unanswered: {error}"
-        return _outcome(reply.status), reply.status, f"HTTP {reply.status}\n{printable(reply.body)}"
+        return _outcome(reply), reply.status, f"HTTP {reply.status}\n{printable(reply.body)}"
 
     def probe(self, call: HookCall) -> ProbeAnswer:
         if not self._options.probe_url:
@@ -135,12 +135,12 @@ class HttpHook:
         return exchange(method, url, headers=headers, body=body, deadline_s=deadline_s)
 
 
-def _outcome(status: int) -> HookOutcome:
-    if 200 <= status < 300:
+def _outcome(reply: Reply) -> HookOutcome:
+    if 200 <= reply.status < 300:
         return HookOutcome.OK
-    if status in NOT_YET:
+    if reply.status in NOT_YET or (reply.status == 503 and "retry-after" in reply.headers):
         return HookOutcome.RETRY
-    return HookOutcome.TIMED_OUT if status in NOBODY_KNOWS else HookOutcome.FAILED
+    return HookOutcome.TIMED_OUT if reply.status in NOBODY_KNOWS else HookOutcome.FAILED
 
 
 def _with_query(url: str, added: Mapping[str, str]) -> str:
