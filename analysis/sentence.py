@@ -24,6 +24,16 @@ def count(number: float) -> str:
     return f"{number:,.0f}".replace(",", THIN)
 
 
+def named(names: Sequence[str], most: int = 3) -> str:
+    """Names as they are read aloud: the first few, and how many more there are.
+
+    >>> named(["cart", "mail"]), named(["a", "b", "c", "d", "e"])
+    ('cart, mail', 'a, b, c and 2 more')
+    """
+    more = len(names) - most
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:most])} and {more} more"
+
+
 def significant(number: float, digits: int = 2) -> str:
     """A number rounded to a few digits, without an exponent.
 

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from analysis.sentence import named
 from watchdog.discovery import Pack, Service
 from watchdog.presets import preset
 
@@ -170,8 +171,7 @@ def _foot(services: Sequence[Service]) -> Iterator[str]:
 
 
 def _versions(versions: Sequence[str]) -> str:
-    shown = [_one_line(version)[:40] for version in versions[:3]]
-    return ", ".join(shown) + (f" and {len(versions) - 3} more" if len(versions) > 3 else "")
+    return named([_one_line(version)[:40] for version in versions])
 
 
 def _comment(text: str) -> Iterator[str]:

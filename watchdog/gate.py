@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from analysis.sentence import named
 from watchdog.model import Mode, State, Watch
 
 _GOING_BACK = frozenset({State.RUNNING, State.RETRY_WAIT, State.VERIFYING, State.UNKNOWN})
@@ -45,7 +46,10 @@ def gate(watch: Watch, alerts: Sequence[str], now: float) -> Gate:
         return Gate(word=Word.ASK, why=f"this was an earlier roll-out of it: {watch.sentence}")
     if watch.state in _UNDECIDED:
         if alerts:
-            return Gate(word=Word.ASK, why=f"{', '.join(alerts)} fires since the deploy; {watch.sentence}")
+            return Gate(
+                word=Word.ASK,
+                why=f"{named(alerts)} {'fires' if len(alerts) == 1 else 'fire'} since the deploy; {watch.sentence}",
+            )
         return Gate(word=Word.WAIT, why=watch.sentence)
     by_a_human = watch.state is State.CANCELLED and watch.hold is None
     return Gate(word=Word.GO if watch.state is State.PASSED or by_a_human else Word.ASK, why=watch.sentence)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from analysis.outcome import SUSPICION
 from analysis.result import Reason, Verdict, VerdictKind
+from analysis.sentence import named
 from watchdog.model import DEFAULT_LIMITS, Action, Decision, DecisionKind, HoldReason, Limits, LowTraffic, Mode, Watch
 
 CONTROL_LOOKS = 6  # so much later a regression may stand out from a control series: docs/statistics.md
@@ -167,7 +168,7 @@ def _grow(watch: Watch, why: str) -> Decision:
 
 
 def _with_the_train(watch: Watch, brakes: Brakes) -> Decision:
-    why = f"through, and waits for the rest of train {watch.deploy.train}: {', '.join(brakes.mates)}"
+    why = f"through, and waits for the rest of train {watch.deploy.train}: {named(brakes.mates)}"
     return Decision(kind=DecisionKind.WAIT, why=why)
 
 
@@ -277,8 +278,8 @@ def _shared_cause(watch: Watch, brakes: Brakes) -> str:
     """What to look for where the old version got worse: first at the migration that came with the deploy."""
     migration = brakes.migration
     if migration == "none" and brakes.hurt_too:
-        who = ", ".join(brakes.hurt_too)
-        return f"{who} got worse at the same time: look for what they share; going back may not help, a human decides"
+        said = f"{named(brakes.hurt_too)} got worse at the same time"
+        return f"{said}: look for what they share; going back may not help, a human decides"
     if migration == "none":
         return "going back may not help, a human decides"
     if migration in LIVES_WITH_BOTH:
@@ -294,11 +295,11 @@ def _shared_cause(watch: Watch, brakes: Brakes) -> str:
 
 
 def _either(beside: Sequence[str]) -> str:
-    return f"{', '.join(beside)} went live in the same time, and before and after cannot tell which of them it is"
+    return f"{named(beside)} went live in the same time, and before and after cannot tell which of them it is"
 
 
 def _fires(alerts: Sequence[str]) -> str:
-    return f"{', '.join(alerts)} {'fires' if len(alerts) == 1 else 'fire'}"
+    return f"{named(alerts)} {'fires' if len(alerts) == 1 else 'fire'}"
 
 
 def _hold(reason: HoldReason, why: str) -> Decision:

@@ -286,8 +286,7 @@ class Ledger(Protocol):
         self, watch: Watch, messages: Sequence[Message], audit: Sequence[AuditEntry], actions: Sequence[Action] = (),
         *, ended: Sequence[Change] = (),
     ) -> Recorded: ...  # fmt: skip
-    # several at once, in one transaction where they can share one; what each raised in its place
-    def record_deploys(self, begun: Sequence[Beginning]) -> list[Recorded | BaseException]: ...
+    def record_deploys(self, begun: Sequence[Beginning]) -> list[Recorded | BaseException]: ...  # of each in its place
     def commit(self, change: Change) -> bool: ...  # False: the compare-and-set lost, nothing was written
     def commit_all(self, changes: Sequence[Change]) -> list[bool]: ...  # of different watches, in one transaction
     def claim_due(self, *, owner: str, now: float, lease_s: float, limit: int) -> list[Watch]: ...
@@ -307,6 +306,7 @@ class Ledger(Protocol):
         self, *, service: str, environment: str, states: frozenset[State],
         lately: frozenset[State] = frozenset(), since: float = 0.0,
     ) -> list[Watch]: ...  # fmt: skip
+    def hurt(self, *, environment: str, reason: str, since: float) -> list[str]: ...  # services; of open watches
     def train(self, name: str, *, environment: str) -> list[Watch]: ...  # in the order of its deploys
     def services(self) -> list[str]: ...  # every service and environment on record, in order
     def environments(self) -> list[str]: ...

@@ -99,15 +99,10 @@ class Surroundings:
 
     def _hurt_too(self, watch: Watch, now: float) -> tuple[str, ...]:
         """Other services of the environment whose old version got worse within the time of this watch."""
-        others = self.ledger.watches(
-            environment=watch.deploy.environment, states=frozenset({State.WATCHING, State.HELD})
+        found = self.ledger.hurt(
+            environment=watch.deploy.environment, reason=Reason.SHARED_CAUSE.value, since=now - watch.plan.watch_s
         )
-        hurt = {
-            other.deploy.service
-            for other in others
-            if other.reason == Reason.SHARED_CAUSE.value and now - other.updated_at <= watch.plan.watch_s
-        }
-        return tuple(sorted(hurt - {watch.deploy.service}))
+        return tuple(service for service in found if service != watch.deploy.service)
 
 
 def _begins(intended: Sequence[Action | None]) -> list[Action]:

@@ -105,6 +105,7 @@ ASKED: Mapping[str, Callable[[Connection], object]] = {
     "the last of a place": latest,
     "who is to be looked at": lambda c: claims.due(c, owner="me", now=1e10, lease_s=15.0, limit=500),
     "how many go on": queries.active,
+    "who else is hurt": lambda c: not queries.hurt(c, "production", "SHARED_CAUSE", 0.0),
     "what was rolled back lately": lambda c: not queries.rollbacks_since(c, 1e9),
 }
 

@@ -146,6 +146,13 @@ def test_a_hold_for_a_migration_says_what_to_do_instead() -> None:
     assert "fix forward" in said.why
 
 
+def test_in_an_outage_a_sentence_names_a_few_of_the_many_services_that_are_hurt() -> None:
+    """A thousand names are not read by anybody who was woken up."""
+    shared = verdict(VerdictKind.INCONCLUSIVE, Reason.SHARED_CAUSE)
+    said = decide(a_watch(), shared, Brakes(hurt_too=tuple(f"s{i:03}" for i in range(1000))), NOW)
+    assert "s000, s001, s002 and 997 more got worse at the same time" in said.why
+
+
 def test_a_shared_cause_that_hurts_other_services_too_is_sought_outside_of_the_deploy() -> None:
     """A third party, a network: named by who else is hurt; a migration in the deploy is still named first."""
     shared = verdict(VerdictKind.INCONCLUSIVE, Reason.SHARED_CAUSE)

@@ -67,6 +67,12 @@ _SAMPLES = select(samples).where(samples.c.watch_id == bindparam("own_id"), samp
 _BEFORE_ALL = -(2**31)  # no interval is older
 _ACTION = select(actions).where(actions.c.id == bindparam("own_id"))
 _OPEN = select(func.count(watches.c.next_look_at)).where(IS_OPEN)  # by the index's own column, or SQLite takes another
+_HURT = select(watches.c.service).where(  # neither ordered nor distinct: SQLite would walk through the past for that
+    IS_OPEN,
+    func.coalesce(watches.c.environment, "") == bindparam("environment"),  # nor is the environment's index to be taken
+    watches.c.reason == bindparam("reason"),
+    watches.c.updated_at >= bindparam("since"),
+)
 _PAUSE = select(flags).where(flags.c.name == PAUSED)
 
 
@@ -266,6 +272,12 @@ def paused(connection: Connection) -> str | None:
 def messages(connection: Connection, watch_id: str) -> list[tuple[OutboxRow, str]]:
     found = select(outbox).where(outbox.c.watch_id == watch_id).order_by(outbox.c.id)
     return [(rows.to_outbox_row(row), str(row["state"])) for row in connection.execute(found).mappings()]
+
+
+def hurt(connection: Connection, environment: str, reason: str, since: float) -> list[str]:
+    """The services of an environment of which a watch that goes on has come to this reason since, in order."""
+    wanted = {"environment": environment, "reason": reason, "since": since}
+    return sorted({str(service) for service in connection.execute(_HURT, wanted).scalars()})
 
 
 def active(connection: Connection) -> int:

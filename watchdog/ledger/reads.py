@@ -66,6 +66,11 @@ class Reads:
         with self._database.read() as connection:
             return queries.standing(connection, service, environment, states, lately, since)
 
+    def hurt(self, *, environment: str, reason: str, since: float) -> list[str]:
+        """The services of which a watch that goes on has come to this reason since, in order."""
+        with self._database.read() as connection:
+            return queries.hurt(connection, environment, reason, since)
+
     def train(self, name: str, *, environment: str) -> list[Watch]:
         """One release train, in the order of its deploys."""
         with self._database.read() as connection:
