@@ -10,6 +10,8 @@ from analysis.result import Design
 from watchdog.model import AuditEntry, Follow, MessageKind, Severity, State, Watch
 from watchdog.telling import message, title
 
+BAKES = "~bake"  # ends the id of a bake watch; no sender can give such an id, so none can be in its way
+
 
 def bake(watch: Watch, now: float) -> Follow | None:
     """What follows when a deploy has passed; None where no bake is wanted."""
@@ -34,10 +36,11 @@ def bake(watch: Watch, now: float) -> Follow | None:
         bake=None,
         bakes=True,
     )
+    own_id = f"{watch.id}{BAKES}"
     baking = replace(
         watch,
-        id=f"{watch.id}.bake",
-        deploy=replace(watch.deploy, id=f"{watch.id}.bake", share=None, instances={}, train=None, received_at=now),
+        id=own_id,
+        deploy=replace(watch.deploy, id=own_id, share=None, instances={}, train=None, received_at=now),
         plan=plan,
         state=State.WATCHING,
         created_at=now,

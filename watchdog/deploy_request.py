@@ -21,6 +21,7 @@ def _identifier(value: str) -> str:
 
 
 Identifier = Annotated[str, AfterValidator(_identifier)]
+_LATEST = 253_402_300_799.0  # the end of the year 9999: no calendar goes further
 _ADDED = ("train", "safe_to_rollback_until")  # fields that came after the first version
 
 
@@ -44,7 +45,10 @@ class DeployRequest(BaseModel):
         "none", description="What the deploy does to the database."
     )
     safe_to_rollback_until: float | None = Field(
-        None, description="Unix seconds after which going back may do harm: a later step of the migration, say."
+        None,
+        ge=0,
+        le=_LATEST,
+        description="Unix seconds after which going back may do harm: a later step of the migration, say.",
     )
     train: Identifier | None = Field(
         None, description="Release train: deploys that name the same one are judged and put back together."

@@ -69,6 +69,10 @@ class LedgerCorruptError(LedgerError):
     """The ledger is damaged; the message says how to restore it. Never replaced silently."""
 
 
+class LedgerRefusedError(LedgerError):
+    """What was to be written contradicts what is there: the fault of that write, not of the ledger."""
+
+
 class NotFoundError(WatchdogError):
     """No such service, deploy or action."""
 

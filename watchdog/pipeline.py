@@ -16,7 +16,7 @@ from watchdog.action import GRACE_S, ActionEdge
 from watchdog.answers import down, worst
 from watchdog.damage import damaged
 from watchdog.earlier_days import usual_course
-from watchdog.errors import LedgerCorruptError, LedgerError
+from watchdog.errors import LedgerCorruptError, LedgerError, LedgerRefusedError
 from watchdog.holding import held_expires, look_while_held
 from watchdog.intervals import next_due, requests_for, with_frozen
 from watchdog.judge_pool import JudgePool
@@ -122,9 +122,9 @@ class Pipeline:
         except LedgerCorruptError as error:
             self._damaged(watch, error)
             return None
-        except LedgerError:
-            raise
-        except Exception:  # noqa: BLE001 (logged; the watch is looked at again with the next tick)
+        except Exception as error:
+            if _is_of_all(error):
+                raise
             _log.exception("watch %s: the look broke off", watch.id)
             return None
 
@@ -272,9 +272,9 @@ class Pipeline:
         """One transaction; if one change breaks it, each by itself, so that the others are still written."""
         try:
             return self.ledger.commit_all([turn.change for turn in turns])
-        except LedgerError:
-            raise
-        except Exception:  # noqa: BLE001 (found out one by one)
+        except Exception as error:
+            if _is_of_all(error):
+                raise
             return [bool(self._each(turn.watch, partial(self.ledger.commit, turn.change))) for turn in turns]
 
     # --- verify, hold -------------------------------------------------------------------------------------
@@ -342,6 +342,11 @@ class Pipeline:
     def _adopt(self, action: Action) -> None:
         while not self.edge.adopt(action):
             self.clock.sleep(ADOPT_S)
+
+
+def _is_of_all(error: Exception) -> bool:
+    """Whether it is the ledger that fails, and not what one watch wants of it."""
+    return isinstance(error, LedgerError) and not isinstance(error, LedgerRefusedError)
 
 
 def _kept(looks: list[StoredLook]) -> list[StoredLook]:

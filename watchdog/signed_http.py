@@ -46,6 +46,11 @@ class Reply:
         return self.body.decode("utf-8", "replace")
 
 
+def reason(error: Exception) -> str:
+    """Why an exchange failed. What cannot be sent at all is not repeated: it may be a secret."""
+    return type(error).__name__ if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+
+
 def check_url(url: str) -> str:
     """Return `url` where it is a plain http(s) address; ValueError says what was expected."""
     parts = urlsplit(url)
@@ -159,7 +164,7 @@ class _Attempt:
         except (OSError, ValueError, http.client.HTTPException) as error:
             # the socket has the same deadline, and may be the first to say so
             is_late = isinstance(error, TimeoutError) and error.errno is None
-            self._fail(self._too_late if is_late else f"{type(error).__name__}: {error}")
+            self._fail(self._too_late if is_late else reason(error))
         finally:
             self._connection.close()
 

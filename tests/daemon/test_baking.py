@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from analysis.prepare import Cells
 from analysis.result import Arm, Design
@@ -13,6 +14,7 @@ from tests.fakes import FakeClock, FakeHook, FakeSource, counts
 from tests.roads import a_road
 from tests.samples import DEPLOYED_AT, a_plan, a_watch
 from watchdog.app import load_config
+from watchdog.baking import BAKES
 from watchdog.config import Config
 from watchdog.errors import ConfigError
 from watchdog.intake import DeployRequest, Intake
@@ -84,16 +86,16 @@ def test_a_deploy_that_passed_bakes_and_passes_again(ledger: Ledger, clock: Fake
     """The outcome is there at once; the bake is a watch of its own, over hours, from the deploy on, beside the past."""
     begin(ledger, a_baking())
     ended = walk(road(ledger, clock, Shop(FakeHook())), ledger, clock)
-    assert {name: watch.state for name, watch in ended.items()} == {"d1": State.PASSED, "d1.bake": State.PASSED}
-    baked = ended["d1.bake"]
+    assert {name: watch.state for name, watch in ended.items()} == {"d1": State.PASSED, "d1~bake": State.PASSED}
+    baked = ended["d1~bake"]
     assert ended["d1"].updated_at < DEPLOYED_AT + 90 < DEPLOYED_AT + 2 * HOUR <= baked.updated_at
     assert (baked.looks, baked.plan.design) == (24, Design.BEFORE_AFTER)
     assert baked.sentence.startswith("shop v2 (bake): ")
-    looks = ledger.looks("d1.bake")
+    looks = ledger.looks("d1~bake")
     assert (looks[0].interval, looks[-1].interval) == (-36, 23)
     arms = {interval: set(look.cells["errors"].arm) for look in looks for interval in [look.interval < 0]}
     assert arms == {True: {Arm.BASELINE}, False: {Arm.CANDIDATE}}
-    told = [row.message.sentence for row, _ in ledger.messages("d1.bake")]
+    told = [row.message.sentence for row, _ in ledger.messages("d1~bake")]
     assert told[0] == "shop v2 (bake): passed, and looked at every 5 min until 2 h after the deploy"
 
 
@@ -104,13 +106,13 @@ def test_a_late_fault_is_noticed_hours_after_the_pass(act: bool, ledger: Ledger,
     begin(ledger, a_baking(act=act))
     ended = walk(road(ledger, clock, Shop(hook, bad_from=DEPLOYED_AT + HOUR)), ledger, clock)
     assert ended["d1"].state is State.PASSED
-    assert ended["d1.bake"].state is (State.ROLLED_BACK if act else State.HELD)
-    assert ended["d1.bake"].hold is (None if act else HoldReason.UNCALIBRATED)
+    assert ended["d1~bake"].state is (State.ROLLED_BACK if act else State.HELD)
+    assert ended["d1~bake"].hold is (None if act else HoldReason.UNCALIBRATED)
     assert hook.effects == (1 if act else 0)
-    noticed = ended["d1.bake"].degraded_at
+    noticed = ended["d1~bake"].degraded_at
     assert noticed is not None
     assert DEPLOYED_AT + HOUR < noticed <= DEPLOYED_AT + HOUR + 900
-    assert [row.message.severity for row, _ in ledger.messages("d1.bake")].count(Severity.PAGE) == (0 if act else 1)
+    assert [row.message.severity for row, _ in ledger.messages("d1~bake")].count(Severity.PAGE) == (0 if act else 1)
 
 
 def test_who_grew_step_by_step_bakes_too(ledger: Ledger, clock: FakeClock) -> None:
@@ -120,8 +122,8 @@ def test_who_grew_step_by_step_bakes_too(ledger: Ledger, clock: FakeClock) -> No
     steps = Steps(shares=(0.5, 1.0), bake_s=20.0, hook="front")
     begin(ledger, replace(watch, plan=replace(watch.plan, steps=steps)))
     ended = walk(road(ledger, clock, Shop(hook)), ledger, clock)
-    assert {name: watch.state for name, watch in ended.items()} == {"d1": State.PASSED, "d1.bake": State.PASSED}
-    assert ended["d1.bake"].plan.steps is None
+    assert {name: watch.state for name, watch in ended.items()} == {"d1": State.PASSED, "d1~bake": State.PASSED}
+    assert ended["d1~bake"].plan.steps is None
 
 
 def test_without_the_table_nothing_bakes(ledger: Ledger, clock: FakeClock) -> None:
@@ -151,7 +153,7 @@ def test_pass_and_bake_are_one_transaction(ledger: Ledger, clock: FakeClock, tmp
         walk(pipeline, inner, clock)
     assert [watch.state for watch in inner.watches()] == [State.WATCHING]
     clock.advance(60.0)
-    assert set(walk(pipeline, inner, clock)) == {"d1", "d1.bake"}
+    assert set(walk(pipeline, inner, clock)) == {"d1", "d1~bake"}
     inner.close()
 
 
@@ -182,6 +184,21 @@ def configured(folder: Path, bake: str, *, watch_s: int = 900) -> Config:
     return load_config(folder / "c.toml", {})
 
 
+def test_a_bake_that_cannot_begin_stops_no_other_watch(ledger: Ledger, clock: FakeClock) -> None:
+    """Its id is taken, which no sender can bring about: only its own deploy waits, however many share the commit."""
+    begin(ledger, a_baking())
+    for name in ("d1~bake", "z9"):
+        other = a_watch(deploy_id=name)
+        begin(ledger, replace(other, deploy=replace(other.deploy, service=name)))
+    ended = walk(road(ledger, clock, Shop(FakeHook())), ledger, clock)
+    assert [name for name, watch in ended.items() if watch.state is State.WATCHING] == ["d1"]
+
+
+def test_no_sender_can_give_a_deploy_the_id_of_a_bake() -> None:
+    with pytest.raises(ValidationError, match="expected 1 to 128 of"):
+        DeployRequest(id=f"d1{BAKES}", service="shop", version="v2")
+
+
 def test_both_watches_share_one_budget_and_a_new_deploy_ends_the_bake(
     ledger: Ledger, clock: FakeClock, tmp_path: Path
 ) -> None:
@@ -196,7 +213,7 @@ def test_both_watches_share_one_budget_and_a_new_deploy_ends_the_bake(
     for _ in range(130):
         clock.advance(5.0)
         pipeline.tick()
-    baking = ledger.watch(f"{watch.id}.bake")
+    baking = ledger.watch(f"{watch.id}~bake")
     assert baking is not None
     assert baking.state is State.WATCHING
     assert baking.plan.judge.budget == pytest.approx(0.002)

@@ -51,6 +51,18 @@ def test_an_inline_secret_is_refused_with_the_remedy(table: str, key: str, tmp_p
     assert SECRET not in said[0]
 
 
+@pytest.mark.parametrize("broken", ["\n# the former one", "\r\nhorse", "\0", "\x1b[2J"])
+def test_a_secret_of_several_lines_is_refused_and_not_repeated(tmp_path: Path, broken: str) -> None:
+    """No header carries it, and the error of the first request would tell it to everybody."""
+    file = tmp_path / "token"
+    file.write_text(SECRET + broken + "x", newline="")
+    file.chmod(0o600)
+    for env_name, named in (("", "token"), ("TOKEN", "")):
+        with pytest.raises(ConfigError, match="a line break or another control character") as raised:
+            read_secret(env_name, named, {"TOKEN": SECRET + broken + "x"}, tmp_path)
+        assert SECRET not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     "pasted",
     [

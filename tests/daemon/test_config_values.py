@@ -143,6 +143,16 @@ def test_an_open_address_is_fine_with_a_token() -> None:
             Config(daemon=DaemonConfig(listen=listen))
 
 
+def test_who_stands_behind_a_proxy_needs_a_token() -> None:
+    """What the proxy lets in comes from this machine, and is not of it."""
+    for url in ("", "http://localhost:8811", "http://127.0.0.1:8811/x", "http://[::1]:8811"):
+        assert Config(daemon=DaemonConfig(public_url=url)).daemon.public_url == url
+    with pytest.raises(ValidationError, match="through a proxy on this machine, and nothing guards it"):
+        Config(daemon=DaemonConfig(public_url="https://watchdog.example.com"))
+    token = TokenConfig(name="ci", token_env="CI", scopes=(Scope.READ,))
+    assert Config(daemon=DaemonConfig(public_url="https://w.example"), auth=AuthConfig(tokens=(token,))).auth.has_secret
+
+
 def test_a_configuration_made_in_python_is_checked_alike() -> None:
     """The demo and the tests build theirs without a file."""
     source = AdapterConfig(kind="scrape", options=NoOptions())

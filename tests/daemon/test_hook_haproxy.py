@@ -103,6 +103,14 @@ def test_a_third_version_is_left_alone(two: list[StandIn], tmp_path: Path) -> No
     assert two[0].weights == {"v1-a": 0, "v2-a": 0, "v3-a": 10}
 
 
+def test_a_longer_version_that_begins_alike_gets_no_traffic(two: list[StandIn], tmp_path: Path) -> None:
+    """v1-rc1 runs beside v1: going back to v1 does not let it in."""
+    two[0].weights = {"v1-a": 0, "v1-rc1-a": 0, "v2-a": 100}
+    two[0].configured = {"v1-a": 100, "v1-rc1-a": 100, "v2-a": 100}
+    assert a_hook(two[:1], tmp_path).run(rollback()).outcome is HookOutcome.OK
+    assert two[0].weights == {"v1-a": 100, "v1-rc1-a": 0, "v2-a": 0}
+
+
 def test_a_dead_old_version_is_told_at_once(two: list[StandIn], tmp_path: Path) -> None:
     """At the start of the watch, and not given the traffic later."""
     two[0].down = {"v1-a"}

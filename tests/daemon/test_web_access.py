@@ -1,6 +1,7 @@
 """Who may do what: tokens, scopes, signatures, loopback and limits."""
 
 import base64
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
@@ -285,6 +286,14 @@ def test_a_web_page_or_a_proxy_is_not_this_machine(open_world: World, headers: d
     assert open_world.post("/api/v1/pause", as_=None, headers=headers).status_code == 401
     assert open_world.get("/", as_=None, headers=headers).status_code == 401
     assert open_world.ledger.brake is None
+
+
+def test_what_speaks_http_1_0_is_a_proxy(open_server: World) -> None:
+    """nginx speaks it to what stands behind it unless told otherwise, with our own address as the host."""
+    host, port = open_server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as raw:
+        raw.sendall(f"POST /api/v1/pause HTTP/1.0\r\nHost: {host}:{port}\r\nContent-Length: 0\r\n\r\n".encode())
+        assert b" 401 " in raw.makefile("rb").readline()
 
 
 def test_one_credential_closes_loopback() -> None:

@@ -107,6 +107,9 @@ def test_a_deploy_that_cannot_be_watched_is_refused_with_the_reason(world: World
         (b"[" * 60_000, "deeper than 8"),
         (b'{"service": "\\ud800", "version": "v7"}', "surrogate"),
         (b'{"\\udfff": 1}', "surrogate"),
+        (b'{"service": "sh\\u0000op", "version": "v7"}', "NUL"),
+        (b'{"service": "shop", "version": "v7", "safe_to_rollback_until": -1e13}', "greater than or equal to 0"),
+        (b'{"service": "shop", "version": "v7", "safe_to_rollback_until": 1e13}', "less than or equal to"),
         (b'{"service": "caf\xe9"}', "not UTF-8"),
     ],
 )

@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
@@ -31,7 +32,15 @@ def split_listen(text: str) -> tuple[str, int]:
 
 def is_loopback(listen: str) -> bool:
     """Tell whether only this machine can reach the address."""
-    host, _ = split_listen(listen)
+    return _is_loopback_host(split_listen(listen)[0])
+
+
+def is_loopback_url(url: str) -> bool:
+    """Tell whether a public URL leads to this machine alone."""
+    return _is_loopback_host(urlsplit(url).hostname or "")
+
+
+def _is_loopback_host(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

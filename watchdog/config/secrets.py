@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -74,7 +75,7 @@ def _from_environment(name: str, env: Mapping[str, str]) -> SecretStr:
     if not value:
         state = "empty" if name in env else "not set"
         raise _refused(name, f"environment variable {name} is {state}; set it where the daemon starts")
-    return SecretStr(value)
+    return _one_line(value, name, f"environment variable {name}")
 
 
 def _from_file(path: Path) -> SecretStr:
@@ -94,6 +95,13 @@ def _from_file(path: Path) -> SecretStr:
         raise _refused(str(path), f"cannot read {path}: {why}; create it with only the secret in it") from None
     if not value:
         raise _refused(str(path), f"{path} is empty; put the secret in it")
+    return _one_line(value, str(path), str(path))
+
+
+def _one_line(value: str, key: str, where: str) -> SecretStr:
+    """No header can carry a line break, and the error of who tries would repeat the secret."""
+    if any(unicodedata.category(character) == "Cc" for character in value):
+        raise _refused(key, f"{where} holds a line break or another control character; keep only the secret in it")
     return SecretStr(value)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import Field, PrivateAttr
 
-from watchdog.config.listen import is_loopback
+from watchdog.config.listen import is_loopback, is_loopback_url
 from watchdog.config.section import Mistake, Name, Section
 from watchdog.config.service import ServiceConfig
 from watchdog.config.tables import AdapterConfig, AuthConfig, DaemonConfig, JudgeConfig, PolicyConfig
@@ -50,6 +50,12 @@ class Config(Section):
                 ("daemon", "listen"),
                 f"{self.daemon.listen!r} can be reached from other machines and nothing guards it; "
                 "expected a loopback address such as 127.0.0.1:8811, or a secret or token in [auth]",
+            )
+        elif self.daemon.public_url and not is_loopback_url(self.daemon.public_url) and not self.auth.has_secret:
+            yield Mistake(
+                ("daemon", "public_url"),
+                f"{self.daemon.public_url!r} is reached by others, through a proxy on this machine, and nothing guards "
+                "it; expected a secret or token in [auth]",
             )
 
     def _unknown_names(self, service: ServiceConfig) -> Iterator[Mistake]:

@@ -35,7 +35,9 @@ class HaproxyOptions(BaseModel):
     servers: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="Servers of a version by their names; versions not named go by `pattern`."
     )
-    pattern: str = Field("{version}-", description="How the names of a version's servers begin.")
+    pattern: str = Field(
+        "{version}-", description="How the names of a version's servers begin; what follows holds no further -."
+    )
     weight: int = Field(100, ge=1, le=MOST, description="Weight of a server that is configured with 0.")
     maintenance: bool = Field(
         False,
@@ -157,7 +159,7 @@ class HaproxyHook(WantedStateHook):
         if version in self._options.servers:
             return set(self._options.servers[version])
         start = self._options.pattern.replace("{version}", version)
-        return {name for name in servers if name.startswith(start)}
+        return {name for name in servers if name.startswith(start) and "-" not in name.removeprefix(start)}
 
     def _weights(self, sides: Sides, want: Wanted) -> dict[str, int]:
         """The weight that each server of both sides shall have."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event, exc
 
-from watchdog.errors import LedgerCorruptError, LedgerError
+from watchdog.errors import LedgerCorruptError, LedgerError, LedgerRefusedError
 from watchdog.ledger.postgres import ClockGuard, postgres_error
 
 BUSY_TIMEOUT_MS = 5000
@@ -142,7 +142,10 @@ def ledger_error(error: Exception) -> LedgerError:
     original = getattr(error, "orig", None) or error
     text = str(original)
     if type(original).__module__.startswith("psycopg"):
-        return postgres_error(" ".join(text.split()), getattr(original, "sqlstate", None))
+        state = getattr(original, "sqlstate", None)
+        if isinstance(error, exc.IntegrityError | exc.DataError):  # the driver's own refusal has no state
+            return LedgerRefusedError(f"the ledger refused: {' '.join(text.split())}", permanent=True)
+        return postgres_error(" ".join(text.split()), state)
     lower = text.lower()
     if any(sign in lower for sign in _DAMAGE):
         return LedgerCorruptError(f"the ledger is damaged ({text}); {RESTORE}", permanent=True)
@@ -152,7 +155,9 @@ def ledger_error(error: Exception) -> LedgerError:
         return LedgerError(f"the ledger is busy ({text}); another program keeps a transaction open on it")
     if "readonly" in lower:
         return LedgerError(f"the ledger cannot be written ({text}); check who owns its file and folder", permanent=True)
-    return LedgerError(f"the ledger refused: {text}", permanent=isinstance(error, exc.IntegrityError))
+    if isinstance(error, exc.IntegrityError):
+        return LedgerRefusedError(f"the ledger refused: {text}", permanent=True)
+    return LedgerError(f"the ledger refused: {text}")
 
 
 RESTORE = (

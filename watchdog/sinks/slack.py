@@ -20,7 +20,7 @@ from watchdog.errors import ConfigError, Problem, SinkError
 from watchdog.model import MessageKind, Severity
 from watchdog.ports import Clock, Delivery
 from watchdog.showing import Picture
-from watchdog.signed_http import Address, check_url, retry_after_s
+from watchdog.signed_http import Address, check_url, reason, retry_after_s
 from watchdog.sinks.slack_message import remembered, render, render_reply
 
 TITLE_CHARS, ALT_CHARS = 200, 900  # Slack takes 1000 of the latter
@@ -207,7 +207,7 @@ class SlackSink:
             error.close()
             raise self._failure(f"HTTP {error.code}", {}) from None
         except (OSError, ValueError, HTTPException) as error:  # no answer at all
-            raise self._failure(f"{type(error).__name__}: {error}", {}) from None
+            raise self._failure(reason(error), {}) from None
 
     def _post_one_way(self, hook: WebhookClient, delivery: Delivery) -> Mapping[str, str]:
         shown = render(delivery)

@@ -1,7 +1,9 @@
 """Is this request surely from a program of this machine? Asked only where no credential is configured.
 
 The peer's address alone does not say so: a web page in a browser here can send requests to loopback (under a foreign
-Origin, or under a name that it makes resolve to loopback), and a reverse proxy here speaks for the whole world.
+Origin, or under a name that it makes resolve to loopback), and a reverse proxy here speaks for the whole world. A proxy
+that says nothing of itself is told by HTTP/1.0, which nginx speaks unless told otherwise; where one stands on purpose,
+`public_url` says so, and the configuration then asks for a credential.
 """
 
 import ipaddress
@@ -21,6 +23,7 @@ def is_ours_alone(request: Request) -> bool:
         request.client is not None
         and is_loopback(request.client.host)
         and is_loopback(_name(host))
+        and request.scope.get("http_version") != "1.0"
         and not any(name in headers for name in _PROXIED)
         and (origin is None or origin == f"http://{host}")
         and headers.get("sec-fetch-site", "none") in ("none", "same-origin")

@@ -16,7 +16,7 @@ def parse_object(raw: bytes, *, depth: int = MAX_DEPTH) -> dict[str, Any]:
     """Read one JSON object from UTF-8.
 
     Refuses what the standard library lets pass: NaN and infinities, numbers too large for a float, keys given twice,
-    lone surrogates and nesting deeper than `depth`.
+    lone surrogates, NUL and nesting deeper than `depth`.
 
     >>> parse_object(b'{"version": "v2"}')
     {'version': 'v2'}
@@ -55,6 +55,8 @@ def _check(value: object, levels: int, depth: int) -> None:
     if isinstance(value, str):
         if any("\ud800" <= character <= "\udfff" for character in value):
             raise JsonError("the body holds half of a surrogate pair")
+        if "\0" in value:  # PostgreSQL keeps no text with one
+            raise JsonError("the body holds a NUL character")
         return
     if not isinstance(value, dict | list):
         return
