@@ -19,7 +19,7 @@ from tests.fakes import FakeClock
 from tests.samples import a_deploy, a_watch
 from watchdog.clock import SystemClock
 from watchdog.errors import LedgerError, NotFoundError, RefusedError
-from watchdog.intake import DeployRequest, Intake, Received
+from watchdog.intake import Asking, DeployRequest, Intake, Received
 from watchdog.ledger.encode import to_json
 from watchdog.model import (
     Action,
@@ -224,8 +224,8 @@ class FakeIntake:
     ledger: FakeLedger
     received: list[DeployRequest] = field(default_factory=list)
 
-    def receive_all(self, told: Sequence[tuple[DeployRequest, str]]) -> list[Received | BaseException]:
-        return [self._tried(*one) for one in told]
+    def receive_all(self, told: Sequence[Asking]) -> list[Received | BaseException]:
+        return [self._tried(one.request, one.actor) for one in told]
 
     def _tried(self, request: DeployRequest, actor: str) -> Received | BaseException:
         try:

@@ -61,6 +61,11 @@ def derived_id(request: DeployRequest, environment: str, deployed_at: float) -> 
     return hashlib.sha256(seed.encode()).hexdigest()[:20]
 
 
+def own_id(request: DeployRequest) -> str:
+    """The id of a deploy whose own is taken by a deploy of another service."""
+    return hashlib.sha256(json.dumps([request.service, request.id]).encode()).hexdigest()[:20]
+
+
 def digest_of(request: DeployRequest) -> str:
     """What tells a retry from another deploy under the same id."""
     told = request.model_dump(mode="json")

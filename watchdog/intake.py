@@ -1,45 +1,42 @@
 """A deploy event comes in: checked against the configuration, turned into a watch, recorded in one transaction."""
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from functools import partial
+from typing import NamedTuple
 
 from watchdog.config import Config, ServiceConfig
 from watchdog.deploy_request import DeployRequest, derived_id, digest_of, in_waves
 from watchdog.errors import NotFoundError, RefusedError, tried
+from watchdog.first_words import begins, entries, migration_warning, started, warned
 from watchdog.intended import first_actions
 from watchdog.model import (
     TRANSITIONS,
     ActionKind,
     ActionState,
-    AuditEntry,
     Beginning,
     Change,
     Deploy,
-    Message,
-    MessageKind,
     Mode,
     Plan,
     Recorded,
-    Severity,
     State,
     Strategy,
     Watch,
 )
 from watchdog.planning import Pace, plan_for
-from watchdog.policy import LIVES_WITH_BOTH
 from watchdog.ports import Clock, Ledger
 from watchdog.right_of_way import RightOfWay
 from watchdog.strategies import STRATEGIES
 from watchdog.strategies.window import closes_at
-from watchdog.telling import lasting, message, title, utc
 from watchdog.turns import superseded
 
 _log = logging.getLogger(__name__)
 
-__all__ = ["DeployRequest", "Intake", "title_of"]
+__all__ = ["DeployRequest", "Intake"]
 
 _TRIES = 5
 _FUTURE_S = 60.0  # clocks differ a little; a deploy from tomorrow is a mistake
@@ -47,6 +44,18 @@ _PAST_S = 3600.0
 _ACTIVE = frozenset(TRANSITIONS) - {State.RUNNING, State.RETRY_WAIT, State.VERIFYING, State.UNKNOWN}
 _LIVE = frozenset({State.PASSED, State.INCONCLUSIVE, State.SUPERSEDED, State.CANCELLED, State.WATCHING, State.HELD})
 _ROLLED_BACK = frozenset({State.ROLLED_BACK, State.VERIFYING, State.RUNNING, State.NOT_RECOVERED})
+
+
+def _all(service: str) -> bool:  # noqa: ARG001 (whatever it is)
+    return True
+
+
+class Asking(NamedTuple):
+    """A deploy event, who sent it, and for which services that one may speak."""
+
+    request: DeployRequest
+    actor: str
+    serves: Callable[[str], bool] = _all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,7 +79,9 @@ class Intake:
     right_of_way: RightOfWay = field(default_factory=RightOfWay)
     _plans: dict[tuple[str, Strategy], Plan] = field(default_factory=dict, init=False, repr=False)
 
-    def receive(self, request: DeployRequest, *, actor: str) -> tuple[Recorded, Watch]:
+    def receive(
+        self, request: DeployRequest, *, actor: str, serves: Callable[[str], bool] = _all
+    ) -> tuple[Recorded, Watch]:
         """Record a deploy and begin to watch it; the same deploy again is the same watch.
 
         Raises
@@ -80,32 +91,32 @@ class Intake:
         RefusedError
             The event cannot be watched as it is; the message says what is missing.
         """
-        (received,) = self.receive_all([(request, actor)])
+        (received,) = self.receive_all([Asking(request, actor, serves)])
         if isinstance(received, BaseException):
             raise received
         return received.recorded, received.watch
 
-    def receive_all(self, told: Sequence[tuple[DeployRequest, str]]) -> list[Received | BaseException]:
-        """The same of several that came together, (request, actor) each: they share their reads and their commit.
+    def receive_all(self, told: Sequence[Asking]) -> list[Received | BaseException]:
+        """The same of several that came together: they share their reads and their commit.
 
         What is wrong with one stands in its place, and touches no other. Rounds over the watches give way meanwhile.
         """
         received: dict[int, Received | BaseException] = {}
         with self.right_of_way.taken():
-            for wave in in_waves([request for request, _ in told]):
+            for wave in in_waves([one.request for one in told]):
                 received.update(zip(wave, self._receive_all([told[at] for at in wave]), strict=True))
         return [received[at] for at in range(len(told))]
 
-    def _receive_all(self, told: Sequence[tuple[DeployRequest, str]]) -> list[Received | BaseException]:
+    def _receive_all(self, told: Sequence[Asking]) -> list[Received | BaseException]:
         with self.ledger.snapshot():
-            begun = [tried(partial(self._begin, request, actor)) for request, actor in told]
+            begun = [tried(partial(self._begin, *one)) for one in told]
         new = [one for one in begun if isinstance(one, Beginning)]
         recorded = self.ledger.record_deploys(new)
         with self.ledger.snapshot():  # one that begins now: it shows what stands beside the new ones
             standing = [tried(partial(self._standing, one.watch)) for one in new]
         outcomes = iter(zip(recorded, standing, strict=True))
         received: list[Received | BaseException] = []
-        for (request, _), one in zip(told, begun, strict=True):
+        for (request, *_), one in zip(told, begun, strict=True):
             if isinstance(one, Beginning):
                 received.append(tried(partial(self._created, one, *next(outcomes))))
             elif isinstance(one, Watch):
@@ -114,23 +125,24 @@ class Intake:
                 received.append(one)
         return received
 
-    def _begin(self, request: DeployRequest, actor: str) -> Watch | Beginning:
+    def _begin(self, request: DeployRequest, actor: str, serves: Callable[[str], bool]) -> Watch | Beginning:
         """The watch that is known already, or how a new one begins."""
         known = self.ledger.watch(request.id) if request.id is not None else None
         if known is not None:
             return known
         service = self._service(request)
         deploy = self._deploy(request, service, actor)
+        self._check_train(deploy, serves)
         since = deploy.received_at - self.config.policy.cool_down_s
         around = self.ledger.standing(
             service=deploy.service, environment=deploy.environment, states=_ACTIVE, lately=_ROLLED_BACK, since=since
         )
         watch = self._watch_of(deploy, service, _mode(deploy, service, around, since))
-        warning = _migration_warning(watch)
+        warning = migration_warning(watch)
         return Beginning(
             watch=watch,
-            messages=[self._started(watch), *_told_of(watch, warning)],
-            audit=self._audit(watch, actor, warning),
+            messages=[started(watch), *warned(watch, warning)],
+            audit=entries(watch, actor, warning),
             actions=first_actions(watch, deploy.received_at, looks_ahead=self.looks_ahead),
             ended=self._ended_by(watch, around),
         )
@@ -170,6 +182,13 @@ class Intake:
     def _deploy(self, request: DeployRequest, service: ServiceConfig, actor: str) -> Deploy:
         now = self.clock.now()
         environment = request.environment or service.environment
+        if environment != service.environment and not any(fnmatchcase(environment, e) for e in service.environments):
+            raise RefusedError(
+                f"{request.service} is watched in {service.environment!r}: a deploy to {environment!r} would be judged "
+                "by its metrics. Give that a service of its own, or name it in `environments` of this one where the "
+                "metrics are the same",
+                permanent=True,
+            )
         strategy = request.strategy or service.strategy
         deployed_at = self._deployed_at(request, now)
         previous = request.previous_version or self._last_live(request.service, environment, request.version)
@@ -200,6 +219,18 @@ class Intake:
             triggered_by=actor,
             body_digest=digest_of(request),
         )
+
+    def _check_train(self, deploy: Deploy, serves: Callable[[str], bool]) -> None:
+        """What joins a train can hold it, and take it back: only who may speak for all of it may let something join."""
+        if deploy.train is None:
+            return
+        mates = self.ledger.train(deploy.train, environment=deploy.environment)
+        if not all(serves(mate.deploy.service) for mate in mates):
+            raise RefusedError(
+                f"train {deploy.train!r} has services that {deploy.triggered_by} may not speak for; send it with a "
+                "token whose services cover the whole train, or name another train",
+                permanent=True,
+            )
 
     def _deployed_at(self, request: DeployRequest, now: float) -> float:
         if request.deployed_at is None:
@@ -236,7 +267,7 @@ class Intake:
             state=State.SMOKE if plan.switch_hook is not None else State.WATCHING,
             created_at=deploy.received_at,
             updated_at=deploy.received_at,
-            sentence=f"{title_of(deploy)}: {_begins(plan)}",
+            sentence=f"{deploy.service} {deploy.version}: {begins(plan)}",
         )
         return replace(watch, next_look_at=closes_at(watch, 0))
 
@@ -285,25 +316,6 @@ class Intake:
         intended = [action for action in open_ if action.kind is ActionKind.ROLLBACK]
         return superseded(watch, by, intended[-1] if intended else None, self.clock.now())
 
-    def _started(self, watch: Watch) -> Message:
-        said = f"{title(watch)} is live; watching for {lasting(watch.plan.watch_s)} in mode {watch.mode.value}"
-        return message(watch, MessageKind.STARTED, Severity.INFO, said, key="started")
-
-    def _audit(self, watch: Watch, actor: str, warning: str) -> list[AuditEntry]:
-        received = AuditEntry(
-            at=watch.created_at,
-            watch_id=watch.id,
-            actor=actor,
-            event="deploy.received",
-            after=watch.state.value,
-            why=f"{watch.deploy.version} of {watch.deploy.service} went live",
-            details={"strategy": watch.deploy.strategy.value, "previous_version": watch.deploy.previous_version},
-        )
-        warned = AuditEntry(
-            at=watch.created_at, watch_id=watch.id, actor="daemon", event="deploy.warned", why=f"warning: {warning}"
-        )
-        return [received, warned] if warning else [received]
-
 
 def _mode(deploy: Deploy, service: ServiceConfig, around: Sequence[Watch], since: float) -> Mode:
     """A deploy that is itself the way back from a rollback `since` then is watched, but never rolled back."""
@@ -317,33 +329,3 @@ def _mode(deploy: Deploy, service: ServiceConfig, around: Sequence[Watch], since
 def _age(watch: Watch) -> tuple[float, str]:
     """Which of two deploys of a service is the newer one."""
     return watch.created_at, watch.id
-
-
-def _migration_warning(watch: Watch) -> str:
-    """Said before anything goes wrong, where the way back is closed, or will be before the watch is over."""
-    migration, until = watch.deploy.migration, watch.deploy.safe_to_rollback_until
-    if migration not in LIVES_WITH_BOTH:
-        return (
-            f"code and a migration ({migration}) in one deploy: there is no automatic way back if it goes wrong; "
-            "have the fix forward ready, and next time ship the migration by itself"
-        )
-    if until is not None and until < watch.live_at + watch.plan.watch_s:
-        return f"going back is safe only until {utc(until)}, and the watch is longer: after that a human decides"
-    return ""
-
-
-def _told_of(watch: Watch, warning: str) -> list[Message]:
-    said = f"{title(watch)}: {warning}"
-    return [message(watch, MessageKind.PROGRESS, Severity.WARNING, said, key="migration")] if warning else []
-
-
-def _begins(plan: Plan) -> str:
-    if plan.smoke_hook is not None and plan.switch_hook is not None:
-        return "smoke test before the switch"
-    return (
-        "switching" if plan.switch_hook is not None else f"watching, first look in {plan.step_s + plan.settle_s:.0f} s"
-    )
-
-
-def title_of(deploy: Deploy) -> str:
-    return f"{deploy.service} {deploy.version}"

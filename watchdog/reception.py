@@ -1,11 +1,11 @@
 """What the daemon does with what a sender told or asked, and what it answers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from watchdog.alert_notes import firing, noted
-from watchdog.deploy_request import DeployRequest
+from watchdog.deploy_request import DeployRequest, own_id
 from watchdog.errors import ConflictError, RefusedError
 from watchdog.gate import Gate, Word, gate
 from watchdog.intake import Intake
@@ -52,10 +52,13 @@ class Reception:
         watched = self.environments.get(service)
         return None not in (environment, watched) and environment != watched
 
-    def deploy(self, told: DeployTold, *, actor: str) -> Reply:
+    def deploy(self, told: DeployTold, *, actor: str, serves: Callable[[str], bool] = lambda service: True) -> Reply:
         """Begin to watch (201), or know it already (200). Raises what `Intake.receive` raises."""
         request = self._anew(told.request) if told.again else told.request
-        recorded, watch = self.intake.receive(request, actor=actor)
+        recorded, watch = self.intake.receive(request, actor=actor, serves=serves)
+        if watch.deploy.service != request.service:  # ids of senders can be guessed: no other service takes ours away
+            request = request.model_copy(update={"id": own_id(request)})
+            recorded, watch = self.intake.receive(request, actor=actor, serves=serves)
         # Of one deployment the first "it is live" counts: what is sent again may differ in its time.
         created = recorded is Recorded.CREATED
         return Reply(status=201 if created else 200, told={"id": watch.id, "sentence": watch.sentence})

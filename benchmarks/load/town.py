@@ -106,6 +106,7 @@ kind = "dry_run"
             f"""
 [services.svc-{at:04d}]
 mode = "auto"
+environments = ["*"]
 strategy = "canary"
 source = "prometheus"
 rollback_hook = "back"

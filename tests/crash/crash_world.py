@@ -67,6 +67,7 @@ secret_env = "CRASH_SECRET"
 
 [services.shop]
 mode = "auto"
+environments = ["*"]
 strategy = "canary"
 source = "prometheus"
 rollback_hook = "back"

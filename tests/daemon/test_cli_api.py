@@ -36,6 +36,7 @@ kind = "scrape"
 url = "http://127.0.0.1:9/metrics"
 [services.shop]
 source = "pages"
+environments = ["*"]
 [[services.shop.metrics]]
 name = "errors"
 kind = "ratio"

@@ -14,7 +14,7 @@ from tests.fakes import FakeClock, NoOptions
 from tests.samples import DEPLOYED_AT
 from watchdog.config import AdapterConfig, Config
 from watchdog.errors import LedgerError, NotFoundError, RefusedError
-from watchdog.intake import DeployRequest, Intake, Received
+from watchdog.intake import Asking, DeployRequest, Intake, Received
 from watchdog.ledger import open_ledger
 from watchdog.model import Beginning, Claim, Mode, Recorded, Severity, State, Strategy
 from watchdog.planning import Pace, plan_for
@@ -33,6 +33,7 @@ def a_config() -> Config:
                     "mode": "approve",
                     "rollback_hook": "back",
                     "watch_s": 90,
+                    "environments": ["stage"],
                     "metrics": [{"name": "errors", "kind": "ratio", "bad": 'r{code="500"}', "total": "r"}],
                 }
             },
@@ -64,6 +65,29 @@ def test_a_deploy_becomes_a_watch_with_its_frozen_plan(intake: Intake, ledger: L
     assert (watch.plan.step_s, watch.plan.judge.planned_looks) == (5.0, 18)
     assert watch.next_look_at == DEPLOYED_AT + 6.0
     assert ledger.watch("d1") == watch
+
+
+def test_a_deploy_to_an_environment_that_is_not_watched_is_refused(intake: Intake, ledger: Ledger) -> None:
+    """Staging is not judged by production's metrics, nor is production's way back its own."""
+    with pytest.raises(RefusedError, match=r"'staging' would be judged by its metrics.*`environments`"):
+        intake.receive(event(id="d1", environment="staging"), actor="ci")
+    assert intake.receive(event(id="d2", environment="stage"), actor="ci")[1].deploy.environment == "stage"
+    assert [watch.id for watch in ledger.watches()] == ["d2"]
+
+
+def test_only_who_may_speak_for_a_whole_train_may_join_it(intake: Intake, ledger: Ledger) -> None:
+    """What joins can hold the others, and take them back."""
+    begin = intake.config.model_copy(update={"services": {"shop": intake.config.services["shop"]}})
+    both = begin.model_copy(update={"services": {**begin.services, "blog": begin.services["shop"]}})
+    intake = replace(intake, config=both)
+    intake.receive(event(id="d1", train="r42"), actor="ci")
+    joining = event(id="d2", service="blog", train="r42")
+    with pytest.raises(RefusedError, match="has services that blog-ci may not speak for"):
+        intake.receive(joining, actor="blog-ci", serves=lambda service: service == "blog")
+    assert [watch.id for watch in ledger.watches()] == ["d1"]
+    assert intake.receive(joining, actor="ci", serves=lambda service: True)[0] is Recorded.CREATED
+    again = intake.receive(joining, actor="blog-ci", serves=lambda service: service == "blog")
+    assert again[0] is Recorded.SAME, "a retry asks for nothing new"
 
 
 def test_the_same_deploy_twice_is_one_watch(intake: Intake, ledger: Ledger) -> None:
@@ -275,7 +299,7 @@ def test_of_events_that_come_together_each_is_answered_for_itself(intake: Intake
     """What is wrong with one touches no other; one that is known already is told as such."""
     intake.receive(event(id="d1"), actor="ci")
     told = [event(id="d1"), event(service="nobody"), event(id="d2", environment="stage"), event(id="d1", version="v9")]
-    same, unknown, created, conflict = intake.receive_all([(one, "ci") for one in told])
+    same, unknown, created, conflict = intake.receive_all([Asking(one, "ci") for one in told])
     assert isinstance(same, Received)
     assert (same.recorded, same.begun) == (Recorded.SAME, None)
     assert isinstance(unknown, NotFoundError)
@@ -293,7 +317,7 @@ def test_of_two_deploys_of_a_service_that_come_together_the_newer_is_watched(
 ) -> None:
     """Neither has seen the other when it began; the same one twice is one."""
     told = [event(id="d1"), event(id="d2", version="v3", previous_version="v2"), event(id="d1")]
-    found = intake.receive_all([(one, "ci") for one in told])
+    found = intake.receive_all([Asking(one, "ci") for one in told])
     assert [one.recorded for one in found if isinstance(one, Received)] == [
         Recorded.CREATED,
         Recorded.CREATED,
@@ -311,7 +335,7 @@ def test_an_event_that_comes_twice_together_costs_the_others_no_write_of_their_o
         str(tmp_path / "other.db"), clock=clock, owner="me", sinks_for=lambda service: (), failpoint=written.append
     )
     told = [event(id="d1"), event(id="d2", environment="stage"), event(id="d1"), event(id="d1", version="v9")]
-    found = replace(intake, ledger=ledger).receive_all([(one, "ci") for one in told])
+    found = replace(intake, ledger=ledger).receive_all([Asking(one, "ci") for one in told])
     assert [one.recorded for one in found if isinstance(one, Received)] == [
         Recorded.CREATED,
         Recorded.CREATED,
@@ -328,6 +352,6 @@ def test_a_ledger_that_cannot_write_acknowledges_none_of_them(
     """Each sender hears of it, and may send again."""
     broken = LedgerError("the ledger could not be written (disk is full)")
     monkeypatch.setattr(ledger, "record_deploys", lambda begun: [broken] * len(begun))
-    found = intake.receive_all([(event(id="d1"), "ci"), (event(id="d2", environment="stage"), "ci")])
+    found = intake.receive_all([Asking(event(id="d1"), "ci"), Asking(event(id="d2", environment="stage"), "ci")])
     assert found == [broken, broken]
     assert ledger.watches() == []

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.intake_desk import SECRET, TOKEN, Desk, desk, genuine, sent
+from watchdog.deploy_request import DeployRequest
 from watchdog.errors import ConfigError, LedgerError
 from watchdog.senders.gitlab import GitlabSender, GitlabSenderOptions
 from watchdog.senders.naming import SenderOptions, identity
@@ -66,6 +67,26 @@ def test_a_live_version_is_watched(after_v1: Desk, sender: str, payload: str, ve
     again = after_v1.send(sender, payload)
     assert (again.status_code, again.json()["id"]) == (200, answer.json()["id"])
     assert len(after_v1.app.ledger.watches(service="shop")) == 2
+
+
+@pytest.mark.parametrize("sender", ["github", "argocd"])
+def test_an_id_that_another_service_has_taken_keeps_nothing_from_being_watched(
+    after_v1: Desk, tmp_path: Path, sender: str
+) -> None:
+    """What a sender calls its next deploy can be guessed."""
+    payload = next(payload for name, payload, *_ in MAPPED if name == sender)
+    (tmp_path / "elsewhere").mkdir()
+    with desk(tmp_path / "elsewhere") as elsewhere:
+        usual = {"service": "shop", "version": "v1", "previous_version": "v0", "deployed_at": NOW - 600}
+        bearer = {"Authorization": f"Bearer {TOKEN}"}
+        assert elsewhere.client.post("/api/v1/deploys", json=usual, headers=bearer).status_code == 201
+        guessed = elsewhere.send(sender, payload).json()["id"]
+    taken = DeployRequest(id=guessed, service="other", version="v9", previous_version="v8")
+    after_v1.app.intake.receive(taken, actor="token:other")
+    answer = after_v1.send(sender, payload)
+    assert answer.status_code == 201
+    assert after_v1.watch(answer.json()["id"]).deploy.service == "shop"
+    assert after_v1.send(sender, payload).json()["id"] == answer.json()["id"] != guessed
 
 
 def test_the_audit_names_the_sender(after_v1: Desk) -> None:

@@ -64,7 +64,10 @@ class BakeConfig(Section):
 class ServiceConfig(Section):
     """One service: where its metrics are, how it is deployed, how far the watchdog may go."""
 
-    environment: Name = Field("production", description="environment of deploys that do not name one")
+    environment: Name = Field("production", description="what the metrics are of; of deploys that name none")
+    environments: tuple[str, ...] = Field(
+        (), description='others whose deploys are judged by these same metrics, such as ["eu-*"]; else they are refused'
+    )
     mode: Mode = Field(Mode.OBSERVE, description="observe, notify, approve or auto: how far the watchdog may go")
     strategy: Strategy = Field(Strategy.CANARY, description="direct, rolling, blue_green, canary or flag")
     source: str = Field(min_length=1, description="name of a source below [sources]")

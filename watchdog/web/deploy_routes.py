@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from watchdog.config import Scope
 from watchdog.errors import NotFoundError, RefusedError, tried
-from watchdog.intake import DeployRequest, Intake, Received
+from watchdog.intake import Asking, DeployRequest, Intake, Received
 from watchdog.model import Beginning, Recorded, State, Watch
 from watchdog.ports import Ledger
 from watchdog.web.auth import Caller, intake_key
@@ -49,7 +49,7 @@ def deploy_routes(*, ledger: Ledger, intake: Intake, door: Door, reading: Readin
         return JSONResponse(told, status_code=status, headers=headers)
 
     def received_all(told: Sequence[_Told]) -> list[Response | BaseException]:
-        outcomes = intake.receive_all([(one.asked, one.caller.actor) for one in told])
+        outcomes = intake.receive_all([Asking(one.asked, one.caller.actor, one.caller.serves) for one in told])
         with ledger.snapshot():
             return [tried(partial(received, one, outcome)) for one, outcome in zip(told, outcomes, strict=True)]
 

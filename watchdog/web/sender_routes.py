@@ -164,7 +164,7 @@ def _done(reception: Reception, told: Heard, caller: Caller) -> Reply:
 
 def _begun(reception: Reception, told: DeployTold, caller: Caller) -> Reply:
     try:
-        return reception.deploy(told, actor=caller.actor)
+        return reception.deploy(told, actor=caller.actor, serves=caller.serves)
     except (NotFoundError, RefusedError) as error:
         raise ApiError(422, error.message) from None
 
