@@ -238,6 +238,20 @@ def test_strict_json_agrees_with_the_standard_library_where_it_accepts(value: di
         assert parse_object(raw) == json.loads(raw)
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/services/%00", 404), ("/api/v1/deploys/a%00b", 404), ("/deploys/%00?x=%00", 404),
+        ("/?before=1&before_id=%00", 422), ("/api/v1/deploys?before=1&before_id=a%00", 422),
+    ],
+)  # fmt: skip
+def test_an_address_with_nul_asks_the_ledger_nothing(world: World, path: str, status: int) -> None:
+    """PostgreSQL cannot be asked for one, and would seem to be away."""
+    answer = world.get(path)
+    assert (answer.status_code, "NUL" in answer.text or "no such address" in answer.text) == (status, True)
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
 def test_what_nobody_foresaw_is_a_plain_500(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The one shape, the security headers, and not a word of the traceback."""
 

@@ -46,6 +46,10 @@ class Guard:
             await send(message)
 
         _keep_encoded_slashes(scope)
+        refused = _with_nul(scope)
+        if refused is not None:
+            await error_response(refused)(scope, receive, send_guarded)
+            return
         try:
             await self.app(scope, receive, send_guarded)
         except Exception:  # noqa: BLE001 # the last that can; it is logged whole
@@ -56,6 +60,13 @@ class Guard:
         finally:
             if scope["method"] == "POST" and scope["path"] == "/api/v1/deploys":
                 self.telemetry.webhook(status)
+
+
+def _with_nul(scope: Scope) -> ApiError | None:
+    """No name holds a NUL, and PostgreSQL cannot even be asked for one."""
+    if "\0" in scope["path"]:
+        return ApiError(404, "There is no such address.")
+    return ApiError(422, "The query holds a NUL character.") if b"%00" in scope["query_string"] else None
 
 
 def _keep_encoded_slashes(scope: Scope) -> None:
