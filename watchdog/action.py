@@ -70,8 +70,8 @@ class ActionEdge:
     def carry_out(self, action_id: str) -> None:
         """Take one action from intent to outcome. Returns without a word if somebody else has it.
 
-        1. under the kill switch a rollback is held, aloud, also between two tries, and nobody is asked anything;
-        2. a rollback that a newer deploy of the service has overtaken gives way to it;
+        1. a rollback that a newer deploy of the service has overtaken gives way to it;
+        2. under the kill switch a rollback is held, aloud, also between two tries, and nobody is asked anything;
         3. a rollback within a release train waits until those deployed after it have gone back;
         4. one that others have made one too many since it was decided (cool-down, breaker) is held, aloud;
         5. ask the probe: production may have moved on already (NOT_NEEDED); and whether the way back is open;
@@ -86,14 +86,14 @@ class ActionEdge:
         if action.kind in FORWARD | {ActionKind.LOOK_AHEAD} and self._stopped(action):
             self._settle(action, Outcome(state=ActionState.CANCELLED, why="the deploy does not go forward any more"))
             return
+        overtaken = self._overtaken_by(action)
+        if overtaken is not None:
+            self._give_way(action, overtaken)
+            return
         paused = self.ledger.paused()
         if paused is not None:
             why = f"rollbacks are paused ({paused}); it goes on only when somebody approves it"
             self._hold(action, HoldReason.KILL_SWITCH, why)
-            return
-        overtaken = self._overtaken_by(action)
-        if overtaken is not None:
-            self._give_way(action, overtaken)
             return
         if action.kind is ActionKind.ROLLBACK and not self._trains.clears(action, self.clock.now()):
             return

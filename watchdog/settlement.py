@@ -154,6 +154,7 @@ def held(watch: Watch, action: Action, reason: HoldReason, why: str, now: float)
         watch_id=watch.id,
         at=now,
         expect_state=before,
+        expect_newest=True,  # a newer deploy ends what is held, and not what waits for its next try
         to_state=State.HELD,
         fields={"sentence": sentence, "hold": reason, "hold_until": now + watch.plan.hold_s},
         action=ActionUpdate(id=action.id, expect=frozenset({action.state}), to=ActionState.HELD),

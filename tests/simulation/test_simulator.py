@@ -22,6 +22,7 @@ REGRESSIONS = (
     8703,  # two answers without a candidate that was up were called its recovery, though the hook had had no effect
     94429,  # a clock that was set right between two steps of a claim left the claim in the future
     102425,  # a rollback that waited for its next try when the kill switch was pulled waited on in silence
+    22359,  # a newer deploy came while a rollback waited for its next try, which was then held beside it
     95175,  # of two requests for one deploy the second was answered while an older watch went on: the first had failed
     1020,  # the simulator itself waited for ever where one deploy event waited for another's commit
 )

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, bindparam, exists, insert, or_, select, updat
 
 from watchdog.ledger import journal, rows
 from watchdog.ledger.postgres import serialise
-from watchdog.ledger.queries import active, joined, paused, rollbacks_since
+from watchdog.ledger.queries import active, is_overtaken, joined, paused, rollbacks_since
 from watchdog.ledger.schema import IS_OPEN, actions, fences, watches
 from watchdog.model import (
     Action,
@@ -130,7 +130,7 @@ def _opposed(connection: Connection, action: Action, watch_state: State) -> bool
         return (
             watch_state not in _ROLLBACK_FROM
             or _any(connection, action, _FORWARD, {ActionState.RUNNING})
-            or _overtaken(connection, action)
+            or is_overtaken(connection, action.watch_id)
         )
     if action.kind in _FORWARD:
         return _any(connection, action, {ActionKind.ROLLBACK}, set(ActionState) - _WITHDRAWN)
@@ -143,18 +143,6 @@ def _limited(connection: Connection, action: Action, wish: Claim) -> bool:
         return False
     others = rollbacks_since(connection, wish.now - wish.limits.reach_s)
     return still_limited(action, others, active(connection), wish.limits, wish.now) is not None
-
-
-def _overtaken(connection: Connection, action: Action) -> bool:
-    """A newer deploy of the same service is on record: the rollback would hit that one."""
-    own = select(watches.c.created_at).where(watches.c.id == action.watch_id).scalar_subquery()
-    newer = exists().where(
-        watches.c.service == action.service,
-        watches.c.environment == action.environment,
-        watches.c.id != action.watch_id,
-        watches.c.created_at > own,
-    )
-    return bool(connection.execute(select(newer)).scalar())
 
 
 def _any(

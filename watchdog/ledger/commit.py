@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, bindparam, exc, insert, select, text, update
 
 from watchdog.errors import NotFoundError
-from watchdog.ledger import journal, rows
+from watchdog.ledger import journal, queries, rows
 from watchdog.ledger.engine import is_duplicate
 from watchdog.ledger.postgres import serialise
 from watchdog.ledger.schema import actions, deploys, looks, plans, samples, verdicts, watches
@@ -176,6 +176,11 @@ def apply(
     """
     services = _services_of(connection, [one.change.watch_id for one in prepared])
     won = _compared(connection, prepared)
+    for one in won:
+        if one.change.expect_newest:
+            serialise(connection)  # a deploy that is being recorded now comes before this, or finds it done
+            if queries.is_overtaken(connection, one.change.watch_id):
+                raise LostError
     _keep_queries(connection, won)
     with _lost_if_there():  # the interval is closed already
         _insert(connection, looks, [row for one in won for row in one.looks])

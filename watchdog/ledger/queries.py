@@ -14,6 +14,7 @@ from sqlalchemy import (
     Connection,
     Select,
     bindparam,
+    exists,
     func,
     literal_column,
     or_,
@@ -278,6 +279,19 @@ def hurt(connection: Connection, environment: str, reason: str, since: float) ->
     """The services of an environment of which a watch that goes on has come to this reason since, in order."""
     wanted = {"environment": environment, "reason": reason, "since": since}
     return sorted({str(service) for service in connection.execute(_HURT, wanted).scalars()})
+
+
+def is_overtaken(connection: Connection, watch_id: str) -> bool:
+    """A newer deploy of the same place is on record."""
+    own = watches.alias("own")
+    newer = exists().where(
+        own.c.id == watch_id,
+        watches.c.service == own.c.service,
+        watches.c.environment == own.c.environment,
+        watches.c.id != watch_id,
+        watches.c.created_at > own.c.created_at,
+    )
+    return bool(connection.execute(select(newer)).scalar())
 
 
 def active(connection: Connection) -> int:

@@ -321,6 +321,7 @@ class Change:
     at: float
     expect_state: State
     expect_epoch: int | None = None
+    expect_newest: bool = False  # no deploy of the same place was recorded since
     to_state: State | None = None
     fields: Mapping[str, Any] = field(default_factory=dict)  # other Watch columns to set
     looks: tuple[StoredLook, ...] = ()
