@@ -11,10 +11,21 @@ from dataclasses import dataclass, replace
 from watchdog.errors import LedgerError
 from watchdog.hook_words import finding, last_words, say
 from watchdog.missing_hook import NO_HOOK
-from watchdog.model import DEFAULT_LIMITS, Action, ActionKind, ActionState, Claim, HoldReason, Limits
+from watchdog.model import (
+    DEFAULT_LIMITS,
+    FINAL,
+    GOES_FORWARD_IN,
+    TAKES_DOWN_IN,
+    Action,
+    ActionKind,
+    ActionState,
+    Claim,
+    HoldReason,
+    Limits,
+)
 from watchdog.policy import still_limited
 from watchdog.ports import Clock, Failpoint, Hook, HookOutcome, HookResult, Ledger, LooksAhead, ProbeAnswer
-from watchdog.rollout import FORWARD, GOES_FORWARD_IN
+from watchdog.rollout import FORWARD
 from watchdog.settlement import Outcome, held, settlement
 from watchdog.tracing import NO_SPANS, Spans, of_action
 from watchdog.trains import Trains
@@ -83,8 +94,9 @@ class ActionEdge:
         action = self.ledger.action(action_id)
         if action is None or action.state not in CLAIMABLE or action.next_at > self.clock.now():
             return
-        if action.kind in FORWARD | {ActionKind.LOOK_AHEAD} and self._stopped(action):
-            self._settle(action, Outcome(state=ActionState.CANCELLED, why="the deploy does not go forward any more"))
+        outlived = self._outlived(action)
+        if outlived is not None:
+            self._settle(action, Outcome(state=ActionState.CANCELLED, why=outlived))
             return
         overtaken = self._overtaken_by(action)
         if overtaken is not None:
@@ -149,6 +161,8 @@ class ActionEdge:
         answer = self._ask(action, hook)
         if answer is ProbeAnswer.APPLIED:
             self._settle(action, Outcome(state=ActionState.APPLIED, why="the probe now says that it took effect"))
+        elif answer is ProbeAnswer.NOT_APPLIED and self._outlived(action) is not None:
+            self._settle(action, Outcome(state=ActionState.CANCELLED, why="the probe says that it did not take effect"))
         elif answer is ProbeAnswer.NOT_APPLIED and action.attempt < self.retries and self._is_over(action):
             why = "the probe now says that it did not take effect"
             self._settle(action, Outcome(state=ActionState.INTENT, why=why))
@@ -238,10 +252,18 @@ class ActionEdge:
             return Outcome(state=ActionState.RETRY_WAIT, why=why)
         return Outcome(state=ActionState.FAILED, why=f"{why}, after {action.attempt} attempts")
 
-    def _stopped(self, action: Action) -> bool:
-        """Whether the deploy of a smoke test, switch or promotion has been held, ended or sent back meanwhile."""
+    def _outlived(self, action: Action) -> str | None:
+        """Why an action is not for its deploy any more: that was held, ended or sent back meanwhile."""
         watch = self.ledger.watch(action.watch_id)
-        return watch is not None and watch.state not in GOES_FORWARD_IN
+        if watch is None or action.kind is ActionKind.ROLLBACK:
+            return None
+        if action.kind in FORWARD | {ActionKind.LOOK_AHEAD} and watch.state not in GOES_FORWARD_IN:
+            return "the deploy does not go forward any more"
+        if action.kind is ActionKind.MIGRATE_DOWN and watch.state not in TAKES_DOWN_IN:
+            return "the deploy is not held any more; its migration stays"
+        if action.kind is ActionKind.PAUSE and watch.state in FINAL:
+            return "the deploy is not watched any more"
+        return None
 
     def _limited(self, action: Action) -> tuple[HoldReason, str] | None:
         """Why a rollback would be one too many: of the same service, or of all, others have begun meanwhile."""

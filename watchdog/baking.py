@@ -43,7 +43,7 @@ def bake(watch: Watch, now: float) -> Follow | None:
         deploy=replace(watch.deploy, id=own_id, share=None, instances={}, train=None, received_at=now),
         plan=plan,
         state=State.WATCHING,
-        created_at=now,
+        created_at=watch.created_at,  # as old as its deploy: whatever was deployed since is newer
         updated_at=now,
         looks=0,
         verdict=None,

@@ -73,6 +73,11 @@ class LedgerRefusedError(LedgerError):
     """What was to be written contradicts what is there: the fault of that write, not of the ledger."""
 
 
+def concerns_all(error: Exception) -> bool:
+    """Whether it is the ledger that fails, and not what one writer wants of it."""
+    return isinstance(error, LedgerError) and not isinstance(error, LedgerRefusedError)
+
+
 class NotFoundError(WatchdogError):
     """No such service, deploy or action."""
 

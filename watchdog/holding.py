@@ -53,7 +53,7 @@ def look_while_held(
     )
     if decision.kind is DecisionKind.ROLL_BACK and held is not None:
         return _turned(change, watch, verdict, decision, State.INTENT, _to_intent(held))
-    if decision.kind is DecisionKind.HOLD and decision.hold is not watch.hold:
+    if decision.kind is DecisionKind.HOLD and _is_graver(decision.hold, watch.hold):
         return _escalated(change, watch, verdict, decision)
     mended = watch.hold is HoldReason.SHARE_MISMATCH and in_proportion(watch, tally)
     if mended and watch.looks < watch.plan.judge.planned_looks:
@@ -64,9 +64,18 @@ def look_while_held(
     return replace(change, fields={**fields, "sentence": look_sentence(watch, said, next_look_s=None)})
 
 
+def _is_graver(found: HoldReason | None, held: HoldReason | None) -> bool:
+    """Whether a look brings up another reason than the one that holds. Traffic that is not as asked for goes with a
+    promotion that failed: nobody goes on from there because it was put right, somebody has to have looked."""
+    return found is not held and (found, held) != (HoldReason.SHARE_MISMATCH, HoldReason.PROMOTE_FAILED)
+
+
 def held_expires(watch: Watch, held: Action | None, now: float) -> Change:
     """A hold that nobody decided ends loudly; in observe mode it ends as it began, as a note."""
-    why = f"nobody decided within {watch.plan.hold_s / 60:.0f} min; {watch.deploy.version} is still live"
+    stands = f"{watch.deploy.version} is still live"
+    if held is not None and held.attempt:
+        stands = f"attempt {held.attempt} of the rollback before that: {held.detail}; look which version is live"
+    why = f"nobody decided within {watch.plan.hold_s / 60:.0f} min; {stands}"
     quiet = watch.hold is HoldReason.MODE_OBSERVE
     kind, severity = (MessageKind.ENDED, Severity.INFO if quiet else Severity.PAGE)
     return Change(

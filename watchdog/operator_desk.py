@@ -72,7 +72,7 @@ class OperatorDesk:
     def cancel(self, deploy_id: str, *, actor: str, why: str = "") -> Watch:
         """Stop watching; a rollback that nobody has started yet is cancelled with it."""
         watch = self._find(deploy_id)
-        if watch.state not in (State.WATCHING, State.HELD, State.INTENT, State.UNKNOWN):
+        if watch.state not in (State.SMOKE, State.WATCHING, State.HELD, State.INTENT, State.UNKNOWN):
             raise RefusedError(f"{title(watch)} is {watch.state.value}; there is nothing to cancel")
         intended = self._open(watch, _OPEN | {ActionState.UNKNOWN})
         update = _to(intended[-1], ActionState.CANCELLED) if intended else None

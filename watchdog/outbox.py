@@ -13,6 +13,7 @@ from watchdog.ports import Clock, Delivery, Failpoint, Ledger, OutboxRow, Sink
 DELAYS_S = (5.0, 30.0, 120.0, 300.0)  # after the first, second, … failure; the last one from then on
 GIVE_UP_AFTER_S = 72 * 3600.0
 HOLD_S = 30.0  # a message that a replica took and never settled is anybody's again after this
+UNNAMED_AFTER_S = 600.0  # a message whose sink nobody knows is given up after this
 REST_S = 30.0  # longest rest of a whole sink after the failure of one message, unless it asked for more
 
 _log = logging.getLogger(__name__)
@@ -134,7 +135,9 @@ class Outbox:
                 if row.sink in free and row.id not in self._unrecorded:
                     found.setdefault(row.sink, row)
                 elif row.sink not in self._sinks and row.id not in on_its_way:
-                    self._failed(row, SinkError(f"no sink is named {row.sink} any more", permanent=True))
+                    # a reload may be on its way, or reach another replica first: for some minutes it waits for its sink
+                    is_gone = now - row.created_at >= UNNAMED_AFTER_S
+                    self._failed(row, SinkError(f"no sink is named {row.sink} any more", permanent=is_gone))
             if len(rows) < page:
                 break
             page *= 4

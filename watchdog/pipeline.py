@@ -16,7 +16,7 @@ from watchdog.action import GRACE_S, ActionEdge
 from watchdog.answers import down, worst
 from watchdog.damage import damaged
 from watchdog.earlier_days import usual_course
-from watchdog.errors import LedgerCorruptError, LedgerError, LedgerRefusedError
+from watchdog.errors import LedgerCorruptError, concerns_all
 from watchdog.holding import held_expires, look_while_held
 from watchdog.intervals import next_due, requests_for, with_frozen
 from watchdog.judge_pool import JudgePool
@@ -123,7 +123,7 @@ class Pipeline:
             self._damaged(watch, error)
             return None
         except Exception as error:
-            if _is_of_all(error):
+            if concerns_all(error):
                 raise
             _log.exception("watch %s: the look broke off", watch.id)
             return None
@@ -273,7 +273,7 @@ class Pipeline:
         try:
             return self.ledger.commit_all([turn.change for turn in turns])
         except Exception as error:
-            if _is_of_all(error):
+            if concerns_all(error):
                 raise
             return [bool(self._each(turn.watch, partial(self.ledger.commit, turn.change))) for turn in turns]
 
@@ -291,7 +291,7 @@ class Pipeline:
 
     def _rollback_of(self, watch: Watch) -> Action | None:
         applied = self.ledger.actions(watch_id=watch.id, states=frozenset({ActionState.APPLIED}))
-        return applied[-1] if applied else None
+        return next((action for action in applied if action.kind is ActionKind.ROLLBACK), None)
 
     def _expire(self, watch: Watch) -> None:
         now = self.clock.now()
@@ -342,11 +342,6 @@ class Pipeline:
     def _adopt(self, action: Action) -> None:
         while not self.edge.adopt(action):
             self.clock.sleep(ADOPT_S)
-
-
-def _is_of_all(error: Exception) -> bool:
-    """Whether it is the ledger that fails, and not what one watch wants of it."""
-    return isinstance(error, LedgerError) and not isinstance(error, LedgerRefusedError)
 
 
 def _kept(looks: list[StoredLook]) -> list[StoredLook]:

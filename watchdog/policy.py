@@ -36,6 +36,7 @@ class Brakes:
     promoting: bool = False  # a promotion is on its way
     proposed_at: float | None = None  # since when the next step waits for a human
     declined: bool = False  # a human said no to the next step
+    step_failed: str = ""  # why the next step, taken before, was not or perhaps not taken
     hurt_too: tuple[str, ...] = ()  # other services whose old version got worse at the same time
     alerts: tuple[str, ...] = ()  # alerts of others that fire since the deploy; they hold up, and roll back nothing
     recalled: str = ""  # the deploy because of which its release train had gone back before it came
@@ -134,6 +135,8 @@ def _step(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Decisio
     steps, share = watch.plan.steps, watch.next_share
     if steps is None or share is None or brakes.promoting:
         return Decision(kind=DecisionKind.WAIT, why="a promotion is on its way")
+    if brakes.step_failed:
+        return _hold(HoldReason.PROMOTE_FAILED, f"the promotion to {100 * share:g} %: {brakes.step_failed}")
     baked_s = now - (watch.step_at if watch.step_at is not None else watch.live_at)
     if brakes.proposed_at is not None and now - brakes.proposed_at <= watch.plan.hold_s:
         return Decision(kind=DecisionKind.WAIT, why=f"the step to {100 * share:g} % waits for approval")

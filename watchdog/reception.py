@@ -104,7 +104,11 @@ class Reception:
     def end(self, told: EndTold, *, actor: str) -> Reply:
         """Stop watching what its own system has ended; what goes back already goes on to be verified."""
         watch = self._newest(told.service, told.environment)
-        if watch is None or not _is_of(watch.id, told.deploy_id) or watch.state not in (State.WATCHING, State.HELD):
+        if (
+            watch is None
+            or not _is_of(watch.id, told.deploy_id)
+            or watch.state not in (State.SMOKE, State.WATCHING, State.HELD)
+        ):
             return Reply(status=200, told={"ignored": f"{told.why}; nothing of it is being watched"})
         try:
             watch = self.desk.cancel(watch.id, actor=actor, why=told.why)

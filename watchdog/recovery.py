@@ -22,7 +22,10 @@ def verify(
     if proof is not None:
         return _ended(watch, past, fresh, State.ROLLED_BACK, _recovered_words(watch, applied_at), now, applied_at)
     patience_s = max(watch.plan.verify_s, FEWEST_LOOKS * watch.plan.step_s + watch.plan.settle_s)
-    if now - applied_at > patience_s:
+    catching_up = any(
+        interval_bounds(watch, look.interval)[1] <= applied_at for look in fresh
+    )  # nobody looked till now
+    if now - applied_at > patience_s and not catching_up:
         why = (
             f"the rollback to {watch.deploy.previous_version} is done, but within {patience_s:.0f} s "
             "the metrics did not show that it took effect"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from watchdog.baking import bake
 from watchdog.intended import percent, rollback_action, switch
 from watchdog.model import (
+    GOES_FORWARD_IN,
     Action,
     ActionKind,
     ActionState,
@@ -22,7 +23,6 @@ FORWARD = frozenset({ActionKind.SMOKE, ActionKind.SWITCH, ActionKind.PROMOTE})
 STEERING = frozenset({ActionKind.PROMOTE, ActionKind.PAUSE, ActionKind.RESUME})
 BESIDE = STEERING | {ActionKind.RESTORE_POINT}
 PENDING = frozenset({ActionState.INTENT, ActionState.RUNNING, ActionState.RETRY_WAIT})
-GOES_FORWARD_IN = frozenset({State.SMOKE, State.WATCHING})  # in any other state nothing may go forward any more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

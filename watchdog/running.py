@@ -115,9 +115,9 @@ class Running:
             for source in fresh:
                 source.close()
             raise
-        app.frame.in_force.config = app.config
         self.app = app
         app.scheduler.exchange(app.pipeline, sinks=app.sinks, easel=app.easel, tick_s=app.config.daemon.tick_s)
+        app.frame.in_force.config = app.config  # from now on messages are for its sinks: the outbox knows them
         for name, source in former.sources.items():
             if app.sources.get(name) is not source:
                 source.close()

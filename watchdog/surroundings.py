@@ -16,6 +16,7 @@ from watchdog.traffic_share import mismatch
 from watchdog.trains import Trains
 
 _MANY = 200  # deploys of one environment that are looked through for what went live at the same time
+_NOT_TAKEN = frozenset({ActionState.FAILED, ActionState.UNKNOWN})
 _NEVER_LIVE = frozenset({State.SMOKE, State.SMOKE_FAILED})
 
 
@@ -62,6 +63,7 @@ class Surroundings:
             slowed=any(action.kind is ActionKind.PAUSE for action in steering[-1:]),
             promoting=any(action.state in PENDING for action in steering),
             proposed_at=next((a.created_at for a in _next_step(watch, steering) if a.state is ActionState.HELD), None),
+            step_failed=next((a.detail for a in _next_step(watch, steering) if a.state in _NOT_TAKEN), ""),
             declined=any(a.state is ActionState.CANCELLED for a in _next_step(watch, steering)),
             hurt_too=self._hurt_too(watch, now) if verdict.reason is Reason.SHARED_CAUSE else (),
             alerts=self._alerts(watch) if not degraded else (),

@@ -91,7 +91,12 @@ class Trains:
         3. where one of them stays, this one is held.
         """
         watch = self.ledger.watch(action.watch_id)
-        if watch is None or watch.deploy.train is None or action.params.get(ALONE) or action.attempt > 0:
+        if (
+            watch is None
+            or watch.deploy.train is None
+            or action.params.get(ALONE)
+            or action.state is ActionState.RETRY_WAIT
+        ):
             return True
         self._gather(watch, now)
         train = self._all(watch)

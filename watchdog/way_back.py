@@ -19,7 +19,7 @@ class WayBack:
 
     def closed(self, action: Action, before: ProbeAnswer) -> tuple[HoldReason, str] | None:
         """Why going back would make it worse. before: what the probe says of production."""
-        if action.kind is not ActionKind.ROLLBACK or action.attempt > 0:
+        if action.kind is not ActionKind.ROLLBACK or action.state is ActionState.RETRY_WAIT:  # looked at seconds ago
             return None
         watch = self.ledger.watch(action.watch_id)
         if watch is None:

@@ -194,6 +194,27 @@ def test_a_bake_that_cannot_begin_stops_no_other_watch(ledger: Ledger, clock: Fa
     assert [name for name, watch in ended.items() if watch.state is State.WATCHING] == ["d1"]
 
 
+def test_a_newer_deploy_is_not_ended_by_the_bake_of_the_one_before(
+    ledger: Ledger, clock: FakeClock, tmp_path: Path
+) -> None:
+    """v2 passed by a replica's clock that is ahead of the one that takes v3's event."""
+    config = configured(tmp_path, "for_s = 7200\nbudget_share = 0.2", watch_s=600)
+    intake = Intake(config=config, paces={"pages": Pace(step_s=5.0, settle_s=1.0)}, ledger=ledger, clock=clock)
+    _, watch = intake.receive(DeployRequest(service="shop", version="v2", previous_version="v1", share=0.5), actor="ci")
+    pipeline = road(ledger, clock, Shop(FakeHook()))
+    for _ in range(130):
+        clock.advance(5.0)
+        pipeline.tick()
+    baking = ledger.watch(f"{watch.id}{BAKES}")
+    assert baking is not None
+    behind = replace(intake, clock=FakeClock(baking.updated_at - 0.5))
+    _, newer = behind.receive(DeployRequest(service="shop", version="v3", share=0.5), actor="ci")
+    assert {w.id: w.state for w in ledger.watches(limit=2)} == {
+        newer.id: State.WATCHING,
+        baking.id: State.SUPERSEDED,
+    }
+
+
 def test_no_sender_can_give_a_deploy_the_id_of_a_bake() -> None:
     with pytest.raises(ValidationError, match="expected 1 to 128 of"):
         DeployRequest(id=f"d1{BAKES}", service="shop", version="v2")

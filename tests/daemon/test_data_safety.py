@@ -10,7 +10,7 @@ from tests.roads import a_road
 from tests.samples import DEPLOYED_AT, a_watch
 from watchdog.errors import RefusedError
 from watchdog.intended import first_actions
-from watchdog.model import ActionKind, ActionState, HoldReason, MessageKind, Severity, State, Watch
+from watchdog.model import ActionKind, ActionState, HoldReason, MessageKind, Mode, Severity, State, Watch
 from watchdog.operator_desk import OperatorDesk
 from watchdog.pipeline import Pipeline
 from watchdog.ports import Hook, HookCall, HookOutcome, HookResult, Ledger, ProbeAnswer
@@ -104,6 +104,46 @@ def test_a_migration_is_taken_back_only_when_an_operator_asks(ledger: Ledger, cl
     assert "the migration of v2 taken back: down to revision 41" in standing(ledger).sentence
     assert "ann" in {entry.actor for entry in ledger.audit("d1")}
     assert desk.approve("d1", actor="ann").state is State.INTENT
+
+
+def test_a_rollback_after_a_migration_is_verified_from_when_it_took_effect(ledger: Ledger, clock: FakeClock) -> None:
+    """Not from when the migration was taken back, minutes before: the metrics have their time to show it."""
+    database = Database(printed="down to revision 41")
+    watch = held(ledger, clock, database)
+    desk = OperatorDesk(ledger=ledger, clock=clock)
+    front = FakeHook()
+    pipeline = a_road(ledger, clock, FakeSource(Shop(front, candidate_errors=0.3)), {"back": front, "db": database})
+    desk.migrate_down("d1", actor="ann")
+    pipeline.act()
+    clock.advance(watch.plan.verify_s + 120.0)
+    desk.approve("d1", actor="ann")
+    pipeline.act()
+    for _ in range(60):
+        clock.advance(1.0)
+        pipeline.tick()
+    assert standing(ledger).state is State.ROLLED_BACK
+
+
+def test_a_rollback_after_hours_of_a_hold_waits_until_the_looks_have_caught_up(
+    ledger: Ledger, clock: FakeClock
+) -> None:
+    """Nobody looked meanwhile: what was missed is read some intervals at a time, and the newest tell."""
+    watch = replace(a_watch(), mode=Mode.APPROVE)
+    watch = replace(watch, plan=replace(watch.plan, hold_s=24 * 3600.0))
+    front = FakeHook()
+    started = message(watch, MessageKind.STARTED, Severity.INFO, "on", key="started")
+    ledger.record_deploy(watch, [started], [])
+    pipeline = a_road(ledger, clock, FakeSource(Shop(front, candidate_errors=0.3)), {"back": front})
+    for _ in range(40):
+        clock.advance(1.0)
+        pipeline.tick()
+    assert standing(ledger).state is State.HELD
+    clock.advance(6 * 3600.0)
+    OperatorDesk(ledger=ledger, clock=clock).approve("d1", actor="ann")
+    for _ in range(150):
+        clock.advance(1.0)
+        pipeline.tick()
+    assert standing(ledger).state is State.ROLLED_BACK
 
 
 def test_asking_where_no_hook_takes_it_back_says_what_to_do(ledger: Ledger, clock: FakeClock) -> None:

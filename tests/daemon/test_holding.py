@@ -1,9 +1,11 @@
 """Held is not forgotten: it is judged on where nobody called it worse; and a step waits for a human in mode approve."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 
+from analysis.result import VerdictKind
+from tests.daemon.test_policy import verdict
 from tests.daemon.test_rollout import STEPS, Front, Shop, begin, road, said, standing, stepped
 from tests.fakes import FakeClock, FakeSource
 from tests.samples import DEPLOYED_AT
@@ -12,6 +14,7 @@ from watchdog.model import (
     FINAL,
     ActionKind,
     ActionState,
+    DecisionKind,
     HoldReason,
     MessageKind,
     Mode,
@@ -21,7 +24,8 @@ from watchdog.model import (
 )
 from watchdog.operator_desk import OperatorDesk
 from watchdog.pipeline import Pipeline
-from watchdog.ports import Ledger
+from watchdog.policy import Brakes, decide
+from watchdog.ports import HookCall, HookOutcome, HookResult, Ledger, ProbeAnswer
 
 TWO_STEPS = replace(STEPS, shares=(0.1, 0.5, 1.0))
 
@@ -117,6 +121,50 @@ def test_a_promotion_that_failed_leaves_nobody_unwatched(ledger: Ledger, clock: 
     pipeline = road(ledger, clock, shop)
     assert walk(pipeline, ledger, clock, until=State.HELD).hold is HoldReason.PROMOTE_FAILED
     assert walk(pipeline, ledger, clock).state is State.ROLLED_BACK
+
+
+@dataclass
+class Half(Front):
+    """A promotion that reaches one of two routers and then fails."""
+
+    def run(self, call: HookCall) -> HookResult:
+        if call.kind is not ActionKind.PROMOTE:
+            return super().run(call)
+        self.calls.append(call)
+        self.share = 0.3
+        return HookResult(outcome=HookOutcome.FAILED, exit_code=1)
+
+    def probe(self, call: HookCall) -> ProbeAnswer:
+        if call.kind is not ActionKind.PROMOTE:
+            return super().probe(call)
+        return ProbeAnswer.PARTIAL if self.share == 0.3 else ProbeAnswer.NOT_APPLIED
+
+
+def test_a_promotion_that_failed_halfway_stays_held_for_it_when_the_share_is_mended(
+    ledger: Ledger, clock: FakeClock
+) -> None:
+    """ "Nothing goes forward until somebody has looked": a wrong share that goes away is no look."""
+    shop = Shop(Half(idempotent=False), bad_from=30)
+    begin(ledger, stepped(replace(TWO_STEPS, shares=(0.1, 0.5, 1.0))))
+    pipeline = road(ledger, clock, shop)
+    assert walk(pipeline, ledger, clock, until=State.HELD).hold is HoldReason.PROMOTE_FAILED
+    held = walk(pipeline, ledger, clock, looks=6)
+    assert held.hold is HoldReason.PROMOTE_FAILED
+    shop.front.share = 0.1
+    mended = walk(pipeline, ledger, clock, looks=6)
+    assert (mended.state, mended.hold) == (State.HELD, HoldReason.PROMOTE_FAILED)
+    assert walk(pipeline, ledger, clock).state is State.ROLLED_BACK, "and it is judged on"
+
+
+def test_a_step_that_failed_while_its_deploy_was_held_is_not_taken_again_unasked() -> None:
+    """The share is mended and the watch goes on: the step was tried, so it is held for that, and not lost again and
+    again under the id that it had."""
+    watch = replace(stepped(), looks=20, updated_at=DEPLOYED_AT + 100)
+    said = decide(
+        watch, verdict(VerdictKind.HEALTHY), Brakes(step_failed="the hook failed (exit 1)"), DEPLOYED_AT + 100
+    )
+    assert (said.kind, said.hold) == (DecisionKind.HOLD, HoldReason.PROMOTE_FAILED)
+    assert "the promotion to 25 %: the hook failed" in said.why
 
 
 def test_a_held_deploy_that_loses_its_source_says_so_and_when_it_is_back(ledger: Ledger, clock: FakeClock) -> None:

@@ -10,6 +10,8 @@ from watchdog.ledger.postgres import serialise
 from watchdog.ledger.queries import active, is_overtaken, joined, paused, rollbacks_since
 from watchdog.ledger.schema import IS_OPEN, actions, fences, watches
 from watchdog.model import (
+    GOES_FORWARD_IN,
+    TAKES_DOWN_IN,
     Action,
     ActionKind,
     ActionState,
@@ -114,7 +116,7 @@ def claim(connection: Connection, wish: Claim, sinks_for: Callable[[str], Sequen
         fence=_next_fence(connection, action),
         epoch=watch.epoch,
         deadline_at=wish.now + wish.timeout_s,
-        started_at=action.started_at if action.started_at is not None else wish.now,
+        started_at=action.started_at if action.state is ActionState.RETRY_WAIT else wish.now,
         finished_at=None,
     )
     connection.execute(update(actions).where(actions.c.id == action.id).values(rows.action_row(claimed)))
@@ -125,7 +127,10 @@ def claim(connection: Connection, wish: Claim, sinks_for: Callable[[str], Sequen
 
 
 def _opposed(connection: Connection, action: Action, watch_state: State) -> bool:
-    """A rollback waits out a running promote or switch of its deploy, and they never start once one is intended."""
+    """A rollback waits out a running promote or switch of its deploy, and they never start once one is intended.
+
+    Nothing goes forward, and no migration back, of a deploy that has ended or been overtaken since that was decided.
+    """
     if action.kind is ActionKind.ROLLBACK:
         return (
             watch_state not in _ROLLBACK_FROM
@@ -133,8 +138,12 @@ def _opposed(connection: Connection, action: Action, watch_state: State) -> bool
             or is_overtaken(connection, action.watch_id)
         )
     if action.kind in _FORWARD:
-        return _any(connection, action, {ActionKind.ROLLBACK}, set(ActionState) - _WITHDRAWN)
-    return False
+        return (
+            watch_state not in GOES_FORWARD_IN
+            or is_overtaken(connection, action.watch_id)
+            or _any(connection, action, {ActionKind.ROLLBACK}, set(ActionState) - _WITHDRAWN)
+        )
+    return action.kind is ActionKind.MIGRATE_DOWN and watch_state not in TAKES_DOWN_IN
 
 
 def _limited(connection: Connection, action: Action, wish: Claim) -> bool:

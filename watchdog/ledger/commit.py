@@ -191,11 +191,12 @@ def apply(
         connection.execute(_PATHS, paths)
     for one in won:
         _write_actions(connection, one.change)
-    for then in [one.change.then for one in won if one.change.then is not None]:
-        serialise(connection)  # its plan may be new to two replicas at once
-        _begin(connection, then.watch)
-        journal.append(connection, then.audit)
-        journal.enqueue(connection, then.messages, sinks_for(then.watch.deploy.service), then.watch.created_at)
+    for one in won:
+        if (then := one.change.then) is not None:
+            serialise(connection)  # its plan may be new to two replicas at once
+            _begin(connection, then.watch)
+            journal.append(connection, then.audit)
+            journal.enqueue(connection, then.messages, sinks_for(then.watch.deploy.service), one.change.at)
     journal.append(connection, [entry for one in won for entry in one.change.audit])
     for one in won:
         journal.enqueue(connection, one.change.messages, sinks_for(services[one.change.watch_id]), one.change.at)

@@ -64,6 +64,15 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 FINAL: frozenset[State] = frozenset(State) - frozenset(TRANSITIONS)
 
 
+GOES_FORWARD_IN: frozenset[State] = frozenset({State.SMOKE, State.WATCHING})  # in any other nothing may any more
+
+
+# While it is held for its migration, or goes back; a migration taken back later would be another deploy's.
+TAKES_DOWN_IN: frozenset[State] = frozenset(
+    {State.HELD, State.INTENT, State.RUNNING, State.RETRY_WAIT, State.UNKNOWN, State.VERIFYING}
+)
+
+
 RESTING: frozenset[State] = FINAL | {State.HELD, State.UNKNOWN}
 
 

@@ -23,7 +23,7 @@ from watchdog.web.errors import ApiError
 from watchdog.web.reading import Reading
 from watchdog.web.rendering import Pages, segment
 
-_CANCELLABLE = (State.WATCHING, State.HELD, State.INTENT, State.UNKNOWN)
+_CANCELLABLE = (State.SMOKE, State.WATCHING, State.HELD, State.INTENT, State.UNKNOWN)
 _LABEL_MEANS = {
     LabelKind.RIGHT: "The verdict was right.",
     LabelKind.FALSE_ALARM: "False alarm: it was called worse and was not.",
