@@ -63,3 +63,8 @@ def with_frozen(
     """
     rolls = watch.deploy.strategy is Strategy.ROLLING and not watch.plan.bakes
     return frozen(stored(watch.id), fresh) if rolls and any(map(is_alone, fresh)) else fresh
+
+
+def kept(looks: list[StoredLook]) -> list[StoredLook]:
+    """Everything from the deploy on, gaps included; of the time before only what was really there."""
+    return [look for look in looks if look.interval >= 0 or look.cells]

@@ -18,7 +18,7 @@ from watchdog.damage import damaged
 from watchdog.earlier_days import usual_course
 from watchdog.errors import LedgerCorruptError, concerns_all
 from watchdog.holding import held_expires, look_while_held
-from watchdog.intervals import next_due, requests_for, with_frozen
+from watchdog.intervals import kept, next_due, requests_for, with_frozen
 from watchdog.judge_pool import JudgePool
 from watchdog.judging import Judged, Judging, Seen, Watched, a_step_ahead
 from watchdog.memory import Memory, Recollection
@@ -26,6 +26,7 @@ from watchdog.model import FINAL, Action, ActionKind, ActionState, Change, State
 from watchdog.policy import decide
 from watchdog.ports import Clock, Failpoint, Lease, Ledger, LookAnswer, LookRequest, Source
 from watchdog.recovery import verify
+from watchdog.source_order import SourceOrder
 from watchdog.surroundings import Surroundings
 from watchdog.telemetry import Telemetry
 from watchdog.tracing import NO_SPANS, Spans, about, of_verdict, of_watch
@@ -75,6 +76,7 @@ class Pipeline:
     submit: Callable[[Callable[[], None], str], None]
     lease_s: float = 15.0
     fetch_deadline_s: float = 5.0
+    order: SourceOrder = field(default_factory=SourceOrder)
     batch: int = 500
     failpoint: Failpoint = lambda name: None
     spans: Spans = NO_SPANS
@@ -141,24 +143,29 @@ class Pipeline:
         """The newly closed intervals of each watch, oldest first; per source one call for all watches."""
         fetched: dict[str, list[StoredLook]] = {watch.id: [] for watch in watches}
         promoting = self._promoting() if any(watch.plan.steps for watch in watches) else frozenset()
-        for name in sorted({watch.plan.source for watch in watches}):
+        began = self.clock.monotonic()
+        for name in self.order.of({watch.plan.source for watch in watches}):
             mine = [watch for watch in watches if watch.plan.source == name]
             wanted = [self._each(watch, partial(self._requests, watch, now)) or [] for watch in mine]
             requests = [request for of_one in wanted for request in of_one]
             if not requests:
                 continue
             started = self.clock.monotonic()
-            answers = self._ask(name, requests)
-            self.telemetry.source(worst(answers), self.clock.monotonic() - started)
+            left_s = self.order.left_s(started - began)
+            answers = self._ask(name, requests, most_s=left_s) if left_s > 0 else []
+            took_s = self.clock.monotonic() - started
+            self.order.took(name, took_s)
+            if not answers:  # no time was left: their intervals are read in the next round
+                continue
+            self.telemetry.source(worst(answers), took_s)
             by_id = {watch.id: watch for watch in mine}
             for request, answer in zip(requests, answers, strict=True):
                 watch_id, interval = request.watch_id, request.interval
                 share = asked_during(by_id[watch_id], interval, promoting=watch_id in promoting)
                 facts = replace(answer.facts, share=share)
-                fetched[watch_id].append(
-                    StoredLook(interval=interval, facts=facts, cells=answer.cells, queries=answer.queries)
-                )
-        return {watch_id: _kept(looks) for watch_id, looks in fetched.items()}
+                look = StoredLook(interval=interval, facts=facts, cells=answer.cells, queries=answer.queries)
+                fetched[watch_id].append(look)
+        return {watch_id: kept(looks) for watch_id, looks in fetched.items()}
 
     def _requests(self, watch: Watch, now: float) -> list[LookRequest]:
         return requests_for(watch, now, self._wants_past(watch))
@@ -177,14 +184,14 @@ class Pipeline:
         was_down = watch.reason == Reason.SOURCE_DOWN.value
         return was_down and not any(look.interval < 0 for look in self.ledger.looks(watch.id))
 
-    def _ask(self, name: str, requests: Sequence[LookRequest], *, deadline_s: float | None = None) -> list[LookAnswer]:
+    def _ask(self, name: str, requests: Sequence[LookRequest], *, most_s: float) -> list[LookAnswer]:
         """Ask a source. A source that breaks its promise never to raise is a source that is down."""
         source = self.sources.get(name)
         if source is None:
             return down(requests, f"the source {name!r} is no longer configured")
         patience = BASELINE_PATIENCE if any(request.interval < 0 for request in requests) else 1
         try:
-            return source.fetch(requests, deadline_s=deadline_s or self.fetch_deadline_s * patience)
+            return source.fetch(requests, deadline_s=min(self.fetch_deadline_s * patience, most_s))
         except Exception as error:  # noqa: BLE001 (a bug in one adapter must not stop the other watches)
             _log.exception("source %s raised", name)
             return down(requests, f"the source {name!r} broke: {type(error).__name__}")
@@ -249,7 +256,7 @@ class Pipeline:
     def _usual(self, watch: Watch, look: "_Look") -> str:
         """What earlier days say of an alarm; its source is asked only where there is one. Whatever goes wrong with
         them excuses nobody, and keeps no bad deploy live."""
-        ask = partial(self._ask, watch.plan.source, deadline_s=self.fetch_deadline_s)
+        ask = partial(self._ask, watch.plan.source, most_s=self.fetch_deadline_s)
         asked = partial(usual_course, watch, look.verdict, lambda: [*self.ledger.looks(watch.id), *look.fresh], ask)
         return self._each(watch, asked) or ""
 
@@ -294,8 +301,7 @@ class Pipeline:
         return next((action for action in applied if action.kind is ActionKind.ROLLBACK), None)
 
     def _expire(self, watch: Watch) -> None:
-        now = self.clock.now()
-        if watch.hold_until is not None and now >= watch.hold_until:
+        if watch.hold_until is not None and (now := self.clock.now()) >= watch.hold_until:
             self.ledger.commit(held_expires(watch, self._held(watch), now))
 
     def _held(self, watch: Watch) -> Action | None:
@@ -342,8 +348,3 @@ class Pipeline:
     def _adopt(self, action: Action) -> None:
         while not self.edge.adopt(action):
             self.clock.sleep(ADOPT_S)
-
-
-def _kept(looks: list[StoredLook]) -> list[StoredLook]:
-    """Everything from the deploy on, gaps included; of the time before only what was really there."""
-    return [look for look in looks if look.interval >= 0 or look.cells]

@@ -26,6 +26,7 @@ from watchdog.ports import Clock, Failpoint, Ledger, LooksAhead, Sink, Source
 from watchdog.right_of_way import RightOfWay
 from watchdog.scheduler import Scheduler, Workers
 from watchdog.showing import ShowsPictures
+from watchdog.source_order import SourceOrder
 from watchdog.surroundings import Surroundings
 from watchdog.telemetry import Telemetry
 from watchdog.tracing import NO_SPANS, Spans
@@ -193,6 +194,7 @@ def _pipeline(config: Config, parts: Parts, frame: Frame) -> Pipeline:
         telemetry=frame.telemetry,
         submit=frame.workers.submit,
         lease_s=config.daemon.lease_s,
+        order=SourceOrder(lease_s=config.daemon.lease_s) if config.daemon.is_shared else SourceOrder(),
         fetch_deadline_s=config.daemon.fetch_deadline_s,
         failpoint=frame.failpoint,
         judges=frame.judges,
