@@ -38,6 +38,7 @@ CLAIM_FRESH_S = 5.0  # a claim older than this, by the monotonic clock, starts n
 # of two replicas, each as far from the database's as it may be, differ by 4 s.
 GRACE_S = CLAIM_FRESH_S + 5.0
 SETTLE_S = 0.5  # between two tries to record an outcome while the ledger is away
+_TRIES = 5  # to record an outcome while its watch moves
 CLAIMABLE = frozenset({ActionState.INTENT, ActionState.RETRY_WAIT})
 
 _SPEAKS = frozenset({ActionKind.RESTORE_POINT, ActionKind.MIGRATE_DOWN, ActionKind.SCHEMA})  # the output is the answer
@@ -321,16 +322,17 @@ class ActionEdge:
             self.clock.sleep(SETTLE_S)
 
     def _record(self, action: Action, outcome: Outcome) -> None:
-        """Outcome, audit and message in one transaction; log if somebody else was first."""
-        if self._is_settled(action):
-            _log.warning("action %s was settled by somebody else", action.id)
-            return
-        watch = self.ledger.watch(action.watch_id)
-        if watch is None:
-            _log.error("action %s belongs to no watch", action.id)
-            return
-        change = settlement(watch, action, outcome, self.clock.now())
-        if not self.ledger.commit(change):
-            _log.warning("action %s was settled by somebody else", action.id)
-            return
-        self.failpoint("outcome-committed")
+        """Outcome, audit and message in one transaction; log if somebody else was first.
+
+        The watch may move in the same moment (a look holds it, a human cancels it): what came of the hook is known, and
+        is recorded with the watch as it stands then.
+        """
+        for _ in range(_TRIES):
+            watch = self.ledger.watch(action.watch_id)
+            if watch is None or self._is_settled(action):
+                _log.warning("action %s was settled by somebody else, or belongs to no watch", action.id)
+                return
+            if self.ledger.commit(settlement(watch, action, outcome, self.clock.now())):
+                self.failpoint("outcome-committed")
+                return
+        _log.error("action %s: its watch changed too often to record what came of it: %s", action.id, outcome.why)

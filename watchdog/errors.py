@@ -69,6 +69,10 @@ class LedgerCorruptError(LedgerError):
     """The ledger is damaged; the message says how to restore it. Never replaced silently."""
 
 
+class LedgerOutdatedError(LedgerError):
+    """The ledger has another schema than this program; the daemon brings it up to date when it starts."""
+
+
 class LedgerRefusedError(LedgerError):
     """What was to be written contradicts what is there: the fault of that write, not of the ledger."""
 

@@ -123,14 +123,14 @@ class Outbox:
         return [line.sending for line in self._lines.values() if line.sending is not None]
 
     def _next_rows(self, page: int) -> dict[str, OutboxRow]:
-        """The oldest due message of every free sink, read past the backlog of those that rest."""
+        """The oldest due message of every free sink; the backlog of those that rest is not even read."""
         now = self._clock.now()
         lines = ((name, self._lines[name]) for name in self._sinks)
         free = {name for name, line in lines if line.sending is None and line.rests_until <= now}
         on_its_way = {line.row.id for line in self._lines.values() if line.row is not None}
         found: dict[str, OutboxRow] = {}
         while len(found) < len(free):
-            rows = self._ledger.due_messages(now=now, limit=page)
+            rows = self._ledger.due_messages(now=now, limit=page, without=self._sinks.keys() - free)
             for row in rows:
                 if row.sink in free and row.id not in self._unrecorded:
                     found.setdefault(row.sink, row)

@@ -1,6 +1,6 @@
 """What the daemon needs from the world, as Protocols and the values that cross them."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -295,8 +295,7 @@ class Ledger(Protocol):
     def snapshot(self) -> AbstractContextManager[None]: ...  # this thread's reads within are of one moment, and cheap
     def watch(self, watch_id: str) -> Watch | None: ...
     def watches_of(self, watch_ids: Sequence[str]) -> Mapping[str, Watch]: ...
-    # before_id, with `before`: of the watches recorded in that very moment, those after this; services: only these
-    def watches(
+    def watches(  # before_id, with `before`: of those recorded in that very moment the ones after; services: only these
         self, *, service: str | None = None, environment: str | None = None, states: frozenset[State] | None = None,
         limit: int = 100, before: float | None = None, before_id: str | None = None,
         services: frozenset[str] | None = None,
@@ -329,7 +328,8 @@ class Ledger(Protocol):
     def check_clock(self) -> None: ...  # LedgerError: our clock is not the one that deadlines were set by
     def set_paused(self, paused: bool, *, actor: str, why: str, at: float) -> None: ...
     def paused(self) -> str | None: ...  # why, while the kill switch is on
-    def due_messages(self, *, now: float, limit: int) -> list[OutboxRow]: ...  # oldest undelivered per (watch, sink)
+    # The oldest undelivered per (watch, sink), but for those sinks.
+    def due_messages(self, *, now: float, limit: int, without: Collection[str] = ()) -> list[OutboxRow]: ...
     def claim_message(self, row_id: int, *, now: float, hold_s: float) -> bool: ...  # False: another replica has it
     def delivered(self, row_id: int, *, at: float, remember: Mapping[str, str]) -> None: ...
     def failed(self, row_id: int, *, at: float, error: str, next_at: float | None) -> None: ...  # None: give up

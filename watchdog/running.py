@@ -2,7 +2,9 @@
 
 import gc
 import logging
+import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -31,6 +33,7 @@ LASTING = (
 
 def run(config: Config, read: Callable[[], Config]) -> None:
     """Build a daemon and serve until SIGTERM or Ctrl-C. `read` reads the configuration again, when SIGHUP comes."""
+    door = _listening(config.daemon.listen)  # first of all: a daemon that nobody can reach does not begin to work
     running = Running(build(config), read)
     host, _, port = config.daemon.listen.rpartition(":")
     # The server raises the signal again once it has closed; as an exception it lets the daemon stop in order.
@@ -40,11 +43,28 @@ def run(config: Config, read: Callable[[], Config]) -> None:
         running.app.start()
         spare_collector()
         _log.info("listening on http://%s, ledger %s", config.daemon.listen, config.daemon.ledger)
-        serve(running.web, host.strip("[]"), int(port)).run()
+        serve(running.web, host.strip("[]"), int(port)).run(sockets=[door])
     finally:
         for number in (signal.SIGTERM, signal.SIGHUP):  # stopping has begun; nothing hurries a hook
             signal.signal(number, signal.SIG_IGN)
         running.stop()
+
+
+def _listening(listen: str) -> socket.socket:
+    """
+    Raises
+    ------
+    WatchdogError
+        The address is taken, or not of this machine.
+    """
+    host, _, port = listen.rpartition(":")
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    try:
+        return socket.create_server((host.strip("[]"), int(port)), family=family)
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        told = f"nothing can listen on {listen}: {why}; stop what does, or change [daemon] listen"
+        raise WatchdogError(told, permanent=True) from None
 
 
 def spare_collector() -> None:

@@ -254,6 +254,33 @@ def test_checking_changes_nothing(check: Check, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
 
 
+def test_a_ledger_that_run_would_refuse_is_a_problem(check: Check, tmp_path: Path) -> None:
+    """`check && run` must not find out in the second step."""
+    (tmp_path / "w.db").write_bytes(b"no database at all" * 100)
+    code, findings, _ = check({"[sources.pages]": '[daemon]\nledger = "w.db"\n[sources.pages]'})
+    assert code == 4
+    told = [finding for finding in findings if finding["about"] == "daemon.ledger" and finding["level"] == "problem"]
+    assert "is not a database" in told[0]["message"]
+
+
+def test_an_authority_that_is_not_there_is_told_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is looked for beside the configuration, wherever the command is run; and one that is no PEM is told too."""
+    (tmp_path / "beside").mkdir()
+    file = tmp_path / "beside" / "config.toml"
+    file.write_text('[sources.prometheus]\nkind = "prometheus"\nurl = "https://p.example"\nca_file = "ca.pem"\n')
+    monkeypatch.chdir(tmp_path)
+    for content, said in ((None, "No such file"), ("no certificate", "it holds no PEM certificate")):
+        if content is not None:
+            (tmp_path / "beside" / "ca.pem").write_text(content)
+        assert command_line(["check", "--config", str(file)]) == 4
+        told = capsys.readouterr().out
+        assert "config.toml:4: sources.prometheus.ca_file" in told
+        assert str(tmp_path / "beside" / "ca.pem") in told
+        assert said in told
+
+
 def test_a_broken_file_is_refused_by_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line per mistake on stderr, exit code 4, nothing started."""
     file = tmp_path / "config.toml"

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,48 @@ def test_wrong_usage_is_one_sentence_and_exit_code_4(
     assert said.out == ""
     assert said.err.startswith(told)
     assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["list", "--ledger", "."], "is a folder; name the ledger's file"),
+        (["verify-audit", "--ledger", "."], "is a folder; name the ledger's file"),
+        (["demo", "--keep", "a-file"], "error: File exists: "),
+        (
+            ["init", "--url", "http://127.0.0.1:9", "--yes", "--environment", "a b"],
+            "--environment: 'a b' is not allowed",
+        ),
+        (["init", "--url", "https://127.0.0.1:9", "--yes", "--ca-file", "nowhere"], "nowhere: cannot be read"),
+    ],
+)
+def test_what_is_no_file_of_that_kind_is_one_sentence(
+    arguments: list[str],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Never a traceback, and not the exit status that means something else."""
+    monkeypatch.chdir(tmp_path)
+    Path("a-file").touch()
+    assert command_line(arguments) == 4
+    said = capsys.readouterr().err
+    assert told in said
+    assert "Traceback" not in said
+
+
+def test_an_address_that_is_taken_is_told_before_anything_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No ledger is made, nothing is watched, and the sentence says what to do."""
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        Path("config.toml").write_text(f'[daemon]\nlisten = "127.0.0.1:{port}"\nledger = "w.db"\n')
+        assert command_line(["run"]) == 4
+    assert f"nothing can listen on 127.0.0.1:{port}: Address already in use" in capsys.readouterr().err
+    assert not Path("w.db").exists()
 
 
 def test_every_command_takes_json_and_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:

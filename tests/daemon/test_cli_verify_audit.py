@@ -75,6 +75,20 @@ def test_rows_cut_off_at_the_end_show_against_a_head_that_was_kept(
     assert "rows were cut off" in capsys.readouterr().out
 
 
+def test_the_command_that_it_prints_runs(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As it stands, with the ledger that was named."""
+    assert verify(ledger) == 0
+    printed = capsys.readouterr().out.partition("deploy-watchdog ")[2].strip()
+    assert command_line(printed.split()) == 0
+
+
+@pytest.mark.parametrize("head", ["abc", "", "g" * 64])
+def test_what_is_no_head_is_no_broken_chain(ledger: Path, capsys: pytest.CaptureFixture[str], head: str) -> None:
+    """A slip of the hand raises no alarm."""
+    assert verify(ledger, "--head", head) == 4
+    assert "64 hex digits" in capsys.readouterr().err
+
+
 def test_the_configuration_names_the_ledger_too(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """For a ledger in PostgreSQL there is no file to name; and one of the two is needed."""
     config = ledger.with_name("config.toml")

@@ -51,6 +51,11 @@ def row_id(ledger: SqlLedger, sink: str) -> int:
     return next(row.id for row in ledger.due_messages(now=AT + 1e6, limit=99) if row.sink == sink)
 
 
+def test_what_waits_for_some_sinks_can_be_left_out(ledger: SqlLedger) -> None:
+    assert [row.sink for row in ledger.due_messages(now=AT, limit=99, without={"slack"})] == ["log"]
+    assert ledger.due_messages(now=AT, limit=99, without=["log", "slack", "other"]) == []
+
+
 def test_every_sink_of_the_service_gets_the_message_whole(ledger: SqlLedger) -> None:
     """One row per message and sink, and the message comes back as it was."""
     rows = ledger.due_messages(now=AT, limit=99)

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -29,6 +29,7 @@ class MemoryLedger:
     threads: dict[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
     gone_watches: set[str] = field(default_factory=set)
     broken: bool = False
+    read_rows: int = 0
     state: State = State.WATCHING
 
     def queue(self, sink: str, *, watch_id: str = "d1", key: str = "k", severity: Severity = Severity.INFO) -> int:
@@ -40,11 +41,13 @@ class MemoryLedger:
         self.rows[number] = OutboxRow(id=number, sink=sink, message=message, attempts=0, created_at=now, next_at=now)
         return number
 
-    def due_messages(self, *, now: float, limit: int) -> list[OutboxRow]:
+    def due_messages(self, *, now: float, limit: int, without: Collection[str] = ()) -> list[OutboxRow]:
         heads: dict[tuple[str, str], OutboxRow] = {}
         for row in sorted(self.rows.values(), key=lambda row: row.id):
             heads.setdefault((row.message.watch_id, row.sink), row)
-        return [row for row in heads.values() if row.next_at <= now][:limit]
+        due = [row for row in heads.values() if row.next_at <= now and row.sink not in without][:limit]
+        self.read_rows += len(due)
+        return due
 
     def watch(self, watch_id: str) -> Watch | None:
         return None if watch_id in self.gone_watches else a_watch(deploy_id=watch_id, state=self.state)
@@ -339,6 +342,21 @@ def test_a_ledger_that_cannot_be_read_stops_nothing(
     monkeypatch.setattr(ledger, "due_messages", unreadable)
     assert open_outbox(team=FakeSink()).drain() == 0
     assert "malformed" in caplog.text
+
+
+def test_what_waits_for_a_sink_that_rests_is_not_read_again_and_again(ledger: MemoryLedger, open_outbox: Open) -> None:
+    """Slack is down and a thousand deploys wait for it: the log hears of each, at no more cost."""
+    down = FakeSink(error=SinkError("away"))
+    outbox = open_outbox(team=down, log=FakeSink())
+    for number in range(1000):
+        ledger.queue("team", watch_id=f"w{number}")
+    outbox.drain()
+    before = ledger.read_rows
+    for number in range(5):
+        ledger.queue("log", watch_id=f"x{number}")
+        outbox.drain()
+    assert len(ledger.told) == 5
+    assert ledger.read_rows - before <= 5 * 2
 
 
 def test_messages_for_a_sink_that_is_gone_are_given_up(

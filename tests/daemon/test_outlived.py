@@ -12,7 +12,7 @@ from tests.fakes import FakeClock, FakeHook
 from tests.samples import DEPLOYED_AT, a_deploy, a_watch
 from watchdog.action import ActionEdge
 from watchdog.intended import first_actions, rollback_action
-from watchdog.model import Action, ActionKind, ActionState, HoldReason, MessageKind, Severity, State, Watch
+from watchdog.model import Action, ActionKind, ActionState, Change, HoldReason, MessageKind, Severity, State, Watch
 from watchdog.operator_desk import OperatorDesk
 from watchdog.ports import HookCall, HookOutcome, Ledger, ProbeAnswer
 from watchdog.telling import message
@@ -63,6 +63,37 @@ def test_a_step_that_was_overtaken_while_its_probe_was_asked_is_not_taken(
     assert happened
     assert (front.share, front.done(ActionKind.PROMOTE)) == (0.1, 0)
     assert only(ledger, ActionKind.PROMOTE).state is ActionState.CANCELLED
+
+
+class Racing:
+    """A ledger whose watch is cancelled between the reading and the writing of an outcome."""
+
+    def __init__(self, ledger: Ledger, clock: FakeClock) -> None:
+        self._ledger, self._clock, self.cancelled = ledger, clock, False
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._ledger, name)
+
+    def commit(self, change: Change) -> bool:
+        if change.action is not None and change.action.to is ActionState.APPLIED and not self.cancelled:
+            self.cancelled = True
+            cancel(self._ledger, self._clock)
+        return self._ledger.commit(change)
+
+
+def test_what_came_of_a_hook_is_recorded_though_its_watch_moved_meanwhile(ledger: Ledger, clock: FakeClock) -> None:
+    """A restore point was marked; that the watch was stopped in the same moment makes nobody forget where it is."""
+    watch = a_watch()
+    watch = replace(watch, plan=replace(watch.plan, restore_hook="db"))
+    began = message(watch, MessageKind.STARTED, Severity.INFO, "on", key="started")
+    ledger.record_deploy(watch, [began], [], first_actions(watch, DEPLOYED_AT))
+    racing = Racing(ledger, clock)
+    edge = ActionEdge(ledger=racing, hooks={"db": Database(printed="wal 0/15")}, clock=clock, owner="me")  # type: ignore[arg-type]
+    edge.carry_out(only(ledger, ActionKind.RESTORE_POINT).id)
+    assert racing.cancelled
+    found = only(ledger, ActionKind.RESTORE_POINT)
+    assert (found.state, found.detail) == (ActionState.APPLIED, "wal 0/15")
+    assert standing(ledger).state is State.CANCELLED
 
 
 def test_a_migration_is_not_taken_back_under_a_newer_deploy(ledger: Ledger, clock: FakeClock) -> None:

@@ -80,7 +80,9 @@ def _probed(about: str, hook: Hook, service: str, environment: str, version: str
     except WatchdogError as error:
         return Finding("warning", about, f"its probe could not be asked: {error.message}", "see that it runs here")
     if answer is ProbeAnswer.UNKNOWN:
-        remedy = "it must say 0 in effect, 3 not, 4 in part or 5 neither; run it by hand with TO=" + version
+        remedy = "see that its addresses, files and programs can be reached from here"
+        if hook.kind == "command":
+            remedy = "it must say 0 in effect, 3 not, 4 in part or 5 neither; run it by hand with TO=" + version
         return Finding("warning", about, f"its probe cannot tell whether {version} is live", remedy)
     return Finding("ok", about, f"its probe, asked whether {version} is live, says {answer.value}")
 

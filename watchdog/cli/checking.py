@@ -9,7 +9,7 @@ from watchdog.cli.check_services import migration_findings, mode_findings, servi
 from watchdog.cli.check_sources import Seen, source_findings
 from watchdog.cli.findings import Finding
 from watchdog.config import Config
-from watchdog.errors import ConfigError, LedgerError, Problem, WatchdogError
+from watchdog.errors import ConfigError, LedgerError, LedgerOutdatedError, Problem, WatchdogError
 from watchdog.ports import Tally
 
 
@@ -51,8 +51,10 @@ def _record(config: Config) -> tuple[list[Tally] | None, list[Finding]]:
     try:
         with read_ledger_of(config) as ledger:
             return (None if ledger is None else ledger.tallies()), found
+    except LedgerOutdatedError as error:
+        return None, [Finding("warning", "daemon.ledger", error.message)]
     except LedgerError as error:
-        return None, [Finding("warning", "daemon.ledger", error.message, "start the daemon once, or see its log")]
+        return None, [Finding("problem", "daemon.ledger", error.message)]
 
 
 def _where(config: Config) -> Iterator[Finding]:

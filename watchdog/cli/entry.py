@@ -49,6 +49,8 @@ def command_line(arguments: Sequence[str] | None = None) -> int:
         return _failed("\n".join(str(problem).removeprefix(": ") for problem in error.problems))
     except WatchdogError as error:
         return _failed(f"error: {error.message}")
+    except OSError as error:  # a file that cannot be what the command was told it is
+        return _failed(f"error: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
     except typer.TyperException as error:  # an unknown option, a missing argument
         return _failed(_usage(error))
     except (typer.Abort, KeyboardInterrupt):

@@ -59,6 +59,7 @@ def init(
     from watchdog.first_config import first_config
 
     _refuse_to_overwrite(out, force=force)
+    _check_environment(environment)
     asks = sys.stdin.isatty() and not yes and not json
     options = _options(
         url=_url(url, asks=asks),
@@ -77,6 +78,18 @@ def init(
     for one in chosen:
         print_lines([_line(one)])
     print_lines([f"{out}: written; now: deploy-watchdog check --config {out}"])
+
+
+def _check_environment(name: str) -> None:
+    """As the configuration will read it."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from watchdog.config.section import Name
+
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError as error:
+        raise WatchdogError(f"--environment: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
 
 
 def presets(

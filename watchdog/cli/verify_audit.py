@@ -1,6 +1,8 @@
 """`verify-audit`: whether the record of who did what is as it was written."""
 
+import re
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -10,6 +12,7 @@ from watchdog.cli.output import print_json, print_lines
 from watchdog.errors import WatchdogError
 
 BROKEN = 1
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def register(app: typer.Typer) -> None:
@@ -35,6 +38,8 @@ def verify_audit(
     Each row carries the hash of the one before it, so that an edited, deleted or inserted row shows. Rows cut off
     at the end show only against a head that was written down elsewhere. Exit status 1: the chain is broken.
     """
+    if head is not None and _HASH.fullmatch(head) is None:
+        raise WatchdogError("--head expects a head as this command prints it: 64 hex digits", permanent=True)
     from watchdog.app import audit_report, audit_report_of, load_config
 
     if ledger is not None and config is None:
@@ -48,6 +53,7 @@ def verify_audit(
     elif report.problem is not None:
         print_lines([f"the audit is not as it was written, after {report.rows} good rows: {report.problem}"])
     else:
-        kept = f"rows cut off later show with: deploy-watchdog verify-audit --head {report.head}"
+        where = f"--ledger {quote(str(ledger))}" if config is None else f"--config {quote(str(config))}"
+        kept = f"rows cut off later show with: deploy-watchdog verify-audit {where} --head {report.head}"
         print_lines([f"{report.rows} audit rows, each as it was written", kept])
     return 0 if report.problem is None else BROKEN

@@ -4,6 +4,7 @@ Tables are validated from the innermost outwards. A table with mistakes is valid
 where that is not enough, stands in with its defaults: so that it does not hide the mistakes of the tables around it.
 """
 
+import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -62,6 +63,7 @@ def _checked(
     reading.find_inline_secrets(document)
     config = reading.config(document)
     reading.find_missing_secrets(config, env)
+    reading.find_bad_authorities(config)
     if reading.mistakes:
         raise ConfigError(_problems(reading.mistakes, Lines(text), str(path)))
     config._base = path.resolve().parent  # noqa: SLF001 - not a key of the file, so not a field
@@ -113,6 +115,17 @@ class _Reading:
                 except ConfigError as error:
                     key = f"{stem}_env" if env_name else f"{stem}_file"
                     self._tell((*path, key), error.problems[0].message)
+
+    def find_bad_authorities(self, config: Config) -> None:
+        for section in ADAPTER_SECTIONS:
+            for name, adapter in getattr(config, section).items():
+                file = getattr(adapter.options, "ca_file", "")
+                try:
+                    if file:
+                        ssl.create_default_context(cafile=file)
+                except OSError as error:  # what is no PEM is one too
+                    why = error.strerror if not isinstance(error, ssl.SSLError) else "it holds no PEM certificate"
+                    self._tell((section, name, "ca_file"), f"cannot read {file}: {why}")
 
     def _service(self, table: Any, path: Key) -> ServiceConfig:
         if isinstance(table, dict):

@@ -63,8 +63,8 @@ def secret_fields(options: BaseModel) -> list[str]:
 
 
 def with_absolute_files(options: Options, base: Path) -> Options:
-    """Return the options with their secret files found from `base`, wherever the daemon is started."""
-    named = {f"{stem}_file": getattr(options, f"{stem}_file") for stem in secret_fields(options)}
+    """Return the options with the files they name found from `base`, wherever the daemon is started."""
+    named = {key: getattr(options, key) for key in type(options).model_fields if key.endswith("_file")}
     return options.model_copy(update={key: str(base / file) for key, file in named.items() if file})
 
 

@@ -17,9 +17,13 @@ def check_file(path: Path, *, read_only: bool = False) -> None:
 
     Raises
     ------
+    LedgerError
+        It is a folder.
     LedgerCorruptError
         It is empty, cut short, damaged, or no database at all. It is left as it is.
     """
+    if path.is_dir():
+        raise LedgerError(f"{path} is a folder; name the ledger's file", permanent=True)
     cut = _cut_off(path)
     if cut:
         raise LedgerCorruptError(f"{path} {cut}; {RESTORE}", permanent=True)

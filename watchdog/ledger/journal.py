@@ -1,7 +1,7 @@
 """What every change carries with it: rows of the audit's chain and of the outbox, and the outbox's own life."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection, bindparam, exists, func, insert, select, update
 
@@ -31,7 +31,11 @@ _OLDEST = (
 )
 _DUE = (
     select(outbox)
-    .where(outbox.c.id.in_(_OLDEST), outbox.c.next_at <= bindparam("now"))
+    .where(
+        outbox.c.id.in_(_OLDEST),
+        outbox.c.next_at <= bindparam("now"),
+        outbox.c.sink.not_in(bindparam("without", expanding=True)),
+    )
     .order_by(outbox.c.id)
     .limit(bindparam("most"))
 )
@@ -79,9 +83,10 @@ def enqueue_first(connection: Connection, messages: Sequence[Message], sinks: Se
         connection.execute(_QUEUE, new)
 
 
-def due(connection: Connection, *, now: float, limit: int) -> list[OutboxRow]:
+def due(connection: Connection, *, now: float, limit: int, without: Collection[str] = ()) -> list[OutboxRow]:
     """The oldest pending row of each (watch, sink), where its time has come: a sink hears things in order."""
-    return rows.readable(connection.execute(_DUE, {"now": now, "most": limit}).mappings(), rows.to_outbox_row)
+    wanted = {"now": now, "most": limit, "without": sorted(without)}
+    return rows.readable(connection.execute(_DUE, wanted).mappings(), rows.to_outbox_row)
 
 
 def claim(connection: Connection, row_id: int, *, now: float, hold_s: float) -> bool:

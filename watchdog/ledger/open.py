@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import SecretStr
 from sqlalchemy import select
 
-from watchdog.errors import LedgerCorruptError, LedgerError
+from watchdog.errors import LedgerCorruptError, LedgerError, LedgerOutdatedError
 from watchdog.ledger.claims import void_leases
 from watchdog.ledger.engine import RESTORE, Database, sqlite_engine
 from watchdog.ledger.files import check_file, create_file
@@ -127,7 +127,7 @@ def open_readonly(url_or_path: str | Path, *, password: SecretStr | None = None)
         with database.read() as connection:
             found = revision(connection)
         if found != HEAD:
-            raise LedgerError(
+            raise LedgerOutdatedError(
                 f"{name} has schema {found}, this program reads {HEAD}; start the daemon once to bring it up to date",
                 permanent=True,
             )

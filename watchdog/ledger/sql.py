@@ -1,6 +1,6 @@
 """The Ledger port over SQLAlchemy Core: every method is one transaction on the tables of `schema`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -229,10 +229,10 @@ class SqlLedger(Reads):
 
     # --- outbox ------------------------------------------------------------------------------------------
 
-    def due_messages(self, *, now: float, limit: int) -> list[OutboxRow]:
-        """The oldest undelivered row of each (watch, sink), where its time has come."""
+    def due_messages(self, *, now: float, limit: int, without: Collection[str] = ()) -> list[OutboxRow]:
+        """The oldest undelivered row of each (watch, sink), where its time has come; `without` those of these sinks."""
         with self._database.read() as connection:
-            return journal.due(connection, now=now, limit=limit)
+            return journal.due(connection, now=now, limit=limit, without=without)
 
     def claim_message(self, row_id: int, *, now: float, hold_s: float) -> bool:
         """Take a due message for `hold_s`; False where another replica has it. Alone, all are ours."""

@@ -2,10 +2,13 @@
 second holds its reader for ever."""
 
 import math
+import os
 import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
+
+from watchdog.errors import ConfigError, Problem
 
 
 class _Reads:
@@ -52,7 +55,18 @@ def keeping_deadlines(plain: socket.socket) -> DeadlineSocket:
 
 
 def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
-    """Verify as usual, and keep deadlines."""
-    context = ssl.create_default_context(cafile=ca_file)
+    """Verify as usual, and keep deadlines.
+
+    Raises
+    ------
+    ConfigError
+        `ca_file` is not there, or holds no certificate.
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # what is no PEM is one too
+        why = os.strerror(error.errno) if error.errno and not isinstance(error, ssl.SSLError) else "it holds no PEM"
+        told = f"cannot be read: {why}; name a PEM bundle of the authority that signed the server's certificate"
+        raise ConfigError([Problem(file=str(ca_file), line=None, key="", message=told)]) from None
     context.sslsocket_class = DeadlineTlsSocket
     return context
