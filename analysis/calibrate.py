@@ -100,18 +100,21 @@ class Calibration:
             return f"no placebo deploy could be judged: {why}; nothing is known of false rollbacks"
         one = self.service
         times = f"{count(one.hits)} time{'' if one.hits == 1 else 's'}"
-        said = (
-            f"on {count(one.placebos)} placebo deploys of the last {_days(self.days)} it would have rolled back "
-            f"{times} ({percent(one.rate)}); of {count(one.apart)} that do not overlap {count(one.apart_hits)}, "
-            f"which proves no better than {percent(one.proven)}"
+        placebos = f"{count(one.placebos)} placebo deploy{'' if one.placebos == 1 else 's'}"
+        return (
+            f"on {placebos} of the last {_days(self.days)} it would have rolled back {times} ({percent(one.rate)}). "
+            f"{_apart(one)}, which proves {self._proof}"
         )
-        words = {
-            True: f"within the budget of {percent(self.budget)}",
-            False: f"above the budget of {percent(self.budget)}",
-            None: f"too short a past for the budget of {percent(self.budget)}: "
-            f"that takes {count(needed_placebos(self.budget))} without a rollback",
-        }
-        return f"{said}: {words[self.within_budget]}"
+
+    @property
+    def _proof(self) -> str:
+        budget = f"the budget of {percent(self.budget)}"
+        if self.within_budget is False:
+            return f"a rate above {budget}"
+        if self.within_budget:
+            return f"a rate of at most {percent(self.service.proven)}, within {budget}"
+        needed = f"{count(needed_placebos(self.budget))} without a rollback, so a longer past"
+        return f"a rate of at most {percent(self.service.proven)}; {budget} takes {needed}"
 
 
 def needed_placebos(budget: float) -> int:
@@ -121,6 +124,13 @@ def needed_placebos(budget: float) -> int:
     (299, 29)
     """
     return math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-budget))
+
+
+def _apart(one: Rate) -> str:
+    if one.apart == 1:
+        return f"The one that overlaps no other was {'rolled back' if one.apart_hits else 'not rolled back'}"
+    hits = "none was" if not one.apart_hits else "1 was" if one.apart_hits == 1 else f"{count(one.apart_hits)} were"
+    return f"Of the {count(one.apart)} that do not overlap, {hits} rolled back"
 
 
 def _days(days: float) -> str:
@@ -176,11 +186,11 @@ def calibrate(
                 hits.setdefault(verdict.metric or "", []).append(placebo.apart)
         progress(judged + not_judged)
     found = [one for outcomes in hits.values() for one in outcomes]
-    looks = settings.planned_looks
+    looks, span = settings.planned_looks, _span(past, design)
     return Calibration(
         design=design,
         budget=settings.budget,
-        days=(max(seen) + looks - min(seen) + baseline_looks) * past.step_s / 86400 if seen else 0.0,
+        days=_covered(span, seen, baseline_looks, looks) * past.step_s / 86400,
         service=Rate(name="", placebos=judged, hits=len(found), apart=apart, apart_hits=sum(found)),
         metrics=tuple(
             Rate(name=name, placebos=judged, hits=len(one), apart=apart, apart_hits=sum(one))
@@ -189,7 +199,7 @@ def calibrate(
         ),
         not_judged=not_judged,
         needed_looks=baseline_looks + looks,
-        past_looks=_length(past, design),
+        past_looks=len(span),
     )
 
 
@@ -208,12 +218,19 @@ def _batches(found: Iterator[Placebo]) -> Iterator[list[Placebo]]:
         yield batch
 
 
-def _length(past: Observation, design: Design) -> int:
-    """Intervals from the old version's first sample to the end of what placebos may use."""
+def _covered(span: range, seen: Sequence[int], before: int, after: int) -> int:
+    """Intervals that placebos looked at; those before the first sample, when nothing was kept yet, are no past."""
+    if not seen:
+        return 0
+    return max(min(max(seen) + after, span.stop) - max(min(seen) - before, span.start), 0)
+
+
+def _span(past: Observation, design: Design) -> range:
+    """Intervals from the old version's first sample to its last that placebos may use."""
     names = {spec.name for spec in past.metrics}
     at = [i for (name, i), cells in past.samples.items() if name in names and set(cells.arm) & set(OLD_ARMS)]
     at = [i for i in at if i < 0 or design is Design.CONCURRENT]
-    return max(at) + 1 - min(at) if at else 0
+    return range(min(at), max(at) + 1) if at else range(0)
 
 
 def pool(found: Sequence[tuple[str, Calibration]]) -> Calibration:

@@ -25,6 +25,10 @@ DRAWS = 240  # watches drawn near each time's answers
 _SIZES, _FIRST = 7, 4  # an even spread comes first: so many sizes, so many draws at each
 _STEPS, _EACH = 8, 6  # then so many steps of so many draws towards the even chance
 _ROUNDS = (0.2, 0.3, 0.5)  # then the draws go where the answers seem to be
+SIZELESS = {  # kinds that a regression of some size cannot be drawn of, and why
+    Kind.TREND: "a trend has no size to be asked for",
+    Kind.LABELS: "a label that is new has no size to be asked for",
+}
 _QUANTILES = (0.5, 0.1, 0.01)  # exceedances of the drawn histograms, as the judge's bounds
 
 
@@ -55,23 +59,26 @@ class Traffic:
         """Refuse what no traffic can be (ValueError, naming the field)."""
         counted = self.spec.kind in COUNTS or self.spec.kind is Kind.LATENCY
         shares = self.spec.kind in (Kind.RATIO, Kind.LATENCY)
-        if self.spec.kind is Kind.TREND:
-            raise ValueError("spec: what regression of a trend is seen depends on its slope, not on a size")
+        if self.spec.kind in SIZELESS:
+            raise ValueError(f"spec: {SIZELESS[self.spec.kind]}")
+        top = 1 if shares else math.inf
+        least_past = 1 if self.design is Design.BEFORE_AFTER else 0
         wrong = {
-            "level": not (0 < self.level < (1 if shares else math.inf)),
-            "requests_per_minute": counted and not 0 < self.requests_per_minute < math.inf,
-            "share": not 0 < self.share < 1,
-            "dispersion": not 1 <= self.dispersion < math.inf,
-            "sd": not counted and not 0 < self.sd < math.inf,
-            "phi": not 0 <= self.phi < 1,
-            "replicas": self.replicas < 1,
-            "candidates": self.candidates < 1,
-            "past_looks": self.past_looks < (1 if self.design is Design.BEFORE_AFTER else 0),
-            "look_s": not 0 < self.look_s < math.inf,
+            "level": (not 0 < self.level < top, "between 0 and 1" if shares else "more than 0"),
+            "requests_per_minute": (counted and not 0 < self.requests_per_minute < math.inf, "more than 0"),
+            "share": (not 0 < self.share < 1, "between 0 and 1"),
+            "dispersion": (not 1 <= self.dispersion < math.inf, "at least 1"),
+            "sd": (not counted and not 0 < self.sd < math.inf, "more than 0"),
+            "phi": (not 0 <= self.phi < 1, "from 0 to less than 1"),
+            "replicas": (self.replicas < 1, "at least 1"),
+            "candidates": (self.candidates < 1, "at least 1"),
+            "past_looks": (self.past_looks < least_past, f"at least {least_past}"),
+            "look_s": (not 0 < self.look_s < math.inf, "more than 0"),
         }
-        for name, is_wrong in wrong.items():
+        for name, (is_wrong, expected) in wrong.items():
             if is_wrong:
-                raise ValueError(f"{name}: {getattr(self, name)!r} cannot be for a {self.spec.kind.value}")
+                told = f"{getattr(self, name):g} cannot be for a {self.spec.kind}"
+                raise ValueError(f"{name}: {told}; expected {expected}")
 
     @property
     def falls(self) -> bool:

@@ -1,6 +1,6 @@
 """What a ledger holds as recorded cases: what the judge knew at each deploy's last verdict, and what it said then."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +17,7 @@ _PAGE = 200
 
 
 def recordings(ledger: Ledger, *, service: str | None = None, only: Sequence[str] = ()) -> Iterator[Recording]:
-    """Every deploy that was judged at least once, newest first.
+    """Every deploy that was judged at least once, newest first; a mistyped name is refused before anything is read.
 
     Parameters
     ----------
@@ -29,9 +29,19 @@ def recordings(ledger: Ledger, *, service: str | None = None, only: Sequence[str
     Raises
     ------
     NotFoundError
-        One of `only` is not on record.
+        One of `only`, or any deploy of the service, is not on record.
     """
-    for watch in _named(ledger, only) if only else _all(ledger, service):
+    if service is not None and not ledger.watches(service=service, limit=1):
+        raise NotFoundError(f"no deploy of {service!r} is on record", permanent=True)
+    known = ledger.watches_of(only)
+    for name in only:
+        if name not in known:
+            raise NotFoundError(f"no deploy {name!r} is on record", permanent=True)
+    return _judged(ledger, [known[name] for name in dict.fromkeys(only)] if only else _all(ledger, service), service)
+
+
+def _judged(ledger: Ledger, watches: Iterable[Watch], service: str | None) -> Iterator[Recording]:
+    for watch in watches:
         last = ledger.verdicts(watch.id, last=1)
         if last and (service is None or watch.deploy.service == service):
             yield recording(ledger, watch, last[0])
@@ -60,14 +70,6 @@ def step_at(actions: Sequence[Action], at: float) -> int:
         and action.finished_at < at
     ]
     return max(done, default=0)
-
-
-def _named(ledger: Ledger, ids: Sequence[str]) -> Iterator[Watch]:
-    for name in ids:
-        watch = ledger.watch(name)
-        if watch is None:
-            raise NotFoundError(f"no deploy {name!r} is on record", permanent=True)
-        yield watch
 
 
 def _all(ledger: Ledger, service: str | None) -> Iterator[Watch]:

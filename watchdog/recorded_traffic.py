@@ -1,7 +1,8 @@
 """The traffic, levels and noise of a recorded deploy's old version, for `sensitivity`."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,29 @@ from analysis.decode import COUNTS, Arrays, Decoded, Floats, decode
 from analysis.dispersion import believed_factor, between_replicas, over_time
 from analysis.prepare import Observation
 from analysis.result import Arm, Design, Kind
-from analysis.sensitivity import Traffic
+from analysis.sensitivity import SIZELESS, Traffic
 from watchdog.app import recorded_cases
 from watchdog.errors import WatchdogError
 
 _SLOWEST = 0.01
 LEAST_LEVELS = 12  # values from which a level's noise is taken
+_NO_SAMPLES = "no samples of the old version"
 
 
-def traffic_of_case(folder: Path, wanted: str | None) -> list[Traffic]:
-    """What a case's metrics look like before its deploy; those that tell too little are left out (WatchdogError).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What metrics look like, and by name why others tell too little: nobody should believe that they were asked."""
+
+    traffic: Sequence[Traffic]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def reasons(self) -> str:
+        return ", ".join(f"{metric} ({why})" for metric, why in self.left_out.items())
+
+
+def traffic_of_case(folder: Path, wanted: str | None) -> Told:
+    """What a case's metrics look like before its deploy (WatchdogError where all of them tell too little).
 
     wanted: the case's id; the first case without it. The candidate's own values are not looked at.
     """
@@ -27,21 +41,27 @@ def traffic_of_case(folder: Path, wanted: str | None) -> list[Traffic]:
     if case is None:
         raise WatchdogError(f"{folder} has no case {wanted!r}" if wanted else f"{folder} has no case")
     found = traffic_of(case.observation())
-    if not found:
-        raise WatchdogError(f"case {case.id!r} tells of no metric what its traffic and level were")
+    if not found.traffic:
+        why = f": {found.reasons}" if found.left_out else ""
+        raise WatchdogError(f"case {case.id!r} tells of no metric what its traffic and level were{why}")
     return found
 
 
-def traffic_of(seen: Observation) -> list[Traffic]:
+def traffic_of(seen: Observation) -> Told:
     """What the metrics look like before the deploy, else beside it; those that tell too little are left out."""
     watch = decode(seen)
-    return [traffic for metric in watch.metrics if (traffic := _traffic(watch, metric)) is not None]
+    found = {metric.spec.name: _traffic(watch, metric) for metric in watch.metrics}
+    return Told(
+        traffic=[one for one in found.values() if isinstance(one, Traffic)],
+        left_out={name: why for name, why in found.items() if isinstance(why, str)},
+    )
 
 
-def _traffic(watch: Decoded, metric: Arrays) -> Traffic | None:
-    """The old version's figures: before the deploy, else beside the candidate."""
-    if metric.spec.kind is Kind.TREND:
-        return None
+def _traffic(watch: Decoded, metric: Arrays) -> Traffic | str:
+    """The old version's figures: before the deploy, else beside the candidate; else why there are none."""
+    if metric.spec.kind in SIZELESS:
+        return SIZELESS[metric.spec.kind]
+    reasons: list[str] = []
     arms = [arm for arm in (Arm.HISTORY, Arm.BASELINE) if arm in metric.panels]
     start = max(-metric.first, 0)
     for arm in arms:
@@ -54,22 +74,27 @@ def _traffic(watch: Decoded, metric: Arrays) -> Traffic | None:
             whole = before or watch.share is None
             part = 1.0 if whole else 1.0 - (watch.share or 0.0)
             made = _counted(watch, metric, value, total, part) if _is_counted(metric) else _level(watch, metric, value)
-            if made is not None:
+            if isinstance(made, Traffic):
                 return made
-    return None
+            reasons.append(made)
+    return next((why for why in reasons if why != _NO_SAMPLES), _NO_SAMPLES)
 
 
 def _is_counted(metric: Arrays) -> bool:
     return metric.spec.kind in COUNTS or metric.spec.kind is Kind.LATENCY
 
 
-def _counted(watch: Decoded, metric: Arrays, value: Floats, total: Floats, part: float) -> Traffic | None:
+def _counted(watch: Decoded, metric: Arrays, value: Floats, total: Floats, part: float) -> Traffic | str:
     counted = _slower(value, total) if metric.spec.kind is Kind.LATENCY else value[:, :, 0]
     events = np.nan_to_num(counted).sum(axis=(0, 1))
     exposure = np.nan_to_num(total).sum(axis=(0, 1))
     n, e = float(exposure.sum()), float(events.sum())
-    if n <= 0 or not e > 0 or (metric.spec.kind in (Kind.RATIO, Kind.LATENCY) and e >= n):
-        return None
+    if n <= 0:
+        return _NO_SAMPLES
+    if not e > 0:
+        return "not one event in all of that time, so no level to rise from"
+    if metric.spec.kind in (Kind.RATIO, Kind.LATENCY) and e >= n:
+        return "all of its requests are bad, and more cannot be"
     factor = _dispersion(watch.design, np.nan_to_num(counted), np.nan_to_num(total))
     return Traffic(
         spec=metric.spec,
@@ -103,15 +128,17 @@ def _slower(value: Floats, total: Floats) -> Floats:
     return found
 
 
-def _level(watch: Decoded, metric: Arrays, value: Floats) -> Traffic | None:
+def _level(watch: Decoded, metric: Arrays, value: Floats) -> Traffic | str:
     rows: Sequence[Floats] = [row[~np.isnan(row)] for row in value[:, 0, 0]]
     rows = [row for row in rows if len(row) >= LEAST_LEVELS]
     if not rows:
-        return None
+        return f"fewer than {LEAST_LEVELS} samples of any replica" if (~np.isnan(value)).any() else _NO_SAMPLES
     level = float(np.mean([row.mean() for row in rows]))
     sd = float(np.sqrt(np.mean([row.var() for row in rows])))
-    if level <= 0 or sd <= 0:
-        return None
+    if level <= 0:
+        return "a level that is not above 0 has no ratio"
+    if sd <= 0:
+        return "a level that never moves has no noise to be told from"
     lagged = [float(np.mean((row[1:] - row.mean()) * (row[:-1] - row.mean())) / max(row.var(), 1e-300)) for row in rows]
     return Traffic(
         spec=metric.spec,

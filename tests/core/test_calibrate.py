@@ -183,12 +183,43 @@ def test_a_short_clean_past_is_no_licence_to_act() -> None:
     known = calibrate(broken, SETTINGS, baseline_looks=20)
     assert known.service.hits == 0
     assert known.within_budget is None
-    assert "too short a past for the budget of 1.0 %: that takes 299 without a rollback" in known.sentence
+    assert known.sentence.endswith("; the budget of 1.0 % takes 299 without a rollback, so a longer past")
     short = judge([broken], [replace(SETTINGS, placebo_rate=known.placebo_rate)])[0]
     assert short.reason is Reason.UNCALIBRATED
     proof = replace(known, service=Rate(name="", placebos=299, hits=0, apart=299, apart_hits=0))
     assert proof.within_budget is True
     assert judge([broken], [replace(SETTINGS, placebo_rate=proof.placebo_rate)])[0].reason is Reason.METRICS
+
+
+SO_FAR = "on {} of the last 38 minutes it would have rolled back {}, which proves a rate {}"
+
+
+@pytest.mark.parametrize(
+    ("rolled_back", "of", "told"),
+    [
+        (0, 3, ("3 placebo deploys", "0 times (0 %). Of the 3 that do not overlap, none was rolled back",
+                "of at most 63.2 %; the budget of 1.0 % takes 299 without a rollback, so a longer past")),
+        (1, 1, ("1 placebo deploy", "1 time (100 %). The one that overlaps no other was rolled back",
+                "above the budget of 1.0 %")),
+        (2, 8, ("8 placebo deploys", "2 times (25.0 %). Of the 8 that do not overlap, 2 were rolled back",
+                "above the budget of 1.0 %")),
+        (0, 299, ("299 placebo deploys", "0 times (0 %). Of the 299 that do not overlap, none was rolled back",
+                  "of at most 1.00 %, within the budget of 1.0 %")),
+    ],
+)  # fmt: skip
+def test_the_sentence_says_what_is_proven_and_what_is_missing(rolled_back: int, of: int, told: tuple[str, ...]) -> None:
+    """One and many, and each of the three ends."""
+    rate = Rate(name="", placebos=of, hits=rolled_back, apart=of, apart_hits=rolled_back)
+    found = Calibration(design=Design.BEFORE_AFTER, budget=0.01, days=38 / 1440, service=rate, metrics=())
+    assert found.sentence == SO_FAR.format(*told)
+
+
+def test_the_time_before_the_first_sample_is_no_past() -> None:
+    """A placebo early in a young record looks back to where nothing was kept yet: only what there is counts."""
+    young = _past(replace(PODS, past=12, looks=0))
+    found = calibrate(young, SETTINGS, baseline_looks=20, design=Design.CONCURRENT)
+    assert found.service.placebos
+    assert found.days == pytest.approx(12 * PODS.step_s / 86400)
 
 
 def test_pasts_of_one_group_count_once_for_the_interval() -> None:

@@ -360,7 +360,7 @@ def test_without_labels_there_is_no_table(folder: Path, tmp_path: Path, capsys: 
     arguments = ["backtest", "--cases", str(tmp_path), "--json", str(tmp_path / "out.jsonl"), "--workers", "1"]
     assert command_line(arguments) == 0
     told = capsys.readouterr().err
-    assert "1 cases: 1 HEALTHY" in told
+    assert "1 case: 1 HEALTHY" in told
     assert "median" not in told
     assert "found" not in told
 

@@ -216,6 +216,7 @@ def test_a_newer_deploy_is_not_ended_by_the_bake_of_the_one_before(
 
 
 def test_no_sender_can_give_a_deploy_the_id_of_a_bake() -> None:
+    """So none is ever in its way."""
     with pytest.raises(ValidationError, match="expected 1 to 128 of"):
         DeployRequest(id=f"d1{BAKES}", service="shop", version="v2")
 

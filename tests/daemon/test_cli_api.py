@@ -176,6 +176,22 @@ def test_the_ledger_can_be_read_without_the_daemon(run: Run, daemon: Daemon) -> 
     assert (code, "no deploy 'f2' is on record" in err) == (4, True)
 
 
+@pytest.mark.parametrize("place", ["daemon", "ledger"])
+def test_an_empty_list_of_a_mistyped_service_is_told_beside_it(run: Run, daemon: Daemon, place: str) -> None:
+    """Exit code and stdout stay those of an empty answer; one line on stderr says that nobody knows the name."""
+    deploy(run, f"m-{place}", "--environment", f"mistyped-{place}")
+    where = ("--ledger", str(daemon.ledger)) if place == "ledger" else ()
+    told = "no deploy of 'shpo' is on record\n"
+    assert run("list", "--service", "shpo", *where) == (0, "", told)
+    assert run("list", "--service", "shpo", "--json", *where) == (0, '{\n  "deploys": []\n}\n', told)
+    code, out, err = run("quality", "--service", "shpo", *where)
+    assert (code, out.split("\t")[:2], err) == (0, ["all", "0"], told)
+    assert run("quality", "--service", "shop", *where)[2] == ""
+    assert run("list", "--service", "shop", *where)[2] == ""
+    code, _, err = run("list", "--service", "shop", "--state", "failed", *where)
+    assert (code, err) == (0, "no deploy of 'shop' in the state FAILED is on record\n")
+
+
 def test_an_operator_decides(run: Run) -> None:
     """What the desk refuses is refused with its sentence; what it does is told."""
     deploy(run, "o1", "--environment", "operator")
@@ -193,6 +209,11 @@ def test_an_operator_decides(run: Run) -> None:
 def test_the_brake_is_pulled_and_released(run: Run) -> None:
     """A reason is asked for; the JSON is the daemon's status."""
     assert run("pause")[0] == 4
+    for command in (("pause",), ("rollback", "any")):
+        for blank in ("", " \t"):
+            code, out, err = run(*command, "--why", blank)
+            assert (code, out) == (4, "")
+            assert err.startswith("error: --why is empty: say the reason in a few words")
     assert json.loads(run("pause", "--why", "database move", "--json")[1])["paused"] == "database move"
     assert run("resume")[0] == 0
     assert json.loads(run("resume", "--json")[1])["paused"] is None

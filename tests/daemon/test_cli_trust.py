@@ -79,9 +79,13 @@ def test_sensitivity_takes_traffic_and_level_from_a_recorded_deploy(
     ("arguments", "told"),
     [
         (["sensitivity", "--requests-per-minute", "9"], "error: --baseline is missing: the old version's level"),
-        (["sensitivity", "--baseline", "0.1"], "error: --requests-per-minute is missing or cannot be"),
+        (["sensitivity", "--baseline", "0.1"], "error: --requests-per-minute is missing: the requests"),
+        (["sensitivity", "--kind", "gauge", "--baseline", "9"], "error: --sd is missing: one replica's standard"),
+        ([*QUICK, "--baseline", "2"], "error: --baseline: 2 cannot be for a ratio; expected between 0 and 1"),
+        ([*QUICK, "--baseline", "0"], "error: --baseline: 0 cannot be for a ratio; expected between 0 and 1"),
+        (["sensitivity", "--config", "x", "--share", "1.5"], "error: --share: 1.5 is no share; expected between 0"),
         ([*QUICK[:-1], "soon"], "error: --minutes: 'soon' are no times"),
-        ([*QUICK, "--share", "2"], "error: --share is missing or cannot be"),
+        ([*QUICK, "--share", "2"], "error: --share: 2 cannot be for a ratio; expected between 0 and 1"),
         (["sensitivity", "--cases", "nowhere"], "error: there is no folder nowhere"),
         (["calibrate", "--cases", "nowhere"], "error: there is no folder nowhere"),
         (["calibrate"], "error: name either --config FILE"),
@@ -101,6 +105,48 @@ def test_wrong_questions_are_refused_in_one_sentence(
     assert said.err.startswith(told)
 
 
+@pytest.mark.parametrize(
+    ("kind", "instead"), [("trend", "ask for the level itself (--kind gauge)"), ("labels", "(--kind ratio)")]
+)
+def test_a_kind_that_has_no_size_is_refused_with_what_to_ask_instead(
+    kind: str, instead: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No option could make it an answer, so none is asked for."""
+    assert command_line([*QUICK, "--kind", kind]) == 4
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: --kind {kind}: a {kind.removesuffix('s')} ")
+    assert "has no size to be asked for" in said
+    assert instead in said
+
+
+def test_sensitivity_tells_which_metrics_it_left_out_and_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line each, beside the answers: a metric that is not named would be believed to be watched."""
+    kinds = dict.fromkeys(("errors", "crashes", "gone"), "ratio")
+    kinds |= {"leak": "trend", "codes": "labels", "pods": "gauge"}
+    values = {"errors": 10.0, "crashes": 0.0, "leak": 5.0, "codes": 1.0, "pods": 3.0}
+    rows = [
+        {"case": "one", "metric": at, "arm": "baseline", "replica": 0, "t": 60 * t, "value": values[name], "total": 500}
+        for at, name in enumerate(kinds)
+        if name in values
+        for t in range(-30, 0)
+    ]
+    metrics = [{"name": name, "kind": "count", "judged_as": kind} for name, kind in kinds.items()]
+    case = {"id": "one", "strategy": "prepost", "step_seconds": 60, "metrics": metrics}
+    (tmp_path / "cases.json").write_text(json.dumps([case]))
+    pd.DataFrame(rows).to_parquet(tmp_path / "one.parquet")
+    assert command_line(["sensitivity", "--cases", str(tmp_path), "--minutes", "1"]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("left out: ")]
+    assert told == [
+        "left out: crashes (not one event in all of that time, so no level to rise from)",
+        "left out: gone (no samples of the old version)",
+        "left out: leak (a trend has no size to be asked for)",
+        "left out: codes (a label that is new has no size to be asked for)",
+        "left out: pods (a level that never moves has no noise to be told from)",
+    ]
+
+
 def test_calibrate_prints_every_service_and_what_is_proven(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One row for each way of comparing, then the sentences; progress goes to stderr."""
     assert command_line(["calibrate", "--cases", str(folder), *CUT, "--every", "4", "--workers", "1"]) == 0
@@ -112,7 +158,7 @@ def test_calibrate_prints_every_service_and_what_is_proven(folder: Path, capsys:
     ]
     assert rows[0][3] == str(9 + 9 + 1)
     assert rows[0][5] == str(5 + 1)  # one and two share a group: one of them counts
-    assert "too short a past for the budget of 1.0 %" in said.out
+    assert "; the budget of 1.0 % takes 299 without a rollback, so a longer past" in said.out
     assert "judged 3 of 3" in said.err
 
 

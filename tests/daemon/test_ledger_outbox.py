@@ -52,6 +52,7 @@ def row_id(ledger: SqlLedger, sink: str) -> int:
 
 
 def test_what_waits_for_some_sinks_can_be_left_out(ledger: SqlLedger) -> None:
+    """A sink that is away has a backlog that nobody needs to read."""
     assert [row.sink for row in ledger.due_messages(now=AT, limit=99, without={"slack"})] == ["log"]
     assert ledger.due_messages(now=AT, limit=99, without=["log", "slack", "other"]) == []
 

@@ -142,8 +142,19 @@ def test_export_takes_some_deploys_and_never_writes_over_anything(
     assert "is not empty; name a new or an empty folder" in capsys.readouterr().err
     assert command_line(["export", "--ledger", address, "--out", str(tmp_path / "x"), "--deploy", "d9"]) == 4
     assert "no deploy 'd9'" in capsys.readouterr().err
-    assert command_line(["export", "--ledger", address, "--out", str(tmp_path / "y"), "--service", "none"]) == 0
-    assert len(review.open(tmp_path / "y").deploys) == 0
+    assert not (tmp_path / "x").exists()
+
+
+def test_export_refuses_a_service_without_a_deploy_and_leaves_no_folder(
+    address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mistyped name is no record of nothing."""
+    made = ["export", "--ledger", address, "--out", str(tmp_path / "new"), "--service"]
+    assert command_line([*made, "shpo"]) == 4
+    assert capsys.readouterr().err == "error: no deploy of 'shpo' is on record\n"
+    assert not (tmp_path / "new").exists()
+    assert command_line([*made, "shop"]) == 0
+    assert capsys.readouterr().out.startswith(f"1 deploy written to {tmp_path / 'new'}; ")
 
 
 def test_the_simulations_labels_give_the_quality_that_the_daemon_reports(simulated: Path) -> None:

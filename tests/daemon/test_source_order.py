@@ -110,6 +110,7 @@ def test_who_is_alone_may_wait_longer(ledger: Ledger, clock: FakeClock) -> None:
 
 
 def test_the_quick_sources_are_asked_first_and_one_left_out_before_all() -> None:
+    """So that each has its turn, however many hang."""
     order = SourceOrder(lease_s=15.0)
     assert order.of({"b", "a", "c"}) == ["a", "b", "c"]
     order.took("a", 10.0)

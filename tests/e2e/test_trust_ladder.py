@@ -108,7 +108,7 @@ def test_the_three_bad_ones_are_found_and_no_other(
     assert all(abs(one["deployed_at"] - real.at) <= 240 for one, real in zip(judged, past.shipped, strict=True))
     assert {one["version"]: one["metric"] for one in judged if one["would"] == "roll back"} == past.bad
     assert [one["version"] for one in judged if one["would"] not in ("roll back", "pass")] == []
-    assert "20 deploys, in mode auto: 3 roll back, 17 pass" in capsys.readouterr().out
+    assert "20 deploys, in mode auto: 3 would be rolled back, 17 would pass" in capsys.readouterr().out
 
 
 def test_deploys_are_told_by_a_table_or_by_the_ledger(past: Past, tmp_path: Path) -> None:

@@ -109,7 +109,8 @@ def _write(out: Path, judged: Sequence["Judged"]) -> None:
 
 def _summary(judged: Sequence["Judged"]) -> str:
     words = Counter(one.verdict if one.reason is None else f"{one.verdict} {one.reason}" for one in judged)
-    return f"{len(judged)} cases: " + ", ".join(f"{number} {word}" for word, number in sorted(words.items()))
+    many = "1 case" if len(judged) == 1 else f"{len(judged)} cases"
+    return f"{many}: " + ", ".join(f"{number} {word}" for word, number in sorted(words.items()))
 
 
 def _print_scores(scores: Sequence["Score"]) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from watchdog.past import Replayed
 
 _COLUMNS = ("deployed", "version", "before", "would", "after", "metric", "what would have been said")
+_WOULD = {"roll back": "be rolled back", "hold": "be held", "pass": "pass", "nothing": "be left alone"}
 
 
 def backtest_live(
@@ -73,6 +74,6 @@ def _document(service: str, one: "Replayed") -> dict[str, Any]:
 
 
 def _summary(judged: "Sequence[Replayed]") -> str:
-    words = Counter(one.would for one in judged)
-    told = ", ".join(f"{words[word]} {word}" for word in ("roll back", "hold", "pass", "nothing") if words[word])
+    many = Counter(one.would for one in judged)
+    told = ", ".join(f"{many[would]} would {words}" for would, words in _WOULD.items() if many[would])
     return f"{len(judged)} deploy{'' if len(judged) == 1 else 's'}, in mode auto: {told}"

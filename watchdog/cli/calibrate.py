@@ -43,7 +43,7 @@ def calibrate(
     service: Annotated[
         list[str] | None, typer.Option("--service", metavar="NAME", help="With --config: only this one; repeatable.")
     ] = None,
-    since: Since = "3d",
+    since: Since = "7d",
     deploys: DeploysFile = None,
     watch_looks: Annotated[
         int, typer.Option(min=1, metavar="N", help="Looks of a placebo's watch.")

@@ -139,6 +139,8 @@ def list_deploys(
     else:
         client = ApiClient.connect(url, token_file)
         watches = required(client.get("/api/v1/deploys", service=service, state=state, limit=limit), "deploys")
+    if service is not None and not watches:
+        tell(f"no deploy of {service!r}{f' in the state {state.upper()}' if state else ''} is on record")
     if json:
         print_json({"deploys": watches})
     else:

@@ -46,4 +46,5 @@ def export(
     if json:
         print_json({"folder": str(out), "cases": written})
     else:
-        print_lines([f"{written} deploys written to {out}; judge them again: deploy-watchdog backtest --cases {out}"])
+        many = "1 deploy" if written == 1 else f"{written} deploys"
+        print_lines([f"{many} written to {out}; to judge again: deploy-watchdog backtest --cases {out} --json -"])

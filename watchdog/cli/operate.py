@@ -5,6 +5,7 @@ import typer
 from watchdog.cli.client import ApiClient, deploy_path
 from watchdog.cli.options import DEFAULT_URL, DeployId, Json, TokenFile, Url, Why
 from watchdog.cli.output import print_json, print_lines, sentence_of
+from watchdog.errors import WatchdogError
 
 
 def register(app: typer.Typer) -> None:
@@ -20,7 +21,7 @@ def rollback(
 
     Only while the deploy is watched or held.
     """
-    _decide("rollback", deploy_id, why, url, token_file, json=json)
+    _decide("rollback", deploy_id, _reason(why), url, token_file, json=json)
 
 
 def approve(
@@ -66,7 +67,7 @@ def pause(*, why: Why, url: Url = DEFAULT_URL, token_file: TokenFile = None, jso
     No rollback, promotion or switch is started, not by an operator either. What runs already is finished, and watching
     goes on.
     """
-    answer = ApiClient.connect(url, token_file).post("/api/v1/pause", {"why": why})
+    answer = ApiClient.connect(url, token_file).post("/api/v1/pause", {"why": _reason(why)})
     if json:
         print_json(answer)
     else:
@@ -83,6 +84,13 @@ def resume(*, why: Why = "", url: Url = DEFAULT_URL, token_file: TokenFile = Non
         print_json(answer)
     else:
         print_lines(["resumed: actions may be started again"])
+
+
+def _reason(why: str) -> str:
+    """What an audit can be read by: a blank one says nothing (WatchdogError)."""
+    if not why.strip():
+        raise WatchdogError("--why is empty: say the reason in a few words, it is what the audit and the team are told")
+    return why
 
 
 def _decide(verb: str, deploy_id: str, why: str, url: str, token_file: TokenFile, *, json: bool) -> None:

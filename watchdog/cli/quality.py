@@ -8,7 +8,7 @@ import typer
 
 from watchdog.cli.client import ApiClient, deploy_path
 from watchdog.cli.options import DEFAULT_URL, DeployId, Json, LedgerFile, TokenFile, Url
-from watchdog.cli.output import print_json, print_lines, print_table, required
+from watchdog.cli.output import print_json, print_lines, print_table, required, tell
 
 _COLUMNS = (
     "",
@@ -85,6 +85,8 @@ def quality(
         found = read_quality(ledger, service=service, by=by.value)
     else:
         found = ApiClient.connect(url, token_file).get("/api/v1/quality", service=service, by=by.value)
+    if service is not None and not required(found, "services"):
+        tell(f"no deploy of {service!r} is on record")
     if json:
         print_json(found)
         return

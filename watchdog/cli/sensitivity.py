@@ -16,6 +16,7 @@ from watchdog.errors import WatchdogError
 
 if TYPE_CHECKING:
     from analysis.sensitivity import Seen, Traffic
+    from watchdog.recorded_traffic import Told
 
 SHIPPED = JudgeSettings()
 _COLUMNS = ("metric", "within", "from", "to, 50 % chance", "to, 90 % chance")
@@ -26,7 +27,24 @@ def register(app: typer.Typer) -> None:
     app.command()(sensitivity)
 
 
-_Kind = Annotated[Kind, typer.Option("--kind", help="What is compared.")]
+_INSTEAD = {  # of kinds that have no size to be asked for
+    Kind.TREND: (
+        "a trend is judged by its slope, which has no size to be asked for; ask for the level itself (--kind gauge), "
+        "or let `backtest` say what past deploys would have been called"
+    ),
+    Kind.LABELS: (
+        "a label that is new is judged from its first events on and has no size to be asked for; ask for errors as a "
+        "whole (--kind ratio), or let `backtest` say what past deploys would have been called"
+    ),
+}
+_MISSING = {
+    "baseline": "the old version's level, such as 0.004 for errors of 0.4 %",
+    "requests-per-minute": "the requests (exposure) of both versions together",
+    "sd": "one replica's standard deviation",
+}
+_Kind = Annotated[
+    Kind, typer.Option("--kind", metavar="KIND", help="What is compared: a ratio, rate, latency or gauge.")
+]
 _Baseline = Annotated[
     float | None,
     typer.Option(
@@ -92,35 +110,35 @@ def sensitivity(
     --budget-share are heeded. With --config, those of the service as its Prometheus shows them today, and its own
     settings: of the other options only --minutes and --share are heeded.
     """
-    from watchdog.recorded_traffic import traffic_of_case
+    from watchdog.recorded_traffic import Told, traffic_of_case
 
     times = _minutes(minutes)
     settings = replace(SHIPPED, margin=margin, budget=budget)
     budget_shares: dict[str, float] = {}
     if config is not None:
         one_of_two(config, cases)
-        found, settings, budget_shares = _live(config, service, since=since, share=share)
+        told, settings, budget_shares = _live(config, service, since=since, share=share)
     elif cases is not None:
-        found = traffic_of_case(cases, case)
+        told = traffic_of_case(cases, case)
     else:
         direction = Direction.DOWN_IS_BAD if fewer else Direction.UP_IS_BAD
-        found = [
-            _traffic(
-                MetricSpec(name="level" if kind is Kind.GAUGE else "events", kind=kind, direction=direction),
-                level=math.nan if baseline is None else baseline,
-                requests_per_minute=requests_per_minute,
-                share=share,
-                dispersion=dispersion,
-                sd=sd,
-                phi=phi,
-                replicas=replicas,
-                candidates=candidates,
-                look_s=look_s,
-                design=Design.BEFORE_AFTER if before_after else Design.CONCURRENT,
-            )
-        ]
-    shares = [budget_shares.get(traffic.spec.name, budget_share) for traffic in found]
-    asked = [(one, _seen(one, times, settings, part)) for one, part in zip(found, shares, strict=True)]
+        asked_for = _traffic(
+            MetricSpec(name="level" if kind is Kind.GAUGE else "events", kind=kind, direction=direction),
+            level=math.nan if baseline is None else baseline,
+            requests_per_minute=requests_per_minute,
+            share=share,
+            dispersion=dispersion,
+            sd=sd,
+            phi=phi,
+            replicas=replicas,
+            candidates=candidates,
+            look_s=look_s,
+            design=Design.BEFORE_AFTER if before_after else Design.CONCURRENT,
+        )
+        told = Told(traffic=[asked_for])
+    for metric, why in told.left_out.items():
+        tell(f"left out: {metric} ({why})")
+    asked = [(one, _seen(one, times, settings, budget_shares.get(one.spec.name, budget_share))) for one in told.traffic]
     _show(asked, json=json)
 
 
@@ -134,11 +152,13 @@ def _show(asked: "Sequence[tuple[Traffic, list[Seen]]]", *, json: bool) -> None:
 
 def _live(
     config: Path, service: str | None, *, since: str, share: float
-) -> "tuple[list[Traffic], JudgeSettings, dict[str, float]]":
+) -> "tuple[Told, JudgeSettings, dict[str, float]]":
     """Today's traffic of a service, its settings, and every metric's part of the budget."""
     from analysis.combine import budget_shares
     from watchdog.past import traffic_of_past
 
+    if not 0 < share < 1:
+        raise WatchdogError(f"--share: {share:g} is no share; expected between 0 and 1")
     with service_of(config, service) as past:
         until = past.clock.now()
         steps = past.plan.steps
@@ -162,16 +182,16 @@ def _minutes(text: str) -> list[float]:
 def _traffic(spec: MetricSpec, **told: Any) -> "Traffic":
     from analysis.sensitivity import Traffic
 
+    if spec.kind in _INSTEAD:
+        raise WatchdogError(f"--kind {spec.kind}: {_INSTEAD[spec.kind]}")
     try:
         return Traffic(spec=spec, **told)
     except ValueError as error:
-        name, _, _ = str(error).partition(":")
+        name, _, wrong = str(error).partition(": ")
         option = {"level": "baseline"}.get(name, name).replace("_", "-")
-        if option == "baseline" and math.isnan(told["level"]):
-            raise WatchdogError(
-                "--baseline is missing: the old version's level, such as 0.004 for errors of 0.4 %"
-            ) from None
-        raise WatchdogError(f"--{option} is missing or cannot be ({error})") from None
+        if option in _MISSING and (math.isnan(told[name]) or (told[name] == 0 and name != "level")):
+            raise WatchdogError(f"--{option} is missing: {_MISSING[option]}") from None
+        raise WatchdogError(f"--{option}: {wrong}") from None
 
 
 def _seen(traffic: "Traffic", minutes: Sequence[float], settings: JudgeSettings, budget_share: float) -> "list[Seen]":

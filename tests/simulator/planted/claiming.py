@@ -75,7 +75,7 @@ def no_epoch_in_the_commit_of_a_look(ground: Ground) -> None:
 
 @FOUND.breaks("I3")
 def a_rollback_is_claimed_beside_a_newer_deploy(ground: Ground) -> None:
-    ground.put(claims, "_overtaken", lambda connection, action: False)
+    ground.put(claims, "is_overtaken", lambda connection, watch_id: False)
     ground.put(ActionEdge, "_overtaken_by", lambda edge, action: None)
 
 

@@ -37,7 +37,7 @@ def _taken_as_gone(ground: Ground, when: Callable[[StoredLook], bool]) -> None:
     def kept(real: Callable[..., list[StoredLook]], looks: list[StoredLook]) -> list[StoredLook]:
         return [replace(look, facts=_GONE) if when(look) else look for look in real(looks)]
 
-    ground.wrap(pipeline, "_kept", kept)
+    ground.wrap(pipeline, "kept", kept)
 
 
 @FOUND.breaks("I8", 2, needs=(Fault.SOURCE_DOWN,))
