@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from watchdog.telemetry import Telemetry
 from watchdog.web.errors import ApiError, error_response
+from watchdog.web.strict_json import printable
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +67,11 @@ def _with_nul(scope: Scope) -> ApiError | None:
     """No name holds a NUL, and PostgreSQL cannot even be asked for one."""
     if "\0" in scope["path"]:
         return ApiError(404, "There is no such address.")
-    return ApiError(422, "The query holds a NUL character.") if b"%00" in scope["query_string"] else None
+    for part in scope["query_string"].split(b"&"):
+        if b"%00" in part:
+            name = printable(part.partition(b"=")[0].decode("latin-1"))
+            return ApiError(422, f"{name}: a NUL character is not allowed.")
+    return None
 
 
 def _keep_encoded_slashes(scope: Scope) -> None:
