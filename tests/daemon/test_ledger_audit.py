@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from tests.fakes import FakeClock
-from watchdog.errors import LedgerError
+from watchdog.errors import LedgerCorruptError, LedgerError
 from watchdog.ledger import ChainedEntry, SqlLedger, open_ledger, verify_chain
+from watchdog.ledger.chain import GENESIS
+from watchdog.ledger.rows import audit_row, to_chained
 from watchdog.model import AuditEntry
 
 Tamper = Callable[[list[ChainedEntry]], list[ChainedEntry]]
@@ -91,6 +93,21 @@ def test_an_edit_of_any_field_of_any_row_is_found(chain: list[ChainedEntry], at:
 def test_missing_moved_and_doubled_rows_are_found(chain: list[ChainedEntry], tamper: Tamper) -> None:
     """Each row names the one before it."""
     assert verify_chain(tamper(chain)).problem is not None
+
+
+@pytest.mark.parametrize("number", [1, 2, 0, -1, float("nan")])
+def test_a_row_whose_number_does_not_follow_is_found(chain: list[ChainedEntry], number: float) -> None:
+    """The order of the rows is that of their numbers."""
+    changed = [*chain[:2], replace(chain[2], id=number), *chain[3:]]  # type: ignore[arg-type]
+    assert "its number does not follow 2" in str(verify_chain(changed).problem)
+
+
+@pytest.mark.parametrize("details", ["[" * 100_000, "{", "1e", ""])
+def test_a_row_that_cannot_be_read_is_damage_with_a_way_out(details: str) -> None:
+    """However deep it nests."""
+    row = {**audit_row(an_entry(1), GENESIS, "0" * 64), "id": 1, "details": details}
+    with pytest.raises(LedgerCorruptError, match="audit row 1 in the ledger cannot be read"):
+        to_chained(row)  # type: ignore[arg-type]
 
 
 def test_rows_cut_off_at_the_end_show_against_a_known_head(chain: list[ChainedEntry]) -> None:

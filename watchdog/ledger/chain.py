@@ -38,11 +38,12 @@ def hash_entry(entry: AuditEntry, prev_hash: str) -> str:
 def verify_chain(rows: Iterable[ChainedEntry], *, head: str | None = None) -> ChainReport:
     """Check all rows in order of id, from the first; `head` is a hash exported earlier that must occur."""
     last, count, seen = GENESIS, 0, head is None or head == GENESIS
+    number = 0
     for row in rows:
-        problem = _problem(row, last)
+        problem = _problem(row, last) if row.id > number else f"its number does not follow {number}"
         if problem:
             return ChainReport(rows=count, head=last, problem=f"audit row {row.id}: {problem}")
-        last, count = row.hash, count + 1
+        number, last, count = row.id, row.hash, count + 1
         seen = seen or last == head
     if not seen:
         return ChainReport(rows=count, head=last, problem=f"no row has the expected head {head}: rows were cut off")

@@ -40,7 +40,7 @@ def read(what: str, reader: Callable[[], T]) -> T:
     """Run a reader; what it cannot read is told as damage, with the way out."""
     try:
         return reader()
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise LedgerCorruptError(
             f"{what} in the ledger cannot be read ({str(error)[:300]}); {RESTORE}", permanent=True
         ) from error
@@ -247,7 +247,7 @@ def to_chained(row: AnyRow) -> ChainedEntry:
     def build() -> ChainedEntry:
         values["details"] = json.loads(values["details"])
         entry = AuditEntry(**{f.name: values[f.name] for f in fields(AuditEntry)})
-        return ChainedEntry(id=values["id"], entry=entry, prev_hash=values["prev_hash"], hash=values["hash"])
+        return ChainedEntry(id=int(values["id"]), entry=entry, prev_hash=values["prev_hash"], hash=values["hash"])
 
     return read(f"audit row {values['id']}", build)
 
