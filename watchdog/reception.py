@@ -52,7 +52,7 @@ class Reception:
         watched = self.environments.get(service)
         return None not in (environment, watched) and environment != watched
 
-    def deploy(self, told: DeployTold, *, actor: str, serves: Callable[[str], bool] = lambda service: True) -> Reply:
+    def deploy(self, told: DeployTold, *, actor: str, serves: Callable[[str], bool]) -> Reply:
         """Begin to watch (201), or know it already (200). Raises what `Intake.receive` raises."""
         request = self._anew(told.request) if told.again else told.request
         recorded, watch = self.intake.receive(request, actor=actor, serves=serves)

@@ -19,7 +19,7 @@ from watchdog.config import Config
 from watchdog.errors import ConfigError
 from watchdog.intake import DeployRequest, Intake
 from watchdog.ledger import open_ledger
-from watchdog.model import FINAL, Bake, HoldReason, MessageKind, Severity, State, Steps, Watch
+from watchdog.model import FINAL, Bake, HoldReason, MessageKind, Plan, Severity, State, Steps, Watch
 from watchdog.pipeline import Pipeline
 from watchdog.planning import Pace
 from watchdog.ports import Ledger, LookRequest
@@ -194,11 +194,9 @@ def test_a_bake_that_cannot_begin_stops_no_other_watch(ledger: Ledger, clock: Fa
     assert [name for name, watch in ended.items() if watch.state is State.WATCHING] == ["d1"]
 
 
-def test_a_newer_deploy_is_not_ended_by_the_bake_of_the_one_before(
-    ledger: Ledger, clock: FakeClock, tmp_path: Path
-) -> None:
-    """v2 passed by a replica's clock that is ahead of the one that takes v3's event."""
-    config = configured(tmp_path, "for_s = 7200\nbudget_share = 0.2", watch_s=600)
+def passed(ledger: Ledger, clock: FakeClock, folder: Path) -> tuple[Intake, Plan, Watch]:
+    """v2 of a configured shop has passed: its intake, the deploy's plan, and the bake that goes on."""
+    config = configured(folder, "for_s = 7200\nbudget_share = 0.2", watch_s=600)
     intake = Intake(config=config, paces={"pages": Pace(step_s=5.0, settle_s=1.0)}, ledger=ledger, clock=clock)
     _, watch = intake.receive(DeployRequest(service="shop", version="v2", previous_version="v1", share=0.5), actor="ci")
     pipeline = road(ledger, clock, Shop(FakeHook()))
@@ -207,6 +205,14 @@ def test_a_newer_deploy_is_not_ended_by_the_bake_of_the_one_before(
         pipeline.tick()
     baking = ledger.watch(f"{watch.id}{BAKES}")
     assert baking is not None
+    return intake, watch.plan, baking
+
+
+def test_a_newer_deploy_is_not_ended_by_the_bake_of_the_one_before(
+    ledger: Ledger, clock: FakeClock, tmp_path: Path
+) -> None:
+    """v2 passed by a replica's clock that is ahead of the one that takes v3's event."""
+    intake, _, baking = passed(ledger, clock, tmp_path)
     behind = replace(intake, clock=FakeClock(baking.updated_at - 0.5))
     _, newer = behind.receive(DeployRequest(service="shop", version="v3", share=0.5), actor="ci")
     assert {w.id: w.state for w in ledger.watches(limit=2)} == {
@@ -225,18 +231,9 @@ def test_both_watches_share_one_budget_and_a_new_deploy_ends_the_bake(
     ledger: Ledger, clock: FakeClock, tmp_path: Path
 ) -> None:
     """Together they have what [judge] allows; the next version is what production is about."""
-    config = configured(tmp_path, "for_s = 7200\nbudget_share = 0.2", watch_s=600)
-    intake = Intake(config=config, paces={"pages": Pace(step_s=5.0, settle_s=1.0)}, ledger=ledger, clock=clock)
-    _, watch = intake.receive(DeployRequest(service="shop", version="v2", previous_version="v1", share=0.5), actor="ci")
-    plan = watch.plan
+    intake, plan, baking = passed(ledger, clock, tmp_path)
     assert plan.bake is not None
     assert (plan.judge.budget, plan.bake.budget) == pytest.approx((0.008, 0.002))
-    pipeline = road(ledger, clock, Shop(FakeHook()))
-    for _ in range(130):
-        clock.advance(5.0)
-        pipeline.tick()
-    baking = ledger.watch(f"{watch.id}~bake")
-    assert baking is not None
     assert baking.state is State.WATCHING
     assert baking.plan.judge.budget == pytest.approx(0.002)
     clock.advance(60.0)

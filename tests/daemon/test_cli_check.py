@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.fakes import FakeHook
 from watchdog.cli import command_line
+from watchdog.cli.check_ends import _probed
 
 PAGE = """# TYPE all_total counter
 all_total{version="v1"} 100
@@ -261,6 +263,15 @@ def test_a_ledger_that_run_would_refuse_is_a_problem(check: Check, tmp_path: Pat
     assert code == 4
     told = [finding for finding in findings if finding["about"] == "daemon.ledger" and finding["level"] == "problem"]
     assert "is not a database" in told[0]["message"]
+
+
+@pytest.mark.parametrize(("kind", "remedy"), [("command", "run it by hand with TO=v1"), ("haproxy", "can be reached")])
+def test_the_remedy_for_a_probe_that_cannot_tell_fits_the_hook(kind: str, remedy: str) -> None:
+    """Only a program has exit codes and can be run by hand."""
+    hook = FakeHook(probe_speaks=False)
+    hook.kind = kind  # type: ignore[misc]
+    found = _probed("hooks.back", hook, "shop", "production", "v1")
+    assert remedy in found.remedy
 
 
 def test_an_authority_that_is_not_there_is_told_with_its_line(

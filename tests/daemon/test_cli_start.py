@@ -87,7 +87,10 @@ def test_wrong_usage_is_one_sentence_and_exit_code_4(
             ["init", "--url", "http://127.0.0.1:9", "--yes", "--environment", "a b"],
             "--environment: 'a b' is not allowed",
         ),
-        (["init", "--url", "https://127.0.0.1:9", "--yes", "--ca-file", "nowhere"], "nowhere: cannot be read"),
+        (
+            ["init", "--url", "https://127.0.0.1:9", "--yes", "--ca-file", "nowhere"],
+            "nowhere: No such file or directory; name a",
+        ),
     ],
 )
 def test_what_is_no_file_of_that_kind_is_one_sentence(

@@ -145,7 +145,7 @@ def test_a_promotion_that_failed_halfway_stays_held_for_it_when_the_share_is_men
 ) -> None:
     """ "Nothing goes forward until somebody has looked": a wrong share that goes away is no look."""
     shop = Shop(Half(idempotent=False), bad_from=30)
-    begin(ledger, stepped(replace(TWO_STEPS, shares=(0.1, 0.5, 1.0))))
+    begin(ledger, stepped(TWO_STEPS))
     pipeline = road(ledger, clock, shop)
     assert walk(pipeline, ledger, clock, until=State.HELD).hold is HoldReason.PROMOTE_FAILED
     held = walk(pipeline, ledger, clock, looks=6)

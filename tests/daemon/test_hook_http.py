@@ -16,11 +16,11 @@ from pydantic import ValidationError
 from tests.fakes import FakeClock
 from tests.receivers import Answer, Receiver, receiver
 from watchdog.clock import SystemClock
-from watchdog.errors import ConfigError
+from watchdog.errors import ConfigError, WatchdogError
 from watchdog.hooks.http import HttpHook, HttpOptions
 from watchdog.model import ActionKind
 from watchdog.ports import HookCall, HookOutcome, ProbeAnswer
-from watchdog.signed_http import MAX_REPLY_BYTES, NotSentError, _Attempt, retry_after_s
+from watchdog.signed_http import MAX_REPLY_BYTES, NotSentError, _Attempt, exchange, retry_after_s
 
 KEY = b"0123456789abcdef0123456789abcdef"
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
@@ -126,6 +126,14 @@ def test_proxies_of_the_environment_are_not_used(
     for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     assert a_hook(web.url, tmp_path).run(CALL).outcome is HookOutcome.OK
+
+
+def test_what_cannot_be_sent_is_not_repeated(web: Receiver) -> None:
+    """A header with a line break is refused by the library, in a sentence with the whole of it."""
+    with pytest.raises(WatchdogError) as raised:
+        exchange("GET", web.url, headers={"Authorization": "Bearer canary\nsecond"}, body=b"", deadline_s=5.0)
+    assert "canary" not in str(raised.value)
+    assert "ValueError" in str(raised.value)
 
 
 def test_nothing_sent_is_not_started(tmp_path: Path) -> None:

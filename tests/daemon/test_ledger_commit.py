@@ -7,14 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+import psycopg
 import pytest
+from sqlalchemy import exc
 
 from analysis.prepare import Cells, LookFacts
 from analysis.result import Reason, SourceStatus, Verdict, VerdictKind
 from tests.fakes import FakeClock
 from tests.samples import DEPLOYED_AT, a_watch
-from watchdog.errors import LedgerError, NotFoundError
+from watchdog.errors import LedgerError, LedgerRefusedError, NotFoundError
 from watchdog.ledger import SqlLedger, open_ledger, open_readonly, verify_chain
+from watchdog.ledger.engine import ledger_error
 from watchdog.model import (
     ACTION_TRANSITIONS,
     TRANSITIONS,
@@ -468,3 +471,11 @@ def test_a_snapshot_is_one_threads_own_and_ends_whatever_happens(ledger: SqlLedg
     with pytest.raises(KeyError):
         breaks_off()
     assert ledger.watch("d2") is not None
+
+
+def test_what_postgresql_s_driver_refuses_is_the_fault_of_that_write() -> None:
+    """It has no state, as a lost connection has none; and the ledger is there all the same."""
+    refused = exc.DataError("INSERT", {}, psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes"))
+    assert type(ledger_error(refused)) is LedgerRefusedError
+    lost = exc.OperationalError("INSERT", {}, psycopg.OperationalError("connection refused"))
+    assert type(ledger_error(lost)) is LedgerError

@@ -11,8 +11,8 @@ from tests.daemon.test_rollout import Front, Shop, begin, road, standing, steppe
 from tests.fakes import FakeClock, FakeHook
 from tests.samples import DEPLOYED_AT, a_deploy, a_watch
 from watchdog.action import ActionEdge
-from watchdog.intended import first_actions, rollback_action
-from watchdog.model import Action, ActionKind, ActionState, Change, HoldReason, MessageKind, Severity, State, Watch
+from watchdog.intended import first_actions
+from watchdog.model import Action, ActionKind, ActionState, Change, HoldReason, MessageKind, Severity, State
 from watchdog.operator_desk import OperatorDesk
 from watchdog.ports import HookCall, HookOutcome, Ledger, ProbeAnswer
 from watchdog.telling import message
@@ -170,17 +170,15 @@ def test_a_switch_that_waits_can_be_cancelled(ledger: Ledger, clock: FakeClock) 
     assert (front.share, only(ledger, ActionKind.SWITCH).state) == (0.0, ActionState.CANCELLED)
 
 
-def held_after_one_try(ledger: Ledger, clock: FakeClock, hook: FakeHook) -> ActionEdge:
-    """A rollback whose first try did nothing, and whose second came under the kill switch."""
-    watch: Watch = a_watch()
+def held_after_one_try(ledger: Ledger, clock: FakeClock, hook: FakeHook, smoke: FakeHook | None = None) -> ActionEdge:
+    """A rollback whose first try came to nothing, and whose second came under the kill switch."""
+    watch = a_watch()
     watch = replace(watch, plan=replace(watch.plan, smoke_hook="smoke"))
     ledger.record_deploy(watch, [message(watch, MessageKind.STARTED, Severity.INFO, "on", key="started")], [])
-    intended = rollback_action(watch, ActionState.INTENT, clock.now())
-    assert intended is not None
     desk = OperatorDesk(ledger=ledger, clock=clock)
     desk.rollback("d1", actor="ann", why="bad")
-    edge = ActionEdge(ledger=ledger, hooks={"back": hook, "smoke": SMOKE}, clock=clock, owner="me")
-    SMOKE.outcome = HookOutcome.OK
+    edge = ActionEdge(ledger=ledger, hooks={"back": hook, "smoke": smoke or FakeHook()}, clock=clock, owner="me")
+    intended = only(ledger, ActionKind.ROLLBACK)
     edge.carry_out(intended.id)
     desk.pause(actor="ann", why="network")
     clock.advance(60.0)
@@ -190,15 +188,12 @@ def held_after_one_try(ledger: Ledger, clock: FakeClock, hook: FakeHook) -> Acti
     return edge
 
 
-SMOKE = FakeHook(has_probe=False, probe_speaks=False)
-
-
 def test_the_way_back_is_looked_at_again_when_a_tried_rollback_was_held(ledger: Ledger, clock: FakeClock) -> None:
     """The old colour was taken down in the two hours: going back now would make it worse."""
-    hook = FakeHook(works=False, outcome=HookOutcome.RETRY)
-    edge = held_after_one_try(ledger, clock, hook)
+    hook, smoke = FakeHook(works=False, outcome=HookOutcome.RETRY), FakeHook()
+    edge = held_after_one_try(ledger, clock, hook, smoke)
     clock.advance(7000.0)
-    SMOKE.outcome = HookOutcome.FAILED
+    smoke.outcome = HookOutcome.FAILED
     OperatorDesk(ledger=ledger, clock=clock).approve("d1", actor="ann")
     edge.carry_out(only(ledger, ActionKind.ROLLBACK).id)
     assert standing(ledger).hold is HoldReason.TARGET_GONE

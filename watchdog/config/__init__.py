@@ -2,7 +2,7 @@
 
 from watchdog.config.loader import AdapterOptions, load
 from watchdog.config.metrics import MetricConfig
-from watchdog.config.secrets import read_secret
+from watchdog.config.secrets import read_secret, unreadable_authority
 from watchdog.config.service import ServiceConfig, StepsConfig
 from watchdog.config.tables import (
     AdapterConfig,
@@ -33,4 +33,5 @@ __all__ = [
     "config_digest",
     "load",
     "read_secret",
+    "unreadable_authority",
 ]

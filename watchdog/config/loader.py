@@ -4,7 +4,6 @@ Tables are validated from the innermost outwards. A table with mistakes is valid
 where that is not enough, stands in with its defaults: so that it does not hide the mistakes of the tables around it.
 """
 
-import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -14,7 +13,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from watchdog.config.expansion import expanded
 from watchdog.config.lines import Lines
 from watchdog.config.metrics import MetricConfig
-from watchdog.config.secrets import inline_secrets, read_secret, secret_fields, with_absolute_files
+from watchdog.config.secrets import (
+    inline_secrets,
+    read_secret,
+    secret_fields,
+    unreadable_authority,
+    with_absolute_files,
+)
 from watchdog.config.section import MISTAKES, Mistake, Section
 from watchdog.config.service import BakeConfig, ServiceConfig, StepsConfig
 from watchdog.config.tables import (
@@ -120,12 +125,8 @@ class _Reading:
         for section in ADAPTER_SECTIONS:
             for name, adapter in getattr(config, section).items():
                 file = getattr(adapter.options, "ca_file", "")
-                try:
-                    if file:
-                        ssl.create_default_context(cafile=file)
-                except OSError as error:  # what is no PEM is one too
-                    why = error.strerror if not isinstance(error, ssl.SSLError) else "it holds no PEM certificate"
-                    self._tell((section, name, "ca_file"), f"cannot read {file}: {why}")
+                if file and (why := unreadable_authority(file)):
+                    self._tell((section, name, "ca_file"), why)
 
     def _service(self, table: Any, path: Key) -> ServiceConfig:
         if isinstance(table, dict):

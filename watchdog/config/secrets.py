@@ -2,6 +2,7 @@
 
 import os
 import re
+import ssl
 import stat
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -66,6 +67,16 @@ def with_absolute_files(options: Options, base: Path) -> Options:
     """Return the options with the files they name found from `base`, wherever the daemon is started."""
     named = {key: getattr(options, key) for key in type(options).model_fields if key.endswith("_file")}
     return options.model_copy(update={key: str(base / file) for key, file in named.items() if file})
+
+
+def unreadable_authority(file: str) -> str:
+    """Why a PEM bundle of authorities cannot be used; empty where it can."""
+    try:
+        ssl.create_default_context(cafile=file)
+    except OSError as error:  # what is no PEM is one too
+        why = "it holds no PEM certificate" if isinstance(error, ssl.SSLError) else error.strerror
+        return f"cannot read {file}: {why}; name a PEM bundle of the authority that signed the server's certificate"
+    return ""
 
 
 def _from_environment(name: str, env: Mapping[str, str]) -> SecretStr:

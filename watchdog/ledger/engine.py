@@ -142,10 +142,9 @@ def ledger_error(error: Exception) -> LedgerError:
     original = getattr(error, "orig", None) or error
     text = str(original)
     if type(original).__module__.startswith("psycopg"):
-        state = getattr(original, "sqlstate", None)
         if isinstance(error, exc.IntegrityError | exc.DataError):  # the driver's own refusal has no state
             return LedgerRefusedError(f"the ledger refused: {' '.join(text.split())}", permanent=True)
-        return postgres_error(" ".join(text.split()), state)
+        return postgres_error(" ".join(text.split()), getattr(original, "sqlstate", None))
     lower = text.lower()
     if any(sign in lower for sign in _DAMAGE):
         return LedgerCorruptError(f"the ledger is damaged ({text}); {RESTORE}", permanent=True)

@@ -2,12 +2,12 @@
 second holds its reader for ever."""
 
 import math
-import os
 import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
 
+from watchdog.config import unreadable_authority
 from watchdog.errors import ConfigError, Problem
 
 
@@ -62,11 +62,8 @@ def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
     ConfigError
         `ca_file` is not there, or holds no certificate.
     """
-    try:
-        context = ssl.create_default_context(cafile=ca_file)
-    except OSError as error:  # what is no PEM is one too
-        why = os.strerror(error.errno) if error.errno and not isinstance(error, ssl.SSLError) else "it holds no PEM"
-        told = f"cannot be read: {why}; name a PEM bundle of the authority that signed the server's certificate"
-        raise ConfigError([Problem(file=str(ca_file), line=None, key="", message=told)]) from None
+    if ca_file and (why := unreadable_authority(ca_file)):
+        raise ConfigError([Problem(file="ca_file", line=None, key="", message=why)])
+    context = ssl.create_default_context(cafile=ca_file)
     context.sslsocket_class = DeadlineTlsSocket
     return context
