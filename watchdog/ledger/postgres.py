@@ -139,7 +139,7 @@ def postgres_error(said: str, sqlstate: str | None) -> LedgerError:
         return LedgerCorruptError(f"the ledger is damaged ({said}); restore the database from a backup", permanent=True)
     if not state:
         return LedgerError(_UNREACHABLE.format(said=said))
-    return LedgerError(f"the ledger refused: {said}", permanent=state.startswith("23"))
+    return LedgerError(f"the ledger refused: {said}")
 
 
 _UNREACHABLE = (
