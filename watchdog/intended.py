@@ -9,6 +9,7 @@ from analysis.sentence import seen
 from watchdog.model import Action, ActionKind, ActionState, State, Watch
 
 SCHEMA_KNOWN = "schema_known"  # parameter of a rollback that a human approved although the schema had changed
+DECLINED = "declined"  # parameter of a step that a human said no to
 
 
 def rollback_action(watch: Watch, state: ActionState, now: float, *, generation: int | None = None) -> Action | None:
@@ -74,7 +75,11 @@ def promotion(watch: Watch, verdict: Verdict, earlier: Sequence[Action], now: fl
         "step": watch.step + 1,
         "seen": [*told, f"at {percent(watch.share)} {_would_have_seen(watch, verdict)}"],
     }
-    return replace(_forward(watch, ActionKind.PROMOTE, steps.hook, now, step=watch.step + 1), params=params)
+    again = sum(
+        action.params.get("step") == watch.step + 1 for action in before
+    )  # taken back while the deploy was held
+    place = f"{watch.step + 1}" + (f".{again}" if again else "")
+    return replace(_forward(watch, ActionKind.PROMOTE, steps.hook, now, step=place), params=params)
 
 
 def pace(watch: Watch, kind: ActionKind, earlier: int, now: float) -> Action | None:
@@ -98,7 +103,7 @@ def _backward(watch: Watch, kind: ActionKind, hook: str, now: float, *, step: in
     return replace(forward, from_version=forward.to_version, to_version=forward.from_version)
 
 
-def _forward(watch: Watch, kind: ActionKind, hook: str, now: float, *, step: int = 0) -> Action:
+def _forward(watch: Watch, kind: ActionKind, hook: str, now: float, *, step: int | str = 0) -> Action:
     return Action(
         id=hashlib.sha256(f"{watch.id}|{kind.value}|{step}".encode()).hexdigest()[:32],
         watch_id=watch.id,

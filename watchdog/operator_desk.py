@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from watchdog.errors import ConflictError, NotFoundError, RefusedError
-from watchdog.intended import SCHEMA_KNOWN, migrate_down, rollback_action
+from watchdog.intended import DECLINED, SCHEMA_KNOWN, migrate_down, rollback_action
 from watchdog.model import (
     Action,
     ActionKind,
@@ -142,7 +142,7 @@ class OperatorDesk:
                 at=now,
                 expect_state=watch.state,
                 new_action=new_action,
-                action=_to(of, to) if of is not None else None,
+                action=_said_of(of, to) if of is not None else None,
                 audit=(replace(entry, details={"action": of.id, "deed": of.deed}) if of is not None else entry,),
                 messages=(told,),
             )
@@ -228,6 +228,11 @@ class OperatorDesk:
 def _who(actor: str) -> str:
     """How a person is called in a sentence; the audit has the whole of it."""
     return actor.removeprefix("token:")
+
+
+def _said_of(step: Action, to: ActionState) -> ActionUpdate:
+    """A human's word about a step that waits; one that was declined is not proposed again."""
+    return _to(step, to, params={**step.params, DECLINED: True}) if to is ActionState.CANCELLED else _to(step, to)
 
 
 def _to(action: Action, state: ActionState, **fields: object) -> ActionUpdate:

@@ -11,32 +11,30 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
-from analysis.result import Reason, Verdict
+from analysis.result import Verdict
 from watchdog.action import GRACE_S, ActionEdge
-from watchdog.answers import down, worst
+from watchdog.collecting import Collecting
 from watchdog.damage import damaged
 from watchdog.earlier_days import usual_course
 from watchdog.errors import LedgerCorruptError, concerns_all
 from watchdog.holding import held_expires, look_while_held
-from watchdog.intervals import kept, next_due, requests_for, with_frozen
+from watchdog.intervals import next_due, with_frozen
 from watchdog.judge_pool import JudgePool
 from watchdog.judging import Judged, Judging, Seen, Watched, a_step_ahead
 from watchdog.memory import Memory, Recollection
 from watchdog.model import FINAL, Action, ActionKind, ActionState, Change, State, StoredLook, Watch
 from watchdog.policy import decide
-from watchdog.ports import Clock, Failpoint, Lease, Ledger, LookAnswer, LookRequest, Source
+from watchdog.ports import Clock, Failpoint, Lease, Ledger, Source
 from watchdog.recovery import verify
 from watchdog.source_order import SourceOrder
 from watchdog.surroundings import Surroundings
 from watchdog.telemetry import Telemetry
 from watchdog.tracing import NO_SPANS, Spans, about, of_verdict, of_watch
-from watchdog.traffic_share import asked_during
 from watchdog.turns import look_recorded
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-BASELINE_PATIENCE = 4  # the time before the deploy is many intervals at once, and asked for only once
 ADOPT_S = 1.0  # between two questions about an attempt that outlived its daemon
 TOGETHER = 50  # watches that are judged in one batch and written in one transaction: nobody waits long for the ledger
 
@@ -88,9 +86,9 @@ class Pipeline:
         """One round over all due watches; returns how many were looked at.
 
         1. claim the due watches under a lease;
-        2. fetch what has closed since, grouped per source;
-        3. judge every WATCHING one in one batch, verify every VERIFYING one;
-        4. commit look, verdict and what follows from it, one transaction a watch;
+        2. fetch what has closed since, source after source, the quick ones first; and of each:
+        3. judge every WATCHING one, many in a batch, verify every VERIFYING one;
+        4. commit look, verdict and what follows from it, together or not at all;
         5. start the actions that are due.
         """
         now = self.clock.now()
@@ -107,15 +105,30 @@ class Pipeline:
         return len(due)
 
     def _look(self, due: Sequence[Watch], now: float) -> None:
+        """The watches of one source after those of another: what a quick one said is acted on before a slow one is
+        asked."""
         looking = [watch for watch in due if watch.is_judged or watch.state is State.VERIFYING]
-        fetched = self._fetch(looking, now)
-        self.failpoint("tick-fetched")
-        self._watch([watch for watch in looking if watch.is_judged], fetched, now)
+        for mine, fetched in self._collecting.of(looking, now):
+            self.failpoint("tick-fetched")
+            self._watch([watch for watch in mine if watch.is_judged], fetched, now)
+            for watch in mine:
+                if watch.state is State.VERIFYING:
+                    self._each(watch, partial(self._verify, watch, fetched[watch.id]))
         for watch in due:
-            if watch.state is State.VERIFYING:
-                self._each(watch, partial(self._verify, watch, fetched[watch.id]))
-            elif watch.state is State.HELD:
+            if watch.state is State.HELD:
                 self._each(watch, partial(self._expire, watch))
+
+    @property
+    def _collecting(self) -> Collecting:
+        return Collecting(
+            ledger=self.ledger,
+            sources=self.sources,
+            order=self.order,
+            clock=self.clock,
+            telemetry=self.telemetry,
+            each=self._each,
+            deadline_s=self.fetch_deadline_s,
+        )
 
     def _each(self, watch: Watch, step: Callable[[], T]) -> T | None:
         """One watch's step; what breaks it must not stop the others."""
@@ -136,65 +149,6 @@ class Pipeline:
         change = damaged(watch, error, self.clock.now())
         if change is not None:
             self.ledger.commit(change)
-
-    # --- collect ------------------------------------------------------------------------------------------
-
-    def _fetch(self, watches: Sequence[Watch], now: float) -> dict[str, list[StoredLook]]:
-        """The newly closed intervals of each watch, oldest first; per source one call for all watches."""
-        fetched: dict[str, list[StoredLook]] = {watch.id: [] for watch in watches}
-        promoting = self._promoting() if any(watch.plan.steps for watch in watches) else frozenset()
-        began = self.clock.monotonic()
-        for name in self.order.of({watch.plan.source for watch in watches}):
-            mine = [watch for watch in watches if watch.plan.source == name]
-            wanted = [self._each(watch, partial(self._requests, watch, now)) or [] for watch in mine]
-            requests = [request for of_one in wanted for request in of_one]
-            if not requests:
-                continue
-            started = self.clock.monotonic()
-            left_s = self.order.left_s(started - began)
-            answers = self._ask(name, requests, most_s=left_s) if left_s > 0 else []
-            took_s = self.clock.monotonic() - started
-            self.order.took(name, took_s)
-            if not answers:  # no time was left: their intervals are read in the next round
-                continue
-            self.telemetry.source(worst(answers), took_s)
-            by_id = {watch.id: watch for watch in mine}
-            for request, answer in zip(requests, answers, strict=True):
-                watch_id, interval = request.watch_id, request.interval
-                share = asked_during(by_id[watch_id], interval, promoting=watch_id in promoting)
-                facts = replace(answer.facts, share=share)
-                look = StoredLook(interval=interval, facts=facts, cells=answer.cells, queries=answer.queries)
-                fetched[watch_id].append(look)
-        return {watch_id: kept(looks) for watch_id, looks in fetched.items()}
-
-    def _requests(self, watch: Watch, now: float) -> list[LookRequest]:
-        return requests_for(watch, now, self._wants_past(watch))
-
-    def _promoting(self) -> frozenset[str]:
-        """Watches whose candidate is being given another share of the traffic right now."""
-        running = self.ledger.actions(states=frozenset({ActionState.RUNNING}))
-        return frozenset(action.watch_id for action in running if action.kind is ActionKind.PROMOTE)
-
-    def _wants_past(self, watch: Watch) -> bool:
-        """The time before the deploy is asked for once, with the first look, or as soon as the source is back."""
-        if watch.state is not State.WATCHING:
-            return False
-        if watch.looks == 0:
-            return True
-        was_down = watch.reason == Reason.SOURCE_DOWN.value
-        return was_down and not any(look.interval < 0 for look in self.ledger.looks(watch.id))
-
-    def _ask(self, name: str, requests: Sequence[LookRequest], *, most_s: float) -> list[LookAnswer]:
-        """Ask a source. A source that breaks its promise never to raise is a source that is down."""
-        source = self.sources.get(name)
-        if source is None:
-            return down(requests, f"the source {name!r} is no longer configured")
-        patience = BASELINE_PATIENCE if any(request.interval < 0 for request in requests) else 1
-        try:
-            return source.fetch(requests, deadline_s=min(self.fetch_deadline_s * patience, most_s))
-        except Exception as error:  # noqa: BLE001 (a bug in one adapter must not stop the other watches)
-            _log.exception("source %s raised", name)
-            return down(requests, f"the source {name!r} broke: {type(error).__name__}")
 
     # --- judge, decide, record ----------------------------------------------------------------------------
 
@@ -256,7 +210,7 @@ class Pipeline:
     def _usual(self, watch: Watch, look: "_Look") -> str:
         """What earlier days say of an alarm; its source is asked only where there is one. Whatever goes wrong with
         them excuses nobody, and keeps no bad deploy live."""
-        ask = partial(self._ask, watch.plan.source, most_s=self.fetch_deadline_s)
+        ask = partial(self._collecting.ask, watch.plan.source, most_s=self.fetch_deadline_s)
         asked = partial(usual_course, watch, look.verdict, lambda: [*self.ledger.looks(watch.id), *look.fresh], ask)
         return self._each(watch, asked) or ""
 

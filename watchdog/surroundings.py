@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from analysis.result import Design, Reason, Verdict, VerdictKind
 from watchdog.alert_notes import firing
+from watchdog.intended import DECLINED
 from watchdog.model import DEFAULT_LIMITS, Action, ActionKind, ActionState, Limits, State, Watch
 from watchdog.policy import Brakes
 from watchdog.ports import Ledger
@@ -64,7 +65,7 @@ class Surroundings:
             promoting=any(action.state in PENDING for action in steering),
             proposed_at=next((a.created_at for a in _next_step(watch, steering) if a.state is ActionState.HELD), None),
             step_failed=next((a.detail for a in _next_step(watch, steering) if a.state in _NOT_TAKEN), ""),
-            declined=any(a.state is ActionState.CANCELLED for a in _next_step(watch, steering)),
+            declined=any(a.params.get(DECLINED) for a in _next_step(watch, steering)),
             hurt_too=self._hurt_too(watch, now) if verdict.reason is Reason.SHARED_CAUSE else (),
             alerts=self._alerts(watch) if not degraded else (),
             leans_on_past=_leans_on_past(verdict, tally),

@@ -29,6 +29,7 @@ from benchmarks.load.stage import PAGE
 from benchmarks.load.town import TOKEN_ENV, TOKENS, WEBHOOK_ENV, Town
 from watchdog import judging
 from watchdog.app import App, build, load_config
+from watchdog.collecting import Collecting
 from watchdog.deploy_request import DeployRequest
 from watchdog.ledger import SqlLedger
 from watchdog.pipeline import Pipeline
@@ -36,7 +37,7 @@ from watchdog.pipeline import Pipeline
 LOOK_S, SETTLE_S = 10, 5
 PARTS: Sequence[tuple[Any, str, str]] = (  # what is timed, and what it is called; none of them is within another
     (SqlLedger, "claim_due", "claim"),
-    (Pipeline, "_fetch", "fetch"),
+    (Collecting, "_fetched", "fetch"),
     (Pipeline, "_see", "arrays"),
     (judging, "judge_decoded", "judge"),
     (Pipeline, "_looked", "decide"),

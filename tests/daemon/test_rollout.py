@@ -14,16 +14,18 @@ from analysis import review
 from analysis.decode import Decoded
 from analysis.judge import judge_decoded
 from analysis.prepare import Cells
-from analysis.result import Arm, Design, Direction, JudgeSettings, Kind, MetricSpec, Verdict
+from analysis.result import Arm, Design, Direction, JudgeSettings, Kind, MetricSpec, Verdict, VerdictKind
 from tests.fakes import FakeClock, FakeSource, NoOptions, counts
 from tests.roads import a_road
 from tests.samples import DEPLOYED_AT, a_plan, a_watch
 from watchdog.export import step_at
-from watchdog.intended import first_actions
+from watchdog.intended import first_actions, promotion
 from watchdog.model import (
     FINAL,
     ActionKind,
     ActionState,
+    ActionUpdate,
+    Change,
     HoldReason,
     LowTraffic,
     MessageKind,
@@ -332,6 +334,25 @@ def test_a_promotion_that_finds_the_candidate_taken_out_is_held_and_not_counted_
     watch = walk(road(ledger, clock, Shop(front)), ledger, clock)
     assert (watch.state, watch.hold, watch.step) == (State.HELD, HoldReason.PROMOTE_FAILED, 0)
     assert front.calls == []
+
+
+def test_a_step_that_the_daemon_took_back_while_the_deploy_was_held_is_taken_later(
+    ledger: Ledger, clock: FakeClock
+) -> None:
+    """Only a human's no lasts: a step that was called off because the deploy was held for a while is intended anew."""
+    front = Front()
+    watch = stepped()
+    begin(ledger, watch)
+    verdict = Verdict(
+        kind=VerdictKind.HEALTHY, reason=None, metric=None, look=0, alarm_look=None, log_evidence=0.0,
+        log_threshold=4.6, sentence="healthy",
+    )  # fmt: skip
+    before = promotion(watch, verdict, [], clock.now())
+    ledger.commit(Change(watch_id="d1", at=clock.now(), expect_state=State.WATCHING, new_action=before))
+    off = ActionUpdate(id=before.id, expect=frozenset({ActionState.INTENT}), to=ActionState.CANCELLED)
+    ledger.commit(Change(watch_id="d1", at=clock.now(), expect_state=State.WATCHING, action=off))
+    assert walk(road(ledger, clock, Shop(front)), ledger, clock).state is State.PASSED
+    assert front.share == 1.0
 
 
 def test_with_too_little_traffic_it_waits(ledger: Ledger, clock: FakeClock) -> None:

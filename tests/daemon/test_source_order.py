@@ -109,6 +109,44 @@ def test_who_is_alone_may_wait_longer(ledger: Ledger, clock: FakeClock) -> None:
     assert source.asked == [20.0]
 
 
+def test_a_source_that_hangs_gets_its_patience_only_now_and_then(ledger: Ledger, clock: FakeClock) -> None:
+    """Each of its rounds would be as long, and the next looks of everybody else as late."""
+    begin(ledger, "blind", "a-hanging")
+    (one,) = daemons(ledger, clock, 1, SourceOrder())
+    source = one.pipeline.sources["a-hanging"]
+    assert isinstance(source, Hangs)
+    while len(source.asked) < 8:
+        clock.advance(1.0)
+        one.tick()
+    assert source.asked == [20.0, 5.0, 5.0, 5.0, 5.0, 5.0, 20.0, 5.0]
+
+
+def test_what_a_quick_source_said_is_recorded_before_a_slow_one_is_asked(ledger: Ledger, clock: FakeClock) -> None:
+    """The verdict on a deploy does not wait for a source that has nothing to do with it."""
+    begin(ledger, "blind", "a-hanging")
+    begin(ledger, "bad", "fine")
+    order = SourceOrder()
+    order.took("a-hanging", 5.0)
+    (one,) = daemons(ledger, clock, 1, order)
+    source = one.pipeline.sources["a-hanging"]
+    assert isinstance(source, Hangs)
+    known: list[int] = []
+
+    class Asks:
+        """Another daemon's turn, in the middle of the asking."""
+
+        def tick(self) -> None:
+            bad = ledger.watch("bad")
+            assert bad is not None
+            known.append(bad.looks)
+
+    source.others = [Asks()]  # type: ignore[list-item]
+    clock.advance(12.0)
+    one.tick()
+    assert known
+    assert known[0] > 0
+
+
 def test_the_quick_sources_are_asked_first_and_one_left_out_before_all() -> None:
     """So that each has its turn, however many hang."""
     order = SourceOrder(lease_s=15.0)
@@ -116,7 +154,7 @@ def test_the_quick_sources_are_asked_first_and_one_left_out_before_all() -> None
     order.took("a", 10.0)
     order.took("b", 0.2)
     assert order.of({"b", "a", "c"}) == ["c", "b", "a"]
-    order.took("a", 0.0)  # no time was left for it
+    order.left_out("a")
     assert order.of({"b", "a"}) == ["a", "b"]
     assert order.left_s(4.0) == pytest.approx(6.0)
     assert SourceOrder().left_s(1e6) == math.inf
