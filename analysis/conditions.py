@@ -12,6 +12,7 @@ from analysis.sums import total
 
 SAME_LOOKS = 10  # identical changing values in both arms for this long: one series seen twice
 RECORDED_ABSENT_LOOKS = 5  # without anybody watching targets, an announced candidate must be gone this long
+NO_CHANCE = 1e-4  # that requests which should have come stayed away by chance
 GONE_LOOKS = 3  # no candidate samples in this many last looks (or a tenth of the watch): no data
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 Flags = NDArray[np.bool_]
@@ -30,13 +31,14 @@ def absent_since(watch: Decoded, settings: JudgeSettings) -> tuple[int, int] | N
     """First look of an absence that is proven, and the look that proved it.
 
     Proof is positive: the source answers, the baseline is fresh, no request reaches the candidate, and its targets
-    are seen failing. Where nobody watches targets (recorded cases), an announced candidate most of whose levels are
-    missing or exactly 0, or half of whose request metrics are missing while the baseline reports them, counts as gone.
-    Metrics that are merely missing prove nothing.
+    are seen failing. Where nobody watches targets (recorded cases, `guess_absence`), an announced candidate that serves
+    nothing counts as gone when most of its levels are missing or exactly 0, or half of its request metrics are missing,
+    while the baseline reports them. Metrics that are merely missing prove nothing, nor do looks of the warm-up.
     """
     if not settings.judge_absence:
         return None
-    hollow = _hollow(watch) if watch.candidate_expected else np.zeros(watch.looks, dtype=bool)
+    guesses = settings.guess_absence and watch.candidate_expected
+    hollow = _hollow(watch) if guesses else np.zeros(watch.looks, dtype=bool)
     if not hollow.any() and not any(facts.candidate_down for facts in watch.facts):
         return None  # nothing speaks for it at any look
     streak = guessed = 0
@@ -44,9 +46,10 @@ def absent_since(watch: Decoded, settings: JudgeSettings) -> tuple[int, int] | N
     fresh = _fresh(watch)
     for i, facts in enumerate(watch.facts):
         alive = facts.status is SourceStatus.OK and (bool(facts.baseline_up) or bool(fresh[i]))
+        alive = alive and i >= settings.warm_up_looks and not serving[i]
         failing = bool(facts.candidate_down) and not facts.candidate_up
         unseen = facts.candidate_up is None and facts.candidate_down is None
-        streak = streak + 1 if alive and failing and not serving[i] else 0
+        streak = streak + 1 if alive and failing else 0
         guessed = guessed + 1 if alive and unseen and hollow[i] else 0
         if streak >= settings.absent_looks:
             return i - streak + 1, i
@@ -172,6 +175,39 @@ def _carried(metric: Arrays, arm: Arm, at: slice) -> Floats:
     flat = carried[..., at].reshape(carried.shape[0] * carried.shape[1], -1)
     absent = np.isnan(flat)
     return np.where(absent.all(axis=0), np.nan, total(np.where(absent, 0.0, flat)))
+
+
+def unheard_of(watch: Decoded, metric: Arrays) -> int:
+    """Last usable looks, at least `GONE_LOOKS`, in which no request reached the candidate though many should have; 0
+    where there are none such, or so few that it may be chance.
+
+    Many: so many that, were they independent, none at all would be less likely than `NO_CHANCE`. What should have come
+    is what came to the candidate in the looks before; before and after, if that was nothing, to the old version.
+    """
+    if metric.spec.kind not in REQUEST_KINDS or Arm.CANDIDATE not in metric.panels:
+        return 0
+    usable = np.flatnonzero(watch.usable)
+    came = _looks(metric, _exposure(metric, Arm.CANDIDATE))[usable]
+    if not len(came) or came[-1] > 0:
+        return 0
+    served = np.flatnonzero(came > 0)
+    silent = len(came) - (int(served[-1]) + 1 if len(served) else 0)
+    usual = float(np.cumsum(came)[-1]) / (len(came) - silent) if len(served) else _usual_before(watch, metric)
+    return silent if silent >= GONE_LOOKS and math.exp(-silent * usual) < NO_CHANCE else 0
+
+
+def _exposure(metric: Arrays, arm: Arm) -> Floats:
+    """(intervals,) requests of all replicas and strata, 0 where there are none."""
+    panel = metric.panels[arm]
+    return total(np.where(np.isnan(panel.total), 0.0, panel.total).reshape(-1, panel.total.shape[-1]))
+
+
+def _usual_before(watch: Decoded, metric: Arrays) -> float:
+    """Requests in an interval before the deploy, where these are what the candidate should have now."""
+    before = max(-metric.first, 0)
+    if watch.design is not Design.BEFORE_AFTER or not before or Arm.BASELINE not in metric.panels:
+        return 0.0
+    return float(np.cumsum(_exposure(metric, Arm.BASELINE)[:before])[-1]) / before
 
 
 def without_data(watch: Decoded, metric: Arrays) -> str | None:

@@ -19,10 +19,13 @@ _CAUTION = 0.9  # the factor is this quantile of what is believed
 _SPIKE = 0.9  # prior belief in independent events
 _SLOPE = 0.5  # else: density of ln D falls as exp(-slope ln D)
 _INHERIT = 0.9  # belief that a coarser scale is as noisy as the finer one
-_LOG_D = np.concatenate([[0.0], np.linspace(0.1, np.log(1000.0), 48)])
+_LEAST_DF = 1e-9  # less is the rounding of sums
+_USUAL_D = np.linspace(0.1, np.log(1000.0), 48)
+_FAR_D = np.arange(1, 80) * (_USUAL_D[1] - _USUAL_D[0]) + _USUAL_D[-1]  # to 1e8: it grows with the size of a service
+_LOG_D = np.concatenate([[0.0], _USUAL_D, _FAR_D])
 _D, _INVERSE_D = np.exp(_LOG_D), np.exp(-_LOG_D)[:, None]
 _SLAB = np.exp(-_SLOPE * _LOG_D[1:])
-_FRESH = np.concatenate([[_SPIKE], (1 - _SPIKE) * _SLAB / np.add.accumulate(_SLAB)[-1]])[:, None]
+_FRESH = np.concatenate([[_SPIKE], (1 - _SPIKE) * _SLAB / np.add.accumulate(_SLAB)[len(_USUAL_D) - 1]])[:, None]
 _AT_ONCE = 1024  # rows of that grid in one array operation: more of them leave the processor's cache
 
 
@@ -124,7 +127,9 @@ def _believed(chi2: Floats, df: Floats) -> Floats:
 def between_replicas(value: Floats, total: Floats) -> tuple[Floats, Floats]:
     """Pearson chi-square of the replicas' event counts given their exposures, accumulated over time.
 
-    Errors cluster by client and a sticky client stays on one replica: only this shows it.
+    Errors cluster by client and a sticky client stays on one replica: only this shows it. Every replica is held against
+    the rate of all replicas in the same interval, so that a rate that changes while replicas come and go is no spread
+    between them.
 
     Parameters
     ----------
@@ -132,43 +137,60 @@ def between_replicas(value: Floats, total: Floats) -> tuple[Floats, Floats]:
 
     Returns
     -------
-    chi2, df : (scales, ..., intervals) each column uses its own and earlier intervals only
+    chi2, df : (scales, ..., intervals) each column uses its own and earlier intervals only; df is what chi2 would be on
+        the average, were the events independent
     """
     width = value.shape[-1]
     shape = (len(SCALES) + 1, *value.shape[:-3], width)
     chi2, df = np.zeros(shape), np.zeros(shape)
     if value.shape[-3] < 2 or width == 0:
         return chi2, df
-    seen_value, seen_total = np.cumsum(value, axis=-1), np.cumsum(total, axis=-1)
+    seen = _held_against_all(value, total)
     for i, scale in enumerate(SCALES):
         ends = np.arange(scale - 1, width, scale)
-        block_chi2, block_df = _chi2(_blocks(seen_value, ends), _blocks(seen_total, ends))
-        chi2[i][..., ends], df[i][..., ends] = block_chi2, block_df
+        chi2[i][..., ends], df[i][..., ends] = _chi2(*[_blocks(part, scale) for part in seen])
         chi2[i], df[i] = np.cumsum(chi2[i], axis=-1), np.cumsum(df[i], axis=-1)
     elapsed = np.arange(1, width + 1)
     longest = np.max([np.where(elapsed >= scale, scale, 1) for scale in SCALES], axis=0)
     apart = elapsed >= 2 * longest  # else the last scale would count the longest blocks twice
-    whole_chi2, whole_df = _chi2(seen_value, seen_total)
+    whole_chi2, whole_df = _chi2(*[np.cumsum(part, axis=-1) for part in seen])
     chi2[-1], df[-1] = np.where(apart, whole_chi2, 0.0), np.where(apart, whole_df, 0.0)
     return chi2, df
 
 
-def _blocks(seen: Floats, ends: np.ndarray) -> Floats:
-    at_ends = seen[..., ends]
-    return np.diff(at_ends, axis=-1, prepend=0.0)
-
-
-def _chi2(value: Floats, total: Floats) -> tuple[Floats, Floats]:
-    """Chi-square and degrees of freedom of each column of (..., replicas, strata, columns)."""
+def _held_against_all(value: Floats, total: Floats) -> tuple[Floats, Floats, Floats]:
+    """Each replica's events, those expected at the rate of all in that interval and stratum, and the part of these that
+    is its own doing, (..., replicas, intervals) each."""
     events, exposure = _last(value, axis=-3), _last(total, axis=-3)
-    rate = np.divide(events, exposure, out=np.zeros_like(events), where=exposure > 0)
-    expected = _last(total * rate[..., None, :, :], axis=-2)
-    seen = _last(value, axis=-2)
-    parts = np.divide((seen - expected) ** 2, expected, out=np.zeros_like(seen), where=expected > 0)
-    chi2 = _last(parts, axis=-2)
-    df = np.maximum(np.count_nonzero(expected > 0, axis=-2) - 1.0, 0.0)
-    enough = _last(events, axis=-2) >= FEWEST_EVENTS
-    return np.where(enough, chi2, 0.0), np.where(enough, df, 0.0)
+    served = exposure > 0
+    rate = np.divide(events, exposure, out=np.zeros_like(events), where=served)
+    each = np.divide(1.0, exposure, out=np.zeros_like(exposure), where=served)
+    expected = total * rate[..., None, :, :]
+    own = expected * (total * each[..., None, :, :])
+    return _last(value, axis=-2), _last(expected, axis=-2), _last(own, axis=-2)
+
+
+def _blocks(series: Floats, scale: int) -> Floats:
+    """Sums of whole blocks of intervals."""
+    if scale == 1:
+        return series
+    whole = series.shape[-1] // scale
+    blocks = series[..., : whole * scale].reshape(*series.shape[:-1], whole, scale)
+    return np.asarray(np.add.accumulate(blocks, axis=-1)[..., -1])
+
+
+def _chi2(seen: Floats, expected: Floats, own: Floats) -> tuple[Floats, Floats]:
+    """Chi-square and degrees of freedom of each column of (..., replicas, columns).
+
+    The variance of seen - expected is expected - own: replicas that were never there together tell nothing about their
+    spread, and a constant set of k replicas has the k - 1 degrees of freedom of the textbook.
+    """
+    there = expected > 0
+    parts = np.divide((seen - expected) ** 2, expected, out=np.zeros_like(seen), where=there)
+    free = np.divide(expected - own, expected, out=np.zeros_like(seen), where=there)
+    chi2, df = _last(parts, axis=-2), _last(free, axis=-2)
+    told = (_last(seen, axis=-2) >= FEWEST_EVENTS) & (df > _LEAST_DF)
+    return np.where(told, chi2, 0.0), np.where(told, df, 0.0)
 
 
 def _last(parts: Floats, axis: int = -1) -> Floats:
@@ -215,19 +237,18 @@ def _over_time(value: Floats, total: Floats) -> tuple[Floats, Floats]:
 def _in_time(value: Floats, total: Floats, scales: Sequence[int]) -> tuple[Floats, Floats]:
     """Chi-square and degrees of freedom of blocks against the common rate, (scales, ...)."""
     width = value.shape[-1]
-    seen_value, seen_total = np.cumsum(value, axis=-1), np.cumsum(total, axis=-1)
-    rate = seen_value[..., -1:] / seen_total[..., -1:]
+    rate = np.add.accumulate(value, axis=-1)[..., -1:] / np.add.accumulate(total, axis=-1)[..., -1:]
     shape = (len(scales), *value.shape[:-1])
     chi2, df = np.zeros(shape), np.zeros(shape)
     for i, scale in enumerate(scales):
-        ends = np.arange(scale - 1, width, scale)
-        if len(ends) < 3:
+        number = width // scale
+        if number < 3:
             continue
-        expected = _blocks(seen_total, ends) * rate
-        telling = (rate[..., 0] > 0) & (_last(expected) >= len(ends))
-        miss = _blocks(seen_value, ends) - expected
+        expected = _blocks(total, scale) * rate
+        telling = (rate[..., 0] > 0) & (_last(expected) >= number)
+        miss = _blocks(value, scale) - expected
         parts = np.divide(miss**2, expected, out=np.zeros_like(expected), where=expected > 0)
-        chi2[i], df[i] = np.where(telling, _last(parts), 0.0), np.where(telling, len(ends) - 1.0, 0.0)
+        chi2[i], df[i] = np.where(telling, _last(parts), 0.0), np.where(telling, number - 1.0, 0.0)
     return chi2, df
 
 

@@ -9,22 +9,28 @@ from analysis.sums import so_far
 from analysis.together import Rows, in_groups
 
 FROM_THE_START = 0.85  # prior weight of "bad from the first look on", where most bad requests begin; costs ln 20/17
+AFTER_THE_PLAN = 0.1  # of what is left, for looks beyond the plan, where one waits for a human; costs ln 10/9
 LEVELS_FROM_THE_START = 0.25  # likewise of levels: memory, queues and caches take looks to fill
 
 
 def onset_prior(usable: NDArray[np.bool_], planned_looks: int, from_the_start: float = FROM_THE_START) -> Floats:
     """Log prior weight of a degradation that begins at each look, shape (looks,).
 
-    `from_the_start` lies on the first usable look, the rest is spread evenly over the other planned ones. Looks that
-    are not usable carry no weight, so they spend no budget; looks beyond the plan can begin nothing new.
+    `from_the_start` lies on the first usable look; of the rest most is spread evenly over the other planned ones, and
+    `AFTER_THE_PLAN` over all that may follow, falling with the square of the time: m / (n (n + 1)) for the look n >= m
+    of a plan of m, which sums to 1. Looks that are not usable carry no weight, so they spend no budget.
 
-    >>> np.round(np.exp(onset_prior(np.array([True, False, True]), 3)), 3)
-    array([0.85 , 0.   , 0.075])
+    >>> np.round(np.exp(onset_prior(np.array([True, False, True, True, True, True]), 3)), 4)
+    array([0.85  , 0.    , 0.0675, 0.0675, 0.0037, 0.0022])
     """
     place = np.cumsum(usable) - 1
-    rest = (1 - from_the_start) / max(planned_looks - 1, 1)
-    first = from_the_start if planned_looks > 1 else 1.0
-    log_weight = np.where(place == 0, np.log(first), np.where(place < planned_looks, np.log(rest), -np.inf))
+    planned = max(planned_looks, 1)
+    rest = 1 - from_the_start
+    within = (1 - AFTER_THE_PLAN) * rest / max(planned - 1, 1)
+    first = from_the_start if planned > 1 else from_the_start + within
+    later = np.maximum(place, planned).astype(float)
+    beyond = np.log(AFTER_THE_PLAN * rest * planned) - np.log(later) - np.log(later + 1)
+    log_weight = np.where(place == 0, np.log(first), np.where(place < planned, np.log(within), beyond))
     return np.where(usable, log_weight, -np.inf)
 
 

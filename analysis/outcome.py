@@ -54,7 +54,7 @@ class Outcome:
             return self._alarmed()
         if absent is not None:
             return self._absent(*absent)
-        for found in (self._source, self._misconfigured, self._no_data, self._shared_cause):
+        for found in (self._source, self._misconfigured, self._no_data, self._unheard_of, self._shared_cause):
             verdict = found()
             if verdict is not None:
                 return verdict
@@ -155,6 +155,16 @@ class Outcome:
         if not gone:
             return None
         words = sentence.missing(Reason.NO_DATA, gone, lacking[gone[0]])
+        return self._say(VerdictKind.INCONCLUSIVE, Reason.NO_DATA, words, metric=gone[0])
+
+    def _unheard_of(self) -> Verdict | None:
+        """Requests that stopped coming: what is known is of before, and nobody is called healthy for it."""
+        silent = {m.spec.name: looks for m in self.watch.metrics if (looks := conditions.unheard_of(self.watch, m))}
+        gone = self._needed_among(silent)
+        if not gone:
+            return None
+        looks = silent[gone[0]]
+        words = sentence.unheard_of((self.watch.looks - looks) * self.watch.step_s, looks)
         return self._say(VerdictKind.INCONCLUSIVE, Reason.NO_DATA, words, metric=gone[0])
 
     def _needed_among(self, lacking: Container[str]) -> list[str]:

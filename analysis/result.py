@@ -104,6 +104,7 @@ class JudgeSettings:
     min_looks: int = 6  # HEALTHY needs at least these
     absent_looks: int = 3  # consecutive looks with positive proof before CANDIDATE_ABSENT
     judge_absence: bool = True
+    guess_absence: bool = True  # where nobody watches targets, as in recorded cases; the daemon never guesses
     act_uncalibrated: bool = False  # before/after verdicts act although no placebo rate is known
     placebo_rate: float | None = None  # measured false-rollback rate of before/after verdicts on the own past
     warm_up_looks: int = 0  # looks skipped, not judged, at the start

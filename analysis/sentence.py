@@ -223,6 +223,16 @@ def missing(reason: Reason, names: Sequence[str], which: str = "") -> str:
     }[reason]
 
 
+def unheard_of(since_s: float, looks: int) -> str:
+    """No request reaches the candidate, though its numbers are there.
+
+    >>> unheard_of(400.0, 20)
+    'no request has reached the new version since 06:40 after the deploy (20 looks): does it hang, or get no traffic?'
+    """
+    since = f"since {after_deploy(since_s)} after the deploy ({looks} looks)"
+    return f"no request has reached the new version {since}: does it hang, or get no traffic?"
+
+
 def uncalibrated(placebo_rate: float | None, budget: float) -> str:
     """Why a before/after alarm does not act by itself."""
     known = "unknown" if placebo_rate is None else f"{percent(placebo_rate)}, above the budget of {percent(budget)}"

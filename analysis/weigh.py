@@ -10,12 +10,14 @@ from analysis.control import control_contrast, less_control
 from analysis.decode import COUNTS, Arrays, Decoded, Floats, Panel
 from analysis.few_requests import with_enough_requests
 from analysis.few_requests import words as words_for_few
+from analysis.like_load import with_like_load
+from analysis.like_load import words as words_for_load
 from analysis.log_sums import log_mean
 from analysis.methods.counts import CountTest
 from analysis.methods.gauge import GaugeResult, judge_gauges
 from analysis.methods.histogram import all_exceedances, choose_bounds, layouts, questions
 from analysis.methods.labels import remaining_weight
-from analysis.methods.levels import Level, levels_alike
+from analysis.methods.levels import Level, levels_alike, margin_of
 from analysis.methods.trend import TrendResult, judge_trend
 from analysis.methods.windows import Lasting, persistence
 from analysis.new_labels import label_comparisons
@@ -131,7 +133,10 @@ def set_up(
     else:
         log_prior = onset_prior(watch.usable, settings.planned_looks, LEVELS_FROM_THE_START)
         metric, left_out = with_enough_requests(watch, metric)
-        note = words_for_few(spec.name, left_out)
+        margin = margin_of(spec, settings)
+        loaded, unlike = with_like_load(watch, metric, margin)
+        notes = (words_for_few(spec.name, left_out), words_for_load(spec.name, unlike, margin))
+        metric, note = loaded, "; ".join(one for one in notes if one)
         level = Level(metric, watch.design, settings, log_prior, watch.usable)
     return Draft(spec, share, chosen, level, trend, log_prior, note)
 
@@ -222,10 +227,14 @@ def _from_look(panel: Panel, first: int, start: int) -> Panel:
 
 
 def _started(candidate: Panel, start_up_looks: int) -> Panel:
-    """Without the candidate's first looks that had requests: while it starts it is slow for reasons that pass."""
-    served = np.cumsum(np.any(candidate.total > 0, axis=(0, 1)))
-    starting = served <= start_up_looks
-    return Panel(np.where(starting, np.nan, candidate.value), np.where(starting, np.nan, candidate.total))
+    """Without the candidate's first looks that had requests, nor those of each instance that joins later: while it
+    starts it is slow for reasons that pass. Where none of those that serve is older, they stand for the candidate."""
+    serves = np.any(candidate.total > 0, axis=1)
+    young = np.cumsum(serves, axis=1) <= start_up_looks
+    first = np.cumsum(serves.any(axis=0)) <= start_up_looks
+    joined = young & (serves & ~young).any(axis=0)
+    starting = (joined | first)[:, None]
+    return Panel(np.where(starting[:, :, None], np.nan, candidate.value), np.where(starting, np.nan, candidate.total))
 
 
 def path_of(weighing: Weighing, test_paths: Sequence[Floats]) -> Floats:

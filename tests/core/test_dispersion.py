@@ -1,6 +1,7 @@
 """How clustering is noticed, and that independence costs little."""
 
 import numpy as np
+import pytest
 
 from analysis.dispersion import believed_factor, between_replicas, over_time
 
@@ -79,3 +80,38 @@ def test_slow_swings_show_in_time() -> None:
     steady = over_time(rng.poisson(n * 0.02).astype(float), n)[0]
     assert swinging > 20
     assert steady < 2
+
+
+def test_replicas_that_come_and_go_while_the_rate_changes_are_no_spread() -> None:
+    """What lived only in good times did not fail less than what lived only in bad ones."""
+    rng = np.random.default_rng(5)
+    n = np.zeros((20, 1, 60))
+    n[:2] = 100.0
+    n[2:, :, 30:] = 100.0
+    rate = np.where(np.arange(60) < 30, 0.01, 0.2)
+    chi2, df = between_replicas(rng.binomial(n.astype(int), rate).astype(float), n)
+    assert believed_factor(chi2, df)[-1] < 1.3
+    assert chi2[-1, -1] == pytest.approx(df[-1, -1], abs=4 * np.sqrt(2 * df[-1, -1]))
+
+
+def test_replicas_that_never_met_tell_nothing_of_their_spread() -> None:
+    """One after the other: every degree of freedom is taken by the rate of its time."""
+    n = np.zeros((2, 1, 24))
+    n[0, :, :12] = n[1, :, 12:] = 100.0
+    chi2, df = between_replicas(n * 0.1, n)
+    assert not df.any()
+    assert not chi2.any()
+
+
+def test_degrees_of_freedom_are_those_of_the_textbook_where_nobody_comes_or_goes() -> None:
+    """Of k replicas with constant shares: k - 1 in every block, whatever their sizes."""
+    n = np.broadcast_to(np.array([100.0, 300.0, 50.0, 50.0])[:, None, None], (4, 1, 12))
+    _, df = between_replicas(n * 0.1, np.ascontiguousarray(n))
+    assert df[0, -1] == pytest.approx(36.0)
+    assert df[2, -1] == pytest.approx(3.0)
+
+
+def test_a_large_service_is_believed_to_be_as_noisy_as_it_is() -> None:
+    """A swing of a rate by a third is a factor of ten thousands where millions are counted."""
+    factor = believed_factor(np.full((1, 1), 50_000.0 * 40), np.full((1, 1), 40.0))
+    assert 40_000 < factor[0] < 90_000

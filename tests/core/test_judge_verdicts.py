@@ -159,7 +159,7 @@ def test_a_candidate_proven_down_is_absent_after_three_looks() -> None:
     assert "since 00:20 after the deploy, 3 looks in a row" in verdicts[2].sentence
 
 
-@pytest.mark.parametrize("change", ["up", "switch", "stale", "serving", "down"])
+@pytest.mark.parametrize("change", ["up", "switch", "stale", "serving", "down", "warm-up"])
 def test_absence_needs_every_part_of_its_proof(change: str) -> None:
     """A living instance, the switch, a silent baseline, served requests or a silent source each refute it."""
     watch, settings = _absent(range(4, 18)), SETTINGS
@@ -171,6 +171,8 @@ def test_absence_needs_every_part_of_its_proof(change: str) -> None:
         watch = _without(_absent(range(4, 18), baseline_up=0), Arm.BASELINE, range(4, 18))
     if change == "serving":
         watch = replace(watch, samples=_draw(Service()).samples)
+    if change == "warm-up":
+        watch, settings = _absent(range(3)), replace(SETTINGS, warm_up_looks=6)
     if change == "down":
         watch = _facts(watch, {i: replace(watch.facts[i], status=SourceStatus.DOWN) for i in range(4, 18)})
     assert judge([watch], [settings])[0].reason is not Reason.CANDIDATE_ABSENT
@@ -190,6 +192,70 @@ def test_an_announced_candidate_of_a_recorded_case_may_be_gone() -> None:
     verdict = judge([watch], [SETTINGS])[0]
     assert (verdict.reason, verdict.alarm_look) == (Reason.CANDIDATE_ABSENT, 8)
     assert judge([replace(watch, candidate_expected=None)], [SETTINGS])[0].reason is not Reason.CANDIDATE_ABSENT
+    watched = replace(SETTINGS, guess_absence=False)
+    assert judge([watch], [watched])[0].reason is not Reason.CANDIDATE_ABSENT
+
+
+@pytest.mark.parametrize("silent", ["queue", "orders"])
+def test_a_candidate_that_serves_is_not_gone_whatever_else_it_does_not_report(silent: str) -> None:
+    """An idle queue is 0, a metric may be renamed: requests reach it all the same."""
+    kind = Kind.GAUGE if silent == "queue" else Kind.RATE
+    specs = (MetricSpec(name="errors", kind=Kind.RATIO, critical=True), MetricSpec(name=silent, kind=kind))
+    rng = np.random.default_rng(2)
+    samples = {}
+    for i in range(12):
+        arms, who = ("baseline",) * 3 + ("candidate",), ("a", "b", "c", "d")
+        errors = tuple(map(float, rng.binomial(300, 0.01, 4)))
+        samples["errors", i] = Cells(arms, who, value=errors, total=(300.0,) * 4)
+        if silent == "queue":
+            samples[silent, i] = Cells(arms, who, value=(3.0, 4.0, float(1 + i % 3), 0.0))
+        else:
+            samples[silent, i] = Cells(arms[:3], who[:3], value=(30.0,) * 3, total=(300.0,) * 3)
+    watch = Observation(
+        design=Design.CONCURRENT, step_s=10, metrics=specs, samples=samples, looks=12, candidate_expected=1
+    )
+    assert judge([watch], [SETTINGS])[0].reason is not Reason.CANDIDATE_ABSENT
+
+
+def _stops_being_asked(requests: int, design: Design) -> Observation:
+    """Errors at 1 %; from look 12 on the candidate's counters stand still."""
+    spec = MetricSpec(name="errors", kind=Kind.RATIO, critical=True)
+    rng = np.random.default_rng(3)
+    samples = {}
+    for i in range(-30, 24):
+        served = requests if i < 12 else 0
+        arms = [("baseline", f"b{k}", 300) for k in range(3)] if i < 0 or design is Design.CONCURRENT else []
+        arms += [("candidate", "c", served)] if i >= 0 else []
+        if i < 0 and design is Design.CONCURRENT:
+            continue
+        samples["errors", i] = Cells(
+            tuple(arm for arm, _, _ in arms),
+            tuple(who for _, who, _ in arms),
+            value=tuple(float(rng.binomial(n, 0.01)) for _, _, n in arms),
+            total=tuple(float(n) for _, _, n in arms),
+        )
+    return Observation(design=design, step_s=10, metrics=(spec,), samples=samples, looks=24)
+
+
+@pytest.mark.parametrize("design", [Design.CONCURRENT, Design.BEFORE_AFTER])
+def test_a_candidate_that_no_request_reaches_any_more_is_not_called_healthy(design: Design) -> None:
+    """A server that hangs answers nothing, and its counters stand still: what is known is of before."""
+    verdict = judge([_stops_being_asked(900, design)], [replace(SETTINGS, act_uncalibrated=True)])[0]
+    assert (verdict.kind, verdict.reason) == (VerdictKind.INCONCLUSIVE, Reason.NO_DATA)
+    assert "no request has reached the new version since 02:00 after the deploy (12 looks)" in verdict.sentence
+
+
+def test_where_requests_are_rare_a_quiet_time_is_nothing() -> None:
+    """With a request every third look, three looks of none are no news."""
+    watch = _stops_being_asked(900, Design.CONCURRENT)
+    spec = watch.metrics[0]
+    rare = {
+        (spec.name, i): Cells(
+            ("baseline", "candidate"), ("b", "c"), value=(3.0, 0.0), total=(300.0, float(i % 3 == 0 and i < 21))
+        )
+        for i in range(24)
+    }
+    assert "no request" not in judge([replace(watch, samples=rare)], [SETTINGS])[0].sentence
 
 
 def test_one_series_in_both_arms_is_misconfigured() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from analysis.combine import first_crossing
 from analysis.dispersion import Noise
 from analysis.effect import Effect, rate_ratio, wilson
 from analysis.methods.counts import LOG_REL, CountTest, evidence_paths, log_ratios, rate_limit
@@ -48,8 +49,19 @@ def test_onset_mixture_agrees_with_the_sum_over_all_onsets() -> None:
 def test_onset_prior_spends_nothing_on_looks_that_are_not_usable() -> None:
     """A source that was down for a while costs no budget; the whole prior never exceeds one."""
     usable = np.array([False, True, False, True, True])
-    assert np.exp(onset_prior(usable, 3)).round(6).tolist() == [0.0, 0.85, 0.0, 0.075, 0.075]
-    assert np.exp(onset_prior(np.ones(50, bool), 20)).sum() == pytest.approx(1.0)
+    assert np.exp(onset_prior(usable, 3)).round(6).tolist() == [0.0, 0.85, 0.0, 0.0675, 0.0675]
+    for planned in (1, 2, 20):
+        assert np.exp(onset_prior(np.ones(planned, bool), planned)).sum() == pytest.approx(1 - 0.015)
+        assert 0.999 < np.exp(onset_prior(np.ones(1000 * planned, bool), planned)).sum() < 1.0
+
+
+def test_a_fault_that_begins_after_the_planned_looks_is_still_found() -> None:
+    """A canary that waits for a human over the end of its watch is watched, not only looked at."""
+    late = 150
+    looks = late + 40
+    e = [2] * late + [40] * 40
+    (path,) = evidence_paths([_test(e, [200] * looks, [18] * looks, [1800] * looks, planned=30)])[0]
+    assert first_crossing(path, np.log(100.0)) in range(late, late + 4)
 
 
 def test_likely_onset_finds_a_late_change() -> None:

@@ -140,7 +140,12 @@ class JudgeConfig(Section):
 
     def settings(self, *, planned_looks: int, act_uncalibrated: bool = False) -> JudgeSettings:
         """Return what the core is given for one watch."""
-        return JudgeSettings(**self.model_dump(), planned_looks=planned_looks, act_uncalibrated=act_uncalibrated)
+        return JudgeSettings(
+            **self.model_dump(),
+            guess_absence=False,
+            planned_looks=planned_looks,
+            act_uncalibrated=act_uncalibrated,
+        )
 
 
 class JudgeOverrides(JudgeConfig):
