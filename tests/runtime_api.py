@@ -21,6 +21,8 @@ class StandIn:
     configured: dict[str, int] = field(default_factory=dict)
     down: set[str] = field(default_factory=set)
     maintenance: set[str] = field(default_factory=set)
+    drained: set[str] = field(default_factory=set)
+    drained_with: set[str] = field(default_factory=set)  # as the server that they track is; `ready` does not lift it
     deaf: bool = False  # takes every change without carrying it out
     broken: bytes | None = None
     heard: list[str] = field(default_factory=list)
@@ -44,12 +46,14 @@ class StandIn:
             self.weights[server] = int(value)
         elif value == "maint":
             self.maintenance.add(server)
+            self.drained.discard(server)
         else:
             self.maintenance.discard(server)
+            self.drained.discard(server)
 
     def _row(self, server: str) -> str:
         state = 0 if server in self.down | self.maintenance else 2
-        admin = 1 if server in self.maintenance else 0
+        admin = 1 * (server in self.maintenance) + 8 * (server in self.drained) + 16 * (server in self.drained_with)
         weights = f"{self.weights[server]} {self.configured.get(server, 0)}"
         return f"3 shop 1 {server} 127.0.0.1 {state} {admin} {weights}\n"
 

@@ -12,10 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tests.fakes import FakeClock
 from tests.hook_calls import promote, rollback
 from tests.runtime_api import StandIn, runtime_api
 from watchdog.clock import SystemClock
 from watchdog.hooks.haproxy import HaproxyHook, HaproxyOptions
+from watchdog.hooks.haproxy_runtime import RuntimeApi
+from watchdog.hooks.wanted_state import Span, again_later
 from watchdog.hooks.weights import NEAR_ENOUGH, split
 from watchdog.model import ActionKind
 from watchdog.ports import HookOutcome, ProbeAnswer
@@ -53,6 +56,36 @@ def test_a_process_that_is_away_does_not_keep_the_others_waiting(two: list[Stand
     assert hook.run(rollback()).outcome is HookOutcome.RETRY
     assert [process.weights["v2-a"] for process in two] == [0, 0]
     assert hook.probe(rollback()) is ProbeAnswer.UNKNOWN
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_process_that_hangs_leaves_the_others_their_time(
+    two: list[StandIn], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    """It takes connections and never answers: wherever it stands, the others are set, asked and heard."""
+    clock = FakeClock()
+    processes = [*two[:place], StandIn({}, address="127.0.0.1:1"), *two[place:]]
+    ask = RuntimeApi.ask
+
+    def hang(api: RuntimeApi, command: str, span: Span) -> str:
+        if api.address == "127.0.0.1:1":
+            clock.sleep(span.left())
+            again_later(f"{api.address}: timed out")
+        return ask(api, command, span)
+
+    monkeypatch.setattr(RuntimeApi, "ask", hang)
+    options = HaproxyOptions(addresses=tuple(process.address for process in processes), backend="shop", timeout_s=3.0)
+    hook = HaproxyHook("back", options, clock, {}, tmp_path)
+    began = clock.monotonic()
+    two[1].drained = {"v1-a"}
+    assert "every server of v1 is drained" in str(hook.preflight(rollback()))
+    two[1].drained = set()
+    assert "timed out" in str(hook.preflight(rollback()))
+    assert (hook.probe(rollback()), hook.share(rollback())) == (ProbeAnswer.UNKNOWN, None)
+    assert [sum("show" in line for line in process.heard) for process in two] == [4, 4]
+    assert hook.run(rollback()).outcome is HookOutcome.RETRY
+    assert [process.weights["v2-a"] for process in two] == [0, 0]
+    assert clock.monotonic() - began <= 4 * options.probe_timeout_s + options.timeout_s
 
 
 def test_the_old_version_is_let_in_before_the_new_one_is_let_out(two: list[StandIn], tmp_path: Path) -> None:
@@ -129,6 +162,85 @@ def test_maintenance_is_ours_only_where_the_options_say_so(two: list[StandIn], t
     assert owner.run(rollback()).outcome is HookOutcome.OK
     assert two[0].maintenance == {"v2-a"}
     assert owner.probe(rollback()) is ProbeAnswer.APPLIED
+
+
+def test_a_drained_old_version_is_told_at_once(two: list[StandIn], tmp_path: Path) -> None:
+    """It is up and has its weight, and HAProxy gives it nobody: not given the traffic, and the remedy is said."""
+    two[0].drained = {"v1-a"}
+    hook = a_hook(two[:1], tmp_path)
+    told = str(hook.preflight(rollback()))
+    assert "every server of v1 is drained" in told
+    assert "set server shop/v1-a state ready" in told
+    assert (hook.probe(rollback()), hook.share(rollback())) == (ProbeAnswer.NOT_APPLIED, 0.0)
+    ended = hook.run(rollback())
+    assert (ended.outcome, ended.output) == (HookOutcome.FAILED, told)
+    assert two[0].weights == {"v1-a": 50, "v2-a": 50}
+
+
+def test_what_is_drained_after_it_was_set_is_no_success(two: list[StandIn], tmp_path: Path) -> None:
+    """The weights are as they were asked for, and nobody is there to take the traffic."""
+    hook = a_hook(two[:1], tmp_path)
+    assert hook.run(promote(0.5)).outcome is HookOutcome.OK
+    two[0].drained = {"v2-a"}
+    assert (hook.probe(promote(0.5)), hook.share(promote(0.5))) == (ProbeAnswer.NOT_APPLIED, 0.0)
+    two[0].weights, two[0].drained = {"v1-a": 100, "v2-a": 0}, {"v1-a"}
+    assert (hook.probe(rollback()), hook.share(rollback())) == (ProbeAnswer.NOT_APPLIED, None)
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+def test_a_drained_candidate_is_promoted_to_nothing(two: list[StandIn], tmp_path: Path, share: float) -> None:
+    """What would be asked of a version that takes nothing is refused, and so is what the old one would not take."""
+    two[0].weights, two[0].drained = {"v1-a": 100, "v2-a": 0}, {"v2-a"}
+    hook = a_hook(two[:1], tmp_path)
+    assert "every server of v2 is drained" in str(hook.preflight(promote(share)))
+    assert hook.run(promote(share)).outcome is HookOutcome.FAILED
+    assert two[0].weights == {"v1-a": 100, "v2-a": 0}
+
+
+def test_a_drained_server_beside_others_carries_nothing(two: list[StandIn], tmp_path: Path) -> None:
+    """The share is that of those who take traffic; whoever comes back later finds the weight of its peers."""
+    two[0].weights, two[0].drained = {"v1-a": 100, "v1-b": 100, "v1-c": 100, "v2-a": 0}, {"v1-b", "v1-c"}
+    hook = a_hook(two[:1], tmp_path)
+    assert hook.preflight(promote(0.25, 1)) is None
+    assert hook.run(promote(0.25, 1)).outcome is HookOutcome.OK
+    assert hook.share(promote(0.25)) == 0.25
+    assert two[0].weights["v1-b"] == two[0].weights["v1-c"] == two[0].weights["v1-a"]
+    assert hook.run(rollback(2)).outcome is HookOutcome.OK
+    assert (hook.probe(rollback()), hook.share(rollback())) == (ProbeAnswer.APPLIED, 1.0)
+    assert two[0].weights == {"v1-a": 100, "v1-b": 100, "v1-c": 100, "v2-a": 0}
+
+
+def test_a_new_version_that_was_drained_loses_its_weight_as_well(two: list[StandIn], tmp_path: Path) -> None:
+    """It takes no traffic now; it shall not when somebody sets it ready."""
+    two[0].drained = {"v2-a"}
+    hook = a_hook(two[:1], tmp_path)
+    assert hook.probe(rollback()) is ProbeAnswer.PARTIAL
+    assert hook.run(rollback()).outcome is HookOutcome.OK
+    assert two[0].weights["v2-a"] == 0
+
+
+def test_a_third_version_beside_two_that_are_drained_is_left_alone(two: list[StandIn], tmp_path: Path) -> None:
+    """Neither of ours takes traffic, whatever their weights say."""
+    two[0].weights, two[0].drained = {"v1-a": 100, "v2-a": 100, "v3-a": 10}, {"v1-a", "v2-a"}
+    hook = a_hook(two[:1], tmp_path)
+    assert hook.probe(rollback()) is ProbeAnswer.MOVED_ON
+    assert hook.run(rollback()).outcome is HookOutcome.FAILED
+
+
+def test_who_owns_the_states_sets_drained_servers_ready(two: list[StandIn], tmp_path: Path) -> None:
+    """A drain is lifted with `maintenance`; one that comes from a tracked server cannot be, nor is a dead server up."""
+    two[0].weights, two[0].drained = {"v1-a": 100, "v2-a": 100}, {"v1-a"}
+    owner = a_hook(two[:1], tmp_path, maintenance=True)
+    assert owner.preflight(rollback()) is None
+    two[0].down = {"v1-a"}
+    assert "no server of v1 is up" in str(owner.preflight(rollback()))
+    two[0].down, two[0].drained_with = set(), {"v1-a"}
+    assert "every server of v1 is drained: set ready the server that" in str(owner.preflight(rollback()))
+    assert owner.run(rollback(1)).outcome is HookOutcome.FAILED
+    assert two[0].weights == {"v1-a": 100, "v2-a": 100}
+    two[0].drained_with = set()
+    assert owner.run(rollback(2)).outcome is HookOutcome.OK
+    assert (two[0].drained, two[0].maintenance, owner.share(rollback())) == (set(), {"v2-a"}, 1.0)
 
 
 @pytest.mark.parametrize("broken", [b"", b"Permission denied\n", b"\xff\xfe", b"# be_name srv_name\nshop v1-a\n"])

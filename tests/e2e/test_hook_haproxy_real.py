@@ -79,3 +79,18 @@ def test_what_would_hurt_is_refused(stage: Stage) -> None:
     refused = stage.hook.run(rollback(3))
     assert (refused.outcome, "no server of v1 is up" in refused.output) == (HookOutcome.FAILED, True)
     assert stage.haproxy.command("show servers state shop").split("v1-a")[1].split()[3] == before
+
+
+def test_a_drained_version_gets_no_rollback(stage: Stage) -> None:
+    """HAProxy says of it that it is up and has its weight, and answers 503 where nobody else is left."""
+    assert stage.hook.run(switch(1)).outcome is HookOutcome.OK
+    stage.haproxy.command("set server shop/v1-a weight 100")
+    stage.haproxy.command("set server shop/v1-a state drain")
+    assert "every server of v1 is drained" in str(stage.hook.preflight(rollback(2)))
+    assert stage.hook.run(rollback(2)).outcome is HookOutcome.FAILED
+    assert stage.hook.share(switch(3)) == 1.0
+    stage.sees(1.0, within=0.0)
+    stage.haproxy.command("set server shop/v1-a state ready")
+    assert stage.hook.run(rollback(4)).outcome is HookOutcome.OK
+    stage.sees(0.0, within=0.0)
+    assert stage.traffic.not_their_own_fault() == []

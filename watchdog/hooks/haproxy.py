@@ -2,14 +2,14 @@
 
 The servers of the version that comes get their configured weights, scaled to the wanted share; those of the version
 that leaves get the rest, 0 in a rollback. The coming version is let in before the other is let out, and nothing is
-touched where no server of the coming version is up: weight 0 for everybody would answer 503 to all.
+touched where no server of the coming version would take traffic, being down or drained: all would get a 503.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -18,6 +18,7 @@ from watchdog.hooks.wanted_state import HookEndedError, Span, Wanted, WantedStat
 from watchdog.hooks.weights import split
 from watchdog.ports import Clock, HookCall, HookOutcome, ProbeAnswer
 
+T = TypeVar("T")
 MOST = 256  # HAProxy's largest weight
 
 
@@ -42,7 +43,7 @@ class HaproxyOptions(BaseModel):
     maintenance: bool = Field(
         False,
         description="Whether the hook also puts servers with no share to maintenance, which takes sticky clients away "
-        "too, and the others to ready. Otherwise a server that somebody put to maintenance stays there.",
+        "too, and the others to ready. Otherwise a server that somebody put to maintenance, or drains, stays as it is.",
     )
     timeout_s: float = Field(10.0, gt=0, le=600, description="Longest time for all of it, all addresses.")
     probe_timeout_s: float = Field(5.0, gt=0, le=600, description="The same for the probe.")
@@ -77,9 +78,14 @@ class Sides:
         )
 
     def share(self) -> float | None:
-        """Of the servers that are up, the coming version's part of the weight."""
-        coming, leaving = (sum(s.weight for s in side if s.is_up) for side in (self.coming, self.leaving))
+        """Of the servers that take traffic, the coming version's part of the weight."""
+        coming, leaving = (sum(s.weight for s in side if s.takes_traffic) for side in (self.coming, self.leaving))
         return coming / (coming + leaving) if coming + leaving else None
+
+    def reach(self, share: float) -> bool:
+        """Whether somebody takes the traffic of each side that shall have some."""
+        needed = (self.coming if share > 0 else (), self.leaving if share < 1 else ())
+        return all(any(s.takes_traffic for s in side) for side in needed if side)
 
 
 class HaproxyHook(WantedStateHook):
@@ -97,28 +103,19 @@ class HaproxyHook(WantedStateHook):
         self._apis = [RuntimeApi(address) for address in options.addresses]
 
     def bring_about(self, call: HookCall, span: Span, lock: int) -> str:  # noqa: ARG002
-        """All processes are tried, also where one cannot be reached: most of the traffic is better than none."""
         want = wanted(call)
-        trouble: list[HookEndedError] = []
-        for api in self._apis:
-            try:
-                self._set(api, want, span)
-            except HookEndedError as error:
-                trouble.append(error)
-        if trouble:
-            hopeless = [error for error in trouble if error.outcome is HookOutcome.FAILED]
-            raise (hopeless or trouble)[0]
+        self._each(span, lambda api, part: self._set(api, want, part))
         return f"{want.coming} has a share of {want.share:g}, {want.leaving} the rest"
 
     def standing(self, call: HookCall, span: Span) -> ProbeAnswer:
         want = wanted(call)
-        answers = [self._standing_of(self._sides(api, want, span), want) for api in self._apis]
+        answers = self._each(span, lambda api, part: self._standing_of(self._sides(api, want, part), want))
         return answers[0] if len(set(answers)) == 1 else ProbeAnswer.PARTIAL
 
     def current_share(self, call: HookCall, span: Span) -> float | None:
         """The smallest share of any process, or the largest where that is further from what was asked."""
         want = wanted(call)
-        shares = [self._sides(api, want, span).share() for api in self._apis]
+        shares = self._each(span, lambda api, part: self._sides(api, want, part).share())
         known = [share for share in shares if share is not None]
         if len(known) < len(shares):
             return None
@@ -126,9 +123,22 @@ class HaproxyHook(WantedStateHook):
 
     def hindrance(self, call: HookCall, span: Span) -> str | None:
         want = wanted(call)
-        for api in self._apis:
-            self._refuse_what_would_hurt(self._sides(api, want, span), want)
+        self._each(span, lambda api, part: self._refuse_what_would_hurt(self._sides(api, want, part), want))
         return None
+
+    def _each(self, span: Span, do: Callable[[RuntimeApi, Span], T]) -> list[T]:
+        """All processes are tried, also where one is away or hangs: most of the traffic is better than none."""
+        done: list[T] = []
+        trouble: list[HookEndedError] = []
+        for before, api in enumerate(self._apis):
+            try:
+                done.append(do(api, span.part(len(self._apis) - before)))
+            except HookEndedError as error:
+                trouble.append(error)
+        if trouble:
+            hopeless = [error for error in trouble if error.outcome is HookOutcome.FAILED]
+            raise (hopeless or trouble)[0]
+        return done
 
     # --- one process --------------------------------------------------------------------------------------
 
@@ -162,23 +172,50 @@ class HaproxyHook(WantedStateHook):
         return {name for name in servers if name.startswith(start) and "-" not in name.removeprefix(start)}
 
     def _weights(self, sides: Sides, want: Wanted) -> dict[str, int]:
-        """The weight that each server of both sides shall have."""
-        coming, leaving = (
-            [s.configured_weight or self._options.weight for s in side] for side in (sides.coming, sides.leaving)
-        )
+        """The weight that each server of both sides shall have.
+
+        The share is one of those who take traffic. A server that somebody took out carries nothing, and finds the
+        weight of its peers when it comes back.
+        """
+        both = (sides.coming, sides.leaving)
+        carrying = [[s for s in side if not s.is_taken_out or self._would_take(s)] or side for side in both]
         try:
-            weights = split(want.share, coming, leaving, most=MOST)
+            given = split(want.share, *([self._capacity(s) for s in side] for side in carrying), most=MOST)
         except ValueError as error:
             impossible(str(error))
-        both = zip((*sides.coming, *sides.leaving), (*weights[0], *weights[1]), strict=True)
-        return {server.name: weight for server, weight in both}
+        weights: dict[str, int] = {}
+        for side, peers, theirs in zip(both, carrying, given, strict=True):
+            per_capacity = sum(theirs) / sum(map(self._capacity, peers))
+            weights |= {s.name: _whole(self._capacity(s) * per_capacity) for s in side}
+            weights |= {s.name: weight for s, weight in zip(peers, theirs, strict=True)}
+        return weights
+
+    def _capacity(self, server: Server) -> int:
+        return server.configured_weight or self._options.weight
+
+    def _would_take(self, server: Server) -> bool:
+        """Whether it takes traffic once our commands are through."""
+        return server.is_open or (self._options.maintenance and server.opens_when_ready)
 
     def _refuse_what_would_hurt(self, sides: Sides, want: Wanted) -> None:
         weights = self._weights(sides, want)
         for version, side in ((want.coming, sides.coming), (want.leaving, sides.leaving)):
             needed = [s for s in side if weights[s.name] > 0]
-            if needed and not any(s.is_up or (self._options.maintenance and s.is_forced_out) for s in needed):
-                impossible(f"no server of {version} is up; leaving the weights as they are")
+            if needed and not any(map(self._would_take, needed)):
+                impossible(f"{self._why_nobody(version, needed)}; leaving the weights as they are")
+
+    def _why_nobody(self, version: str, needed: Sequence[Server]) -> str:
+        """Why none of a version's servers takes traffic, and what to do about those that only need a word."""
+        drained = [s for s in needed if s.is_drained and s.is_up]
+        if not drained:
+            return f"no server of {version} is up"
+        which = "every server" if len(drained) == len(needed) else "every server that is up"
+        found = f"{which} of {version} is drained"
+        liftable = next((s for s in drained if s.opens_when_ready), None)
+        if liftable is None:
+            return f"{found}: set ready the server that {drained[0].name} tracks"
+        command = f"set server {self._options.backend}/{liftable.name} state ready"
+        return f"{found}: set it ready ({command}), or let this hook do so by maintenance = true"
 
     def _commands(self, sides: Sides, want: Wanted) -> list[str]:
         """First what lets traffic in, then what lets it out: at no moment is there nobody to take it."""
@@ -199,7 +236,9 @@ class HaproxyHook(WantedStateHook):
             return ProbeAnswer.MOVED_ON
         if want.share < 1.0:
             weights = self._weights(sides, want)
-            right = all(self._is_as_wanted(s, weights[s.name]) for s in (*sides.coming, *sides.leaving))
+            right = sides.reach(want.share) and all(
+                self._is_as_wanted(s, weights[s.name]) for s in (*sides.coming, *sides.leaving)
+            )
             return ProbeAnswer.APPLIED if right else ProbeAnswer.NOT_APPLIED
         if any(s.takes_traffic for s in sides.leaving) or not any(s.takes_traffic for s in sides.coming):
             return ProbeAnswer.NOT_APPLIED
@@ -211,3 +250,8 @@ class HaproxyHook(WantedStateHook):
     def _is_as_wanted(self, server: Server, weight: int) -> bool:
         is_state_right = not self._options.maintenance or server.is_forced_out == (weight == 0)
         return server.weight == weight and is_state_right
+
+
+def _whole(weight: float) -> int:
+    """A weight that HAProxy takes; only nothing becomes 0."""
+    return min(MOST, max(1, round(weight))) if weight > 0 else 0

@@ -11,22 +11,49 @@ BATCH = 32  # commands on one line, which HAProxy bounds by its buffer
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")  # what HAProxy accepts as a name; nothing else enters a command
 _UP = ("1", "2")  # srv_op_state: starting slowly, running; 3 is stopping softly and takes no new requests
-_FORCED = 0x01 | 0x08  # srv_admin_state: maintenance or drain, set by a command
+# srv_admin_state, a sum of: https://docs.haproxy.org/2.6/management.html#9.3-show%20servers%20state
+_MAINT, _MAINT_INHERITED, _DRAIN, _DRAIN_INHERITED, _NO_ADDRESS = 0x01, 0x02, 0x08, 0x10, 0x20
+_FORCED = _MAINT | _DRAIN  # set by a command, and lifted by `ready`
+_NOT_LIFTED = _MAINT_INHERITED | _DRAIN_INHERITED | _NO_ADDRESS  # what the server that it tracks, or DNS, says
 
 
 @dataclass(frozen=True)
 class Server:
-    """One line of `show servers state`."""
+    """One line of `show servers state`. is_up: its health and maintenance alone; one that is drained is up."""
 
     name: str
     is_up: bool
     weight: int
     configured_weight: int
-    is_forced_out: bool
+    admin: int
+
+    @property
+    def is_drained(self) -> bool:
+        """Up and never balanced to, whatever its weight: only clients that a cookie ties to it reach it."""
+        return bool(self.admin & (_DRAIN | _DRAIN_INHERITED))
+
+    @property
+    def is_open(self) -> bool:
+        """Takes new requests as soon as it has a weight."""
+        return self.is_up and not self.is_drained
 
     @property
     def takes_traffic(self) -> bool:
-        return self.is_up and self.weight > 0
+        return self.is_open and self.weight > 0
+
+    @property
+    def is_forced_out(self) -> bool:
+        return bool(self.admin & _FORCED)
+
+    @property
+    def is_taken_out(self) -> bool:
+        """By somebody's word, not by its health."""
+        return bool(self.admin & (_FORCED | _MAINT_INHERITED | _DRAIN_INHERITED))
+
+    @property
+    def opens_when_ready(self) -> bool:
+        """Whether `ready` lets it in. Of one in maintenance nobody knows the health; a drained one is still checked."""
+        return self.is_forced_out and not self.admin & _NOT_LIFTED and (self.is_up or bool(self.admin & _MAINT))
 
 
 @dataclass(frozen=True)
@@ -71,7 +98,7 @@ def _server(row: Mapping[str, str]) -> Server:
         is_up=row["srv_op_state"] in _UP,
         weight=int(row["srv_uweight"]),
         configured_weight=int(row["srv_iweight"]),
-        is_forced_out=bool(int(row["srv_admin_state"]) & _FORCED),
+        admin=int(row["srv_admin_state"]),
     )
 
 

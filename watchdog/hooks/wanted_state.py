@@ -82,6 +82,10 @@ class Span:
             unclear("the time was over before an answer was there")
         return seconds
 
+    def part(self, of: int) -> "Span":
+        """An equal part of what is left, for the first of so many that follow one another: none eats the others'."""
+        return Span(self.clock, self.clock.monotonic() + self.left() / of)
+
     def wait(self) -> None:
         """Let a moment pass."""
         self.clock.sleep(min(WAIT_S, self.left()))
