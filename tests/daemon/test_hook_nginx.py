@@ -90,6 +90,55 @@ def test_a_crash_between_file_and_reload_is_noticed(file: Path, monkeypatch: pyt
     assert file.read_text() == HALF
 
 
+THEIRS = "upstream shop {\n    server 127.0.0.1:1 weight=3;\n    server 127.0.0.1:2;\n}\n"
+HANGS = '[ "$0" = -t ] || sleep 60'
+
+
+def test_what_somebody_wrote_since_is_what_comes_back(file: Path) -> None:
+    """An attempt ended unclear; long after it another one is refused: the file is as it was before that one."""
+    assert a_hook(file, HANGS, timeout_s=0.3).run(rollback(1)).outcome is HookOutcome.TIMED_OUT
+    assert a_hook(file).share(rollback()) is None
+    file.write_text(THEIRS)
+    assert a_hook(file).share(rollback()) == 0.75
+    assert a_hook(file).probe(promote(0.25)) is ProbeAnswer.APPLIED
+    assert a_hook(file, "exit 1").run(rollback(2, action_id="e" * 64)).outcome is HookOutcome.FAILED
+    assert file.read_text() == THEIRS
+    assert a_hook(file).share(rollback()) == 0.75
+
+
+def test_refusals_one_after_the_other_go_back_to_the_same_file(file: Path) -> None:
+    """Nobody wrote since, so the file before the unclear attempt is the last one that was surely in force."""
+    assert a_hook(file, HANGS, timeout_s=0.3).run(promote(0.25, 1)).outcome is HookOutcome.TIMED_OUT
+    assert a_hook(file, HANGS, timeout_s=0.3).run(rollback(2)).outcome is HookOutcome.TIMED_OUT
+    for fence in (3, 4):
+        assert a_hook(file, "exit 1").run(promote(0.1, fence)).outcome is HookOutcome.FAILED
+        assert file.read_text() == HALF
+        assert a_hook(file).share(rollback()) is None
+
+
+def test_a_file_that_was_reloaded_is_the_one_to_go_back_to(file: Path) -> None:
+    """nginx took it and was told of it, only the proof is missing: the bad version before it does not come back."""
+    unproven = a_hook(file, state_url="http://127.0.0.1:1/", timeout_s=0.3, probe_timeout_s=0.3)
+    assert unproven.run(rollback(1)).outcome is HookOutcome.TIMED_OUT
+    taken = file.read_text()
+    assert unproven.probe(rollback()) is ProbeAnswer.PARTIAL
+    assert a_hook(file, "exit 1").run(promote(0.5, 2)).outcome is HookOutcome.FAILED
+    assert file.read_text() == taken
+
+
+def test_what_an_older_version_kept_is_not_put_back(file: Path) -> None:
+    """It did not say what it had written: nobody can tell how old it is. That a reload was begun stays known."""
+    assert a_hook(file, HANGS, timeout_s=0.3).run(rollback(1)).outcome is HookOutcome.TIMED_OUT
+    (kept,) = (file.parent / "state").glob("*.nginx")
+    kept.write_text(THEIRS)
+    taken = file.read_text()
+    assert a_hook(file).probe(rollback()) is ProbeAnswer.PARTIAL
+    assert a_hook(file, "exit 1").run(promote(0.5, 2)).outcome is HookOutcome.FAILED
+    assert file.read_text() == taken
+    assert a_hook(file).run(rollback(3)).outcome is HookOutcome.OK
+    assert not kept.exists()
+
+
 def test_the_file_keeps_its_mode_and_its_link(file: Path, tmp_path: Path) -> None:
     """What is replaced is the file behind a link, with its mode."""
     file.chmod(0o640)

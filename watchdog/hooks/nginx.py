@@ -1,7 +1,8 @@
 """Hook `nginx`: writes the file that shares the traffic out, tests it, reloads nginx, and asks the running one.
 
 The file is this hook's own and included by nginx's configuration. A file that `nginx -t` refuses is taken back before
-anything is reloaded; a reload that was begun and not seen to end is remembered, so that a crash is repaired.
+anything is reloaded; a reload that was begun and not seen to end is remembered, so that a crash is repaired, until
+somebody else has written the file.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from typing import ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from watchdog.hooks import file_swap
+from watchdog.hooks.former_file import FormerFile
 from watchdog.hooks.process import Program, run
 from watchdog.hooks.wanted_state import HookEndedError, Span, Wanted, WantedStateHook, impossible, unclear, wanted
 from watchdog.hooks.weights import split
@@ -117,8 +119,8 @@ class NginxHook(WantedStateHook):
         self._options = options
         self._file = Path(options.file)
         self._programs_env = {key: env[key] for key in ("PATH", "HOME", "LANG", "TZ") if key in env}
-        # The former file, kept from before the change until nginx is known to have loaded the new one.
-        self._begun = state_dir / f"{hashlib.sha256(str(self._file.resolve()).encode()).hexdigest()}.nginx"
+        # Kept from before the change until nginx is known to have loaded the new file.
+        self._former = FormerFile(state_dir / f"{hashlib.sha256(str(self._file.resolve()).encode()).hexdigest()}.nginx")
 
     def bring_about(self, call: HookCall, span: Span, lock: int) -> str:
         want = wanted(call)
@@ -127,17 +129,17 @@ class NginxHook(WantedStateHook):
             present = file_swap.read(self._file)
             if self._reading(present, want).is_moved_on:
                 impossible(f"{self._file} gives all the traffic to neither of the two: hands off")
-            is_repair = self._begun.exists()
-            former = file_swap.read(self._begun) if is_repair else present
-            file_swap.replace(self._begun, former)
+            kept = self._former.before(present)
+            former = present if kept is None else kept
+            self._former.keep(former, present=present, fresh=content)
             file_swap.replace(self._file, content)
             try:
                 self._load(former, content, span, lock)
             except HookEndedError as ended:
-                if ended.outcome is HookOutcome.FAILED and not is_repair:
-                    self._begun.unlink(missing_ok=True)
+                if ended.outcome is HookOutcome.FAILED and kept is None:
+                    self._former.forget()
                 raise
-            self._begun.unlink(missing_ok=True)
+            self._former.forget()
         return f"{want.coming} has a share of {want.share:g}, {want.leaving} the rest"
 
     def standing(self, call: HookCall, span: Span) -> ProbeAnswer:
@@ -149,14 +151,11 @@ class NginxHook(WantedStateHook):
         target = self._reading(self._render(want), want).share
         if reading.share is None or target is None or abs(reading.share - target) > 1e-9:
             return ProbeAnswer.NOT_APPLIED
-        if self._begun.exists():
-            return ProbeAnswer.PARTIAL
-        return ProbeAnswer.APPLIED if self._is_loaded(content, span) else ProbeAnswer.PARTIAL
+        return ProbeAnswer.APPLIED if self._is_in_force(content, span) else ProbeAnswer.PARTIAL
 
     def current_share(self, call: HookCall, span: Span) -> float | None:
         content = file_swap.read(self._file)
-        is_sure = not self._begun.exists() and self._is_loaded(content, span)
-        return self._reading(content, wanted(call)).share if is_sure else None
+        return self._reading(content, wanted(call)).share if self._is_in_force(content, span) else None
 
     def hindrance(self, call: HookCall, span: Span) -> str | None:  # noqa: ARG002
         want = wanted(call)
@@ -211,12 +210,13 @@ class NginxHook(WantedStateHook):
             if ended.outcome is HookOutcome.FAILED:
                 file_swap.replace(self._file, former)
             raise
-        self._outlast_old_workers(content, span)
+        if self._options.state_url:
+            # nginx took the file and was told of it. Should the proof not come, this one is the file to go back to.
+            self._former.keep(content, present=content, fresh=content)
+            self._outlast_old_workers(content, span)
 
     def _outlast_old_workers(self, content: bytes, span: Span) -> None:
         """Wait until nobody has answered with the former file for as long as old and new workers overlap."""
-        if not self._options.state_url:
-            return
         last_old = self._clock.monotonic()
         while self._clock.monotonic() - last_old < OVERLAP_S:
             if not self._is_loaded(content, span):
@@ -233,6 +233,10 @@ class NginxHook(WantedStateHook):
             unclear(f"{argv[0]} did not end in time")
         if ended.exit_code != 0:
             impossible(f"{what} (exit {ended.exit_code}): {ended.output.strip()[-2000:]}")
+
+    def _is_in_force(self, content: bytes, span: Span) -> bool:
+        """Whether no change of ours is open, and the running nginx says so too."""
+        return self._former.before(content) is None and self._is_loaded(content, span)
 
     def _is_loaded(self, content: bytes, span: Span) -> bool:
         """Whether the running nginx answers with the file's digest; where it is not asked, believed."""
