@@ -16,7 +16,7 @@ from tests.flag_file import FLAG, OTHERS, flag_in, fractional, ofrep, written
 from tests.hook_calls import promote, rollback, switch
 from watchdog.clock import SystemClock
 from watchdog.hooks import file_swap
-from watchdog.hooks.flag_definition import Definition, Sides, wanted_definition
+from watchdog.hooks.flag_definition import Definition, Document, Sides, wanted_definition
 from watchdog.hooks.flagd import FlagdHook, FlagdOptions
 from watchdog.ports import HookOutcome, ProbeAnswer
 
@@ -204,6 +204,47 @@ def test_a_file_that_cannot_be_read_is_an_answer(tmp_path: Path, content: bytes,
     assert (ended.outcome, why in ended.output) == (HookOutcome.FAILED, True), ended.output
     assert why in str(a_hook(file).preflight(rollback()))
     assert file.read_bytes() == content
+
+
+def test_half_a_character_in_another_flag_does_not_stop_the_way_back(tmp_path: Path) -> None:
+    """JSON may escape a lone surrogate, which no file can hold otherwise: it is written as it was, as an escape."""
+    file = written(tmp_path / "flags.json")
+    plain = tmp_path / "plain.json"
+    plain.write_text(file.read_text().replace('"\\u00e4"', '"\u00e4\U0001f680\\\\"'), encoding="utf-8")
+    file.write_text(plain.read_text("utf-8").replace("\\\\", "\\\\\\ud83d"), encoding="utf-8")
+    for each in (file, plain):
+        assert a_hook(each).preflight(switch()) is None
+        assert a_hook(each).run(switch()).outcome is HookOutcome.OK
+        assert a_hook(each).probe(switch()) is ProbeAnswer.APPLIED
+    assert json.loads(file.read_bytes())["flags"]["dark-mode"]["metadata"] == {"\u00e4\U0001f680\\\ud83d": 1}
+    assert file.read_bytes().replace(b"\\ud83d", b"") == plain.read_bytes()
+    assert "\u00e4\U0001f680" in file.read_text("utf-8")
+
+
+def test_a_file_that_can_be_read_and_not_written_is_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A newer Python reads deeper nesting than it writes: refused with the reason when the watch begins."""
+    file = written(tmp_path / "flags.json")
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    read, before = Document.read, file.read_bytes()
+    monkeypatch.setattr(Document, "read", lambda content: Document({**read(content).content, "deep": deep}))
+    assert "nested too deeply" in str(a_hook(file).preflight(switch()))
+    ended = a_hook(file).run(switch())
+    assert (ended.outcome, "nested too deeply" in ended.output) == (HookOutcome.FAILED, True)
+    assert file.read_bytes() == before
+
+
+def test_a_number_that_is_beyond_us_is_not_written_as_no_json(tmp_path: Path) -> None:
+    """As `Infinity` no flagd could read the file any more, all other flags included."""
+    file = written(tmp_path / "flags.json")
+    file.write_text(file.read_text().replace('"\\u00e4": 1', '"huge": 1e999'))
+    before = file.read_bytes()
+    assert "cannot be written" in str(a_hook(file).preflight(switch()))
+    assert a_hook(file).run(switch()).outcome is HookOutcome.FAILED
+    assert file.read_bytes() == before
 
 
 def test_a_variant_that_is_not_there_is_named(file: Path) -> None:

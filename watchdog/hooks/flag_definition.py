@@ -89,13 +89,20 @@ class Document:
         raise ValueError(f"the flag {flag!r} has no variants, state or default that can be read")
 
     def with_definition(self, flag: str, definition: Definition) -> bytes:
-        """The file with this flag changed; members keep their order."""
+        """The file with this flag changed; members keep their order. ValueError: it cannot be written.
+
+        JSON may escape half of a surrogate pair, which no text can hold otherwise: it goes back as the same escape.
+        """
         changed = {**self.content["flags"][flag], "state": definition.state, "defaultVariant": definition.default}
         changed.pop("targeting", None)
         if definition.targeting:
             changed["targeting"] = definition.targeting
         flags = {**self.content["flags"], flag: changed}
-        return (json.dumps({**self.content, "flags": flags}, indent=2, ensure_ascii=False) + "\n").encode()
+        try:
+            text = json.dumps({**self.content, "flags": flags}, indent=2, ensure_ascii=False, allow_nan=False)
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
+        return f"{text}\n".encode("utf-8", "backslashreplace")
 
 
 def wanted_definition(

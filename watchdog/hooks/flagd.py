@@ -103,8 +103,9 @@ class FlagdHook(WantedStateHook):
 
     def hindrance(self, call: HookCall, span: Span) -> str | None:  # noqa: ARG002
         want = wanted(call)
-        definition, sides = self._definition(self._document(file_swap.read(self._file)), want)
-        self._wanted_definition(definition, sides, want)
+        document = self._document(file_swap.read(self._file))
+        definition, sides = self._definition(document, want)
+        self._written(document, self._wanted_definition(definition, sides, want))
         if self._parts(definition) is None:
             return f"the targeting of {self._options.flag} is not this hook's; turning the flag off would replace it"
         return None
@@ -135,9 +136,10 @@ class FlagdHook(WantedStateHook):
         fresh = self._wanted_definition(definition, sides, want)
         if fresh == definition:
             return f"{said} already"
+        written = self._written(document, fresh)
         if file_swap.read(self._file) != content:
             return None
-        file_swap.replace(self._file, document.with_definition(self._options.flag, fresh))
+        file_swap.replace(self._file, written)
         return said if parts is not None else f"{said}; its targeting was {json.dumps(definition.targeting)}"
 
     def _document(self, content: bytes) -> Document:
@@ -145,6 +147,12 @@ class FlagdHook(WantedStateHook):
             return Document.read(content)
         except ValueError as error:
             impossible(f"{self._file}: {error}")
+
+    def _written(self, document: Document, definition: Definition) -> bytes:
+        try:
+            return document.with_definition(self._options.flag, definition)
+        except ValueError as error:
+            impossible(f"{self._file} cannot be written: {error}")
 
     def _definition(self, document: Document, want: Wanted) -> tuple[Definition, Sides]:
         try:
