@@ -47,7 +47,7 @@ class Reply:
 
 
 def reason(error: Exception) -> str:
-    """Why an exchange failed. What cannot be sent at all is not repeated: it may be a secret."""
+    """Why an exchange, or a hook, failed. What cannot be sent at all is not repeated: it may be a secret."""
     return type(error).__name__ if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
 
 

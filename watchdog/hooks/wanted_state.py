@@ -6,6 +6,7 @@ environment, and the highest fence seen is kept: a slow promote that comes late 
 
 import fcntl
 import hashlib
+import logging
 import math
 import os
 from abc import ABC, abstractmethod
@@ -20,6 +21,9 @@ from watchdog.hooks.attempt_lock import AttemptLock
 from watchdog.hooks.process import printable
 from watchdog.model import ActionKind
 from watchdog.ports import Clock, HookCall, HookOutcome, HookResult, ProbeAnswer
+from watchdog.signed_http import reason
+
+_log = logging.getLogger(__name__)
 
 WAIT_S = 0.02  # between two looks at something that others hold or still do
 
@@ -137,28 +141,38 @@ class WantedStateHook(ABC):
         try:
             with self._attempt(call) as lock, self._turn(call, span):
                 outcome, said = HookOutcome.OK, self.bring_about(call, span, lock)
-        except HookEndedError as ended:
+        except Exception as error:  # noqa: BLE001 (else the action would stay RUNNING until its deadline)
+            ended = self._ended(error)
             outcome, said = ended.outcome, ended.message
-        output = printable(said.encode("utf-8", "replace"))
-        return HookResult(outcome=outcome, output=output, duration_s=self._clock.monotonic() - began)
+        return HookResult(outcome=outcome, output=_plain(said), duration_s=self._clock.monotonic() - began)
 
     def probe(self, call: HookCall) -> ProbeAnswer:
         try:
             return self.standing(call, self._question())
-        except HookEndedError:
+        except Exception as error:  # noqa: BLE001 (else what the attempt came to would not be recorded)
+            self._ended(error)
             return ProbeAnswer.UNKNOWN
 
     def share(self, call: HookCall) -> float | None:
         try:
             return self.current_share(call, self._question())
-        except HookEndedError:
+        except Exception as error:  # noqa: BLE001 (a share that cannot be read is no reason to break off)
+            self._ended(error)
             return None
 
     def preflight(self, call: HookCall) -> str | None:
         try:
-            return self.hindrance(call, self._question())
-        except HookEndedError as ended:
-            return ended.message
+            told = self.hindrance(call, self._question())
+        except Exception as error:  # noqa: BLE001 (it is what would be in the way)
+            told = self._ended(error).message
+        return None if told is None else _plain(told)
+
+    def _ended(self, error: Exception) -> HookEndedError:
+        """How it ended. What was not raised on purpose is a bug of ours, or damage: logged whole, told by its kind."""
+        if isinstance(error, HookEndedError):
+            return error
+        _log.error("hook %s broke", self.name, exc_info=error)
+        return HookEndedError(HookOutcome.FAILED, f"the hook broke: {reason(error)}")
 
     def still_running(self, action_id: str) -> bool:
         return self._lock.is_held(action_id)
@@ -191,6 +205,10 @@ class WantedStateHook(ABC):
             os.pwrite(fd, f"{call.fence:<31d}\n".encode(), 0)
             os.fsync(fd)
             yield
+
+
+def _plain(said: str) -> str:
+    return printable(said.encode("utf-8", "replace"))
 
 
 @contextmanager
