@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 from watchdog.catalogue import Catalogue
+from watchdog.customs import DURATIONS, REQUESTS, STATUS_LABELS, is_sold
 from watchdog.presets import Mark, Preset, names, preset
 from watchdog.selector import Matcher, Selector
 
@@ -32,13 +33,6 @@ VERSION_LABELS = (  # in the order of preference, after the preset's own
     "pod_template_hash",
 )
 _OWN_LABELS = ("app", "application", "app_name", "service_name", "service", "job")  # put on by the service's own people
-STATUS_LABELS = ("code", "status", "status_code", "http_status", "http_status_code", "response_code")
-_REQUESTS = re.compile(r"(?!promhttp_)(.+)_requests?_total")
-_DURATIONS = ("_request_duration_seconds", "_request_latency_seconds", "_duration_seconds", "_latency_seconds")
-_SOLD = re.compile(
-    r".*_(orders|purchases|checkouts|payments|signups|sign_ups|registrations|bookings|sales|conversions|subscriptions)"
-    r"(_[a-z]+)?_total"
-)
 _NEAR = 3
 
 
@@ -150,12 +144,12 @@ class _Discovering:
 
     def _by_convention(self, used: set[str]) -> Iterator[Pack]:
         for requests in sorted(self.known - used):
-            found = _REQUESTS.fullmatch(requests)
+            found = REQUESTS.fullmatch(requests)
             status = found and next((label for label in STATUS_LABELS if label in self._labels_of(requests)), None)
             if not found or not status:
                 continue
             values = {"requests": requests, "status": status}
-            durations = (f"{found[1]}{ending}" for ending in _DURATIONS)
+            durations = (f"{found[1]}{ending}" for ending in DURATIONS)
             duration = next((name for name in durations if f"{name}_bucket" in self.known - used), None)
             if duration is not None:
                 values["duration"] = duration
@@ -245,7 +239,7 @@ class _Discovering:
             return service
         tables = [table for pack in service.packs for table in pack.tables or pack.preset.metrics]
         total = next((table["total"] for table in tables if "total" in table and not table.get("native")), None)
-        sold = [name for name in sorted(self.known) if _SOLD.fullmatch(name)] if total else []
+        sold = [name for name in sorted(self.known) if is_sold(name)] if total else []
         one = preset(BUSINESS)
         packs = []
         for name in sold:

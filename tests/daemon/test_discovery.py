@@ -127,6 +127,31 @@ def test_counters_of_what_sells_are_taken_per_request() -> None:
     assert (business["events"], business["exposure"]) == ("shop_orders_total", "shop_requests_total")
 
 
+@pytest.mark.parametrize(
+    ("name", "sells"),
+    [
+        ("shop_orders_total", True),
+        ("shop_orders_placed_total", True),
+        ("shop_payments_succeeded_total", True),
+        ("shop_signups_total", True),
+        ("shop_payments_failed_total", False),
+        ("shop_orders_cancelled_total", False),
+        ("shop_checkouts_abandoned_total", False),
+        ("shop_signups_rejected_total", False),
+        ("shop_failed_payments_total", False),
+        ("shop_orders_retries_total", False),
+        ("shop_order_errors_orders_total", False),
+        ("shop_payments_whatever_total", False),
+    ],
+)
+def test_fewer_failures_are_never_taken_for_worse(name: str, sells: bool) -> None:
+    """Only what is good or neutral by its name is written as "fewer is worse"; the rest is left to people."""
+    counter = f"# TYPE {name} counter\n{name} 3\n"
+    shop = "".join(f"{line}\n" for line in page("by-convention").splitlines() if "orders" not in line)
+    (service,) = discover(Pages((shop + counter, target(version="v2")))).services
+    assert ("business" in [pack.preset.name for pack in service.packs]) == sells
+
+
 def test_what_nearly_matches_is_told_with_the_nearest_names() -> None:
     """The name that is missing, and those that look like it; what is not there at all is not told."""
     text = page("otel-http").replace("http_server_request_duration_seconds", "http_server_requests_duration_seconds")
