@@ -16,7 +16,7 @@ from analysis.decode import COUNTS, Floats
 from analysis.judge import judge
 from analysis.prepare import Cells, LookFacts, Observation
 from analysis.result import Arm, Design, Direction, JudgeSettings, Kind, MetricSpec
-from analysis.sentence import percent, significant
+from analysis.sentence import percent, quantity, significant
 
 CHANCES = (0.5, 0.9)
 MINUTES = (1.0, 5.0, 15.0)
@@ -171,8 +171,7 @@ def level_words(spec: MetricSpec, level: float) -> str:
     """A level as people read it: percent for shares, else a number with its unit."""
     if spec.kind in (Kind.RATIO, Kind.LATENCY):
         return percent(level)
-    unit = f" {spec.unit}" if spec.unit and spec.kind not in COUNTS else ""
-    return f"{significant(level, 3)}{unit}"
+    return quantity(level, "" if spec.kind in COUNTS else spec.unit)
 
 
 def _search(

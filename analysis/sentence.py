@@ -12,6 +12,8 @@ FAR_HOURS = 24.0 * 365  # a limit further off is none
 FINE = 1.1  # a margin that buckets widen by less is not worth a word
 _BOUNDS = 4  # of a layout that are named
 _MOST, _LEAST = 1_000_000, 0.001
+_BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+_ROUNDS_UP = 0.9995  # what would read 1 000 kB is 1 MB
 _SHARES = frozenset({Kind.RATIO, Kind.LATENCY, Kind.LABELS})
 
 
@@ -47,6 +49,18 @@ def significant(number: float, digits: int = 2) -> str:
         return f"{number:,.0f}".replace(",", THIN)
     places = digits - 1 - size
     return f"{number:.{places}f}"
+
+
+def quantity(number: float, unit: str) -> str:
+    """A level with its unit; bytes in the step that people read.
+
+    >>> quantity(50_040_000.0, "B"), quantity(900.0, "B"), quantity(0.021, "cores"), quantity(3.0, "")
+    ('50 MB', '900 B', '0.021 cores', '3')
+    """
+    steps = _BYTES if unit == "B" else ()
+    size, told = next(((size, told) for size, told in steps if abs(number) >= _ROUNDS_UP * size), (1.0, unit))
+    words = significant(number / size, 3)
+    return f"{words.rstrip('0').rstrip('.') if '.' in words else words} {told}".rstrip()
 
 
 def bound(number: float) -> str:

@@ -9,6 +9,7 @@ from typing import ClassVar
 import pytest
 
 from analysis.prepare import Cells
+from analysis.result import Kind, MetricSpec
 from tests.daemon.test_discovery import Pages, page, target
 from tests.fakes import FakeSource, counts
 from tests.receivers import Answer, receiver
@@ -19,8 +20,9 @@ from watchdog.cli.check_services import migration_findings, mode_findings
 from watchdog.cli.check_sources import Seen, _clock_findings, _remedy, _rhythm_findings, _shown, source_findings
 from watchdog.cli.findings import Finding
 from watchdog.config import Config
-from watchdog.model import LabelKind, State
+from watchdog.model import LabelKind, Metric, State
 from watchdog.ports import LookRequest, Tally
+from watchdog.selector import Selector
 from watchdog.sources.prometheus_catalogue import PrometheusCatalogue
 
 CONFIG = """
@@ -204,6 +206,29 @@ def test_one_sample_is_not_some(tmp_path: Path) -> None:
     assert _shown(metric, one, 5.0).startswith("1 sample in the last 5 s; v1: 1 instance, ")
     doubled = Cells(**{name: 2 * getattr(one, name) for name in Cells.__dataclass_fields__})
     assert _shown(metric, doubled, 5.0).startswith("2 samples in the last 5 s; v1: 1 instance, ")
+
+
+@pytest.mark.parametrize(
+    ("unit", "level", "said"),
+    [
+        ("B", 50_040_000.0, "50 MB"),
+        ("B", 2_147_483_648.0, "2.15 GB"),
+        ("cores", 0.000015, "0.000015 cores"),
+        ("", 3.0, "3"),
+    ],
+)
+def test_levels_are_told_as_people_say_them(unit: str, level: float, said: str) -> None:
+    """No exponents, and bytes by the million."""
+    metric = Metric(spec=MetricSpec(name="m", kind=Kind.GAUGE, unit=unit), series={"level": Selector("m")})
+    one = Cells(arm=("",), replica=("a",), stratum=("v1",), le=(math.nan,), value=(level,), total=(math.nan,))
+    assert _shown(metric, one, 5.0) == f"1 sample in the last 5 s; v1: 1 instance, {said}"
+
+
+def test_a_level_that_is_no_number_is_left_out() -> None:
+    """Numbers that are not known are never printed as nan."""
+    metric = Metric(spec=MetricSpec(name="m", kind=Kind.GAUGE, unit="B"), series={"level": Selector("m")})
+    one = Cells(arm=("",), replica=("a",), stratum=("v1",), le=(math.nan,), value=(math.nan,), total=(math.nan,))
+    assert _shown(metric, one, 5.0) == "1 sample in the last 5 s; v1: 1 instance"
 
 
 class Keeps(FakeSource):

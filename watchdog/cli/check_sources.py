@@ -8,6 +8,7 @@ from difflib import get_close_matches
 
 from analysis.prepare import Cells
 from analysis.result import Arm, Kind, SourceStatus
+from analysis.sentence import quantity
 from watchdog.app import Parts
 from watchdog.catalogue import Catalogue, HasCatalogue
 from watchdog.cli.check_days import day_findings
@@ -175,7 +176,8 @@ def _version_shown(metric: Metric, rows: Sequence[_Row], look_s: float, name: st
     if kind is Kind.RATE and n:
         said += f", {math.fsum(value for _, _, value, _ in rows) / n:.3g} per request"
     if kind in (Kind.GAUGE, Kind.TREND):
-        said += f", {math.fsum(value for _, _, value, _ in rows) / len(rows):.4g} {metric.spec.unit}".rstrip()
+        level = math.fsum(value for _, _, value, _ in rows) / len(rows)
+        said += f", {quantity(level, metric.spec.unit)}" if math.isfinite(level) else ""
     return said
 
 
