@@ -21,7 +21,7 @@ class Catalogue(Protocol):
     def names(self) -> list[str]: ...  # of all metrics seen lately
     def labels(self, selector: Selector) -> list[str]: ...  # names of the labels that its series carry
     def label_sets(self, selector: Selector, by: Sequence[str]) -> list[LabelSet]: ...  # of the series alive now
-    def sampled_at(self, selector: Selector) -> list[float]: ...  # when one instance was sampled, the last minutes
+    def sampled_at(self, selector: Selector) -> list[float]: ...  # when one series was sampled, the last minutes
     def clock_ahead_s(self) -> float | None: ...  # how far its clock is before ours; None: it does not say
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from watchdog.catalogue import Catalogue
 from watchdog.customs import DURATIONS, REQUESTS, STATUS_LABELS, is_sold
+from watchdog.errors import SourceError
 from watchdog.presets import Mark, Preset, names, preset
 from watchdog.selector import Matcher, Selector
 
@@ -211,7 +212,7 @@ class _Discovering:
             packs=tuple(chosen),
             besides=tuple(besides),
             labels=tuple(sorted(shared - {"instance", "job", "le"})),
-            scrape_s=usual_interval(self.catalogue.sampled_at(main)),
+            scrape_s=self._scrape_s(main),
         )
         for one in wished:
             if one and one in shared:
@@ -221,6 +222,13 @@ class _Discovering:
                     found = replace(found, version_label=one, versions=versions)
                     break
         return self._with_business(self._comparable(found, condition))
+
+    def _scrape_s(self, selector: Selector) -> float | None:
+        """Only a hint at how often to look: what cannot be told is unknown, and no reason to break off."""
+        try:
+            return usual_interval(self.catalogue.sampled_at(selector))
+        except SourceError:
+            return None
 
     def _comparable(self, service: Service, mine: Matcher) -> Service:
         """Without resources whose series do not say the version, as where only the program's own metrics do: they

@@ -1,10 +1,12 @@
 """What `check` makes of a service's record, probes, sinks, clocks and wrong names: each finding with its remedy."""
 
+import json
 import math
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
+from urllib.parse import parse_qs
 
 import pytest
 
@@ -12,7 +14,7 @@ from analysis.prepare import Cells
 from analysis.result import Kind, MetricSpec
 from tests.daemon.test_discovery import Pages, page, target
 from tests.fakes import FakeSource, counts
-from tests.receivers import Answer, receiver
+from tests.receivers import Answer, Received, receiver
 from watchdog.app import load_config, parts_of
 from watchdog.cli.check_days import day_findings
 from watchdog.cli.check_ends import probe_findings, sink_findings
@@ -161,6 +163,33 @@ def test_the_clock_is_read_from_the_answer(tmp_path: Path) -> None:
         assert isinstance(catalogue, PrometheusCatalogue)
         assert catalogue.clock_ahead_s() == 0.0
         source.close()
+
+
+def test_of_many_buckets_one_series_is_asked_when_it_was_sampled(tmp_path: Path) -> None:
+    """All of a busy instance's would be more than an answer may be."""
+    target_labels = {"job": "mine", "instance": "a"}
+    one = {**target_labels, "le": "+Inf", "route": "/a"}
+
+    def answered(request: Received) -> Answer:
+        query = request.query.get("query") or parse_qs(request.body.decode())["query"][0]
+        counted = "count by" in query, "topk(1, count_over_time(" in query
+        if any(counted):
+            found = [{"metric": target_labels if counted[0] else one, "value": [1700000000, "40"]}]
+            return vector("vector", found)
+        series = 1 if 'route="/a"' in query and 'le="+Inf"' in query else 6000
+        values = [[1700000000.123 + 15 * at, "123456"] for at in range(40)]
+        return vector("matrix", series * [{"metric": one, "values": values}])
+
+    with receiver() as server:
+        server.otherwise = answered
+        source = parts_of(configured(tmp_path, url=server.url)).sources["prometheus"]
+        times = source.catalogue.sampled_at(Selector("http_request_duration_seconds_bucket"))  # type: ignore[attr-defined]
+        source.close()
+    assert (len(times), times[1] - times[0]) == (40, 15.0)
+
+
+def vector(kind: str, result: object) -> Answer:
+    return Answer(body=json.dumps({"status": "success", "data": {"resultType": kind, "result": result}}).encode())
 
 
 def test_looks_that_are_quicker_than_samples_are_told(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from watchdog.app import load_config
 from watchdog.catalogue import LabelSet
 from watchdog.cli import command_line
 from watchdog.discovery import Discovery, discover
+from watchdog.errors import SourceError
 from watchdog.first_config import first_config, look_s, toml
 from watchdog.presets import names, preset
 from watchdog.selector import Selector
@@ -204,6 +205,19 @@ def test_a_missed_scrape_does_not_change_the_interval() -> None:
     """The median counts."""
     (service,) = discover(Pages((page("go-promhttp"), target()), times=(0, 15, 30, 60, 75))).services
     assert service.scrape_s == 15.0
+
+
+class Silent(Pages):
+    """A catalogue that knows all but when it was sampled."""
+
+    def sampled_at(self, selector: Selector) -> list[float]:
+        raise SourceError("it is too much")
+
+
+def test_a_rhythm_that_cannot_be_told_is_unknown() -> None:
+    """It is a hint, and no reason to find nothing."""
+    (service,) = discover(Silent((page("go-promhttp"), target()))).services
+    assert service.scrape_s is None
 
 
 # --- the commands -----------------------------------------------------------------------------------------

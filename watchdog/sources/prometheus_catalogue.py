@@ -9,7 +9,7 @@ from watchdog.catalogue import LabelSet
 from watchdog.errors import SourceError
 from watchdog.ports import Clock
 from watchdog.selector import Matcher, Selector, label_name
-from watchdog.sources.prometheus_answer import Moments, QueryError
+from watchdog.sources.prometheus_answer import Answer, Moments, QueryError
 from watchdog.sources.prometheus_api import PrometheusApi
 
 LATELY_S = 3600.0  # names seen within this time are known
@@ -40,18 +40,15 @@ class PrometheusCatalogue:
     def label_sets(self, selector: Selector, by: Sequence[str]) -> list[LabelSet]:
         """The values of these labels among the series alive now, most series first (SourceError)."""
         query = f"count by ({', '.join(map(label_name, by))}) ({selector.render()})"
-        with self._as_source_errors():
-            moment = Moments(round(self._clock.now() * 1000))
-            (answer,) = self._api.ask(query, moment, deadline=self._deadline(), headers=self._headers())
+        (answer,) = self._ask(query)
         found = [LabelSet({name: one.labels.get(name, "") for name in by}, round(one.value)) for one in answer.series]
         return sorted(found, key=lambda one: (-one.series, [*one.labels.values()]))
 
     def sampled_at(self, selector: Selector) -> list[float]:
-        """When one of the selector's instances was sampled within the last minutes, in order (SourceError)."""
-        alive = self.label_sets(selector, ("job", "instance"))
-        if not alive:
+        """When one series of one of the selector's instances was sampled within the last minutes (SourceError)."""
+        one = self._longest_series(selector)
+        if one is None:
             return []
-        one = [Matcher(label, "=", value) for label, value in alive[0].labels.items()]
         query = f"{selector.with_matchers(*one).render()}[{SAMPLED_S:.0f}s]"
         form = [("query", query), ("time", f"{self._clock.now():.3f}")]
         try:
@@ -59,6 +56,16 @@ class PrometheusCatalogue:
             return sorted({float(at) for item in series for at, _ in item.get("values") or item["histograms"]})
         except (KeyError, TypeError, ValueError, AttributeError):
             raise SourceError(f"{self._told}: its answer is not what a Prometheus says", permanent=True) from None
+
+    def _longest_series(self, selector: Selector) -> list[Matcher] | None:
+        """The labels of the one series with most samples: all buckets of a busy instance would be megabytes."""
+        alive = self.label_sets(selector, ("job", "instance"))
+        if not alive:
+            return None
+        mine = selector.with_matchers(*(Matcher(label, "=", value) for label, value in alive[0].labels.items()))
+        (answer,) = self._ask(f"topk(1, count_over_time({mine.render()}[{SAMPLED_S:.0f}s]))")
+        found = [one.labels for one in answer.series]
+        return [Matcher(label, "=", value) for label, value in found[0].items()] if found else None
 
     def clock_ahead_s(self) -> float | None:
         """How far the server's clock is before ours, to a second; None where its answers bear no date (SourceError)."""
@@ -74,6 +81,11 @@ class PrometheusCatalogue:
         # the date is cut to whole seconds, and was written some time between the two
         early, late = theirs - after, theirs + 1.0 - before
         return early if early > 0 else late if late < 0 else 0.0
+
+    def _ask(self, query: str) -> list[Answer]:
+        with self._as_source_errors():
+            moment = Moments(round(self._clock.now() * 1000))
+            return self._api.ask(query, moment, deadline=self._deadline(), headers=self._headers())
 
     def _tell(self, what: str, form: Sequence[tuple[str, str]]) -> Any:
         with self._as_source_errors():
