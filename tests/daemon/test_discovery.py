@@ -106,6 +106,18 @@ def test_versions_without_a_label_are_compared_with_the_time_before(tmp_path: Pa
     assert "# No label of its series tells versions apart" in (tmp_path / "config.toml").read_text()
 
 
+def test_a_canary_behind_ingress_nginx_is_not_looked_for_under_its_service(tmp_path: Path) -> None:
+    """It counts under the primary's; with the label that the preset's note makes of `canary` it is a version."""
+    plain = discover(Pages((page("ingress-nginx"), target())))
+    assert load_config(written(plain, tmp_path), {}).services["shop"].strategy == "direct"
+    tracks = {'{canary="",': '{track="stable",', '{canary="default-shop-canary-80",': '{track="canary",canary="x",'}
+    text = page("ingress-nginx")
+    for before, after in tracks.items():
+        text = text.replace(before, after)
+    (shop,) = discover(Pages((text, target()))).services
+    assert (shop.version_label, sorted(shop.versions)) == ("track", ["canary", "stable"])
+
+
 def test_resources_that_do_not_say_the_version_are_left_out_and_told(tmp_path: Path) -> None:
     """Where the program gives the version to its own metrics and the target has none: `check` is content at once."""
     bare = "".join(f"{line}\n" for line in page("go-promhttp").splitlines() if line.startswith("process_"))
