@@ -5,17 +5,17 @@ with the labels it needs, and its service label has the service's name.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from itertools import pairwise
 from statistics import median
-from typing import Any
 
 from watchdog.catalogue import Catalogue
-from watchdog.customs import DURATIONS, REQUESTS, STATUS_LABELS, is_sold
+from watchdog.customs import DURATIONS, REQUESTS, STATUS_LABELS, failed_among, is_sold
+from watchdog.discovered import Discovery, Near, Pack, Service, Unsure
 from watchdog.errors import SourceError
-from watchdog.presets import Mark, Preset, names, preset
+from watchdog.presets import Mark, names, preset
 from watchdog.selector import Matcher, Selector
 
 BY_CONVENTION, BUSINESS = "by-convention", "business"
@@ -35,57 +35,6 @@ VERSION_LABELS = (  # in the order of preference, after the preset's own
 )
 _OWN_LABELS = ("app", "application", "app_name", "service_name", "service", "job")  # put on by the service's own people
 _NEAR = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pack:
-    """A preset as it fits one service: by its name, or as tables where it had places to fill in."""
-
-    preset: Preset
-    tables: tuple[Mapping[str, Any], ...]
-    marks: tuple[Mark, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
-    """One service as the source shows it."""
-
-    name: str
-    selector: Mapping[str, str]
-    packs: tuple[Pack, ...]
-    besides: tuple[str, ...] = ()  # presets that match too, and bring metrics that others bring already
-    unversioned: tuple[str, ...] = ()  # presets that match too, and whose series do not carry the version label
-    version_label: str | None = None
-    versions: tuple[str, ...] = ()  # alive now, most series first
-    labels: tuple[str, ...] = ()  # of its series, for those who look for a version label
-    scrape_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Near:
-    """A preset that does not match: what is missing, and the nearest names there are."""
-
-    preset: str
-    missing: str
-    nearest: tuple[str, ...]
-    present: int  # names of the fingerprint that are there
-    if_missing: str = ""
-
-    @property
-    def sentence(self) -> str:
-        nearest = f"nearest: {', '.join(self.nearest)}" if self.nearest else "nothing is named like it"
-        why = f"; {self.if_missing}" if self.if_missing else ""
-        return f"{self.preset}: there is no {self.missing}, {nearest}{why}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Discovery:
-    """What was found, and what was not."""
-
-    names: int
-    services: tuple[Service, ...]
-    near: tuple[Near, ...] = ()
-    nameless: tuple[str, ...] = ()  # presets that match, but no label tells services apart
 
 
 def discover(catalogue: Catalogue, *, only: Sequence[str] = ()) -> Discovery:
@@ -108,6 +57,7 @@ class _Discovering:
     only: Sequence[str]
     known: frozenset[str] = frozenset()
     nameless: list[str] = field(default_factory=list)
+    unknown: list[Near] = field(default_factory=list)  # requests whose outcome nobody understands
     _labels: dict[str, list[str]] = field(default_factory=dict)
 
     def discovery(self) -> Discovery:
@@ -146,21 +96,33 @@ class _Discovering:
     def _by_convention(self, used: set[str]) -> Iterator[Pack]:
         for requests in sorted(self.known - used):
             found = REQUESTS.fullmatch(requests)
-            status = found and next((label for label in STATUS_LABELS if label in self._labels_of(requests)), None)
+            status = found and self._status(requests)
             if not found or not status:
                 continue
-            values = {"requests": requests, "status": status}
+            label, seen = status
+            values, failed = {"requests": requests, "status": label}, failed_among(seen)
+            unsure = None if failed else Unsure(requests=requests, label=label, values=seen)
+            if failed:
+                values["failed"] = failed
             durations = (f"{found[1]}{ending}" for ending in DURATIONS)
             duration = next((name for name in durations if f"{name}_bucket" in self.known - used), None)
             if duration is not None:
                 values["duration"] = duration
-            marks = [Mark(requests, frozenset({status})), *([Mark(f"{duration}_bucket")] if duration else [])]
-            one = preset(BY_CONVENTION)
-            yield Pack(preset=one, tables=one.filled(values), marks=tuple(marks))
+            marks = [Mark(requests, frozenset({label})), *([Mark(f"{duration}_bucket")] if duration else [])]
+            if tables := preset(BY_CONVENTION).filled(values):
+                yield Pack(preset=preset(BY_CONVENTION), tables=tables, marks=tuple(marks), unsure=unsure)
+            else:
+                self.unknown.append(_unknown_status(requests, label, seen))
+
+    def _status(self, requests: str) -> tuple[str, tuple[str, ...]] | None:
+        """The label that tells the outcome of requests, one whose values are understood first, and its values."""
+        labels = [label for label in STATUS_LABELS if label in self._labels_of(requests)]
+        found = [(label, tuple(self._values(Mark(requests), label))) for label in labels]
+        return next((one for one in found if failed_among(one[1])), found[0] if found else None)
 
     def _near(self, matched: set[str]) -> Iterator[Near]:
         """The presets that lack something, those that are nearest first."""
-        found = []
+        found = list(self.unknown)
         for name in self.only or names():
             one = preset(name)
             missing = [mark for mark in one.fingerprint if not self._has(mark)]
@@ -246,7 +208,8 @@ class _Discovering:
         if self.only and BUSINESS not in self.only:
             return service
         tables = [table for pack in service.packs for table in pack.tables or pack.preset.metrics]
-        total = next((table["total"] for table in tables if "total" in table and not table.get("native")), None)
+        counted = [table["total"] for table in tables if "total" in table and not table.get("native")]
+        total = next(iter([*counted, *(pack.unsure.requests for pack in service.packs if pack.unsure)]), None)
         sold = [name for name in sorted(self.known) if is_sold(name)] if total else []
         one = preset(BUSINESS)
         packs = []
@@ -320,6 +283,11 @@ def usual_interval(times: Sequence[float]) -> float | None:
     """The usual time between two samples; a scrape that was missed does not change it."""
     gaps = [late - early for early, late in pairwise(times) if late - early > 0.05]
     return round(median(gaps), 1) if gaps else None
+
+
+def _unknown_status(requests: str, label: str, values: Sequence[str]) -> Near:
+    missing = f"HTTP or gRPC status in the label {label} of {requests}"
+    return Near(preset=BY_CONVENTION, missing=missing, nearest=tuple(values[:_NEAR]), present=1)
 
 
 def _told(mark: Mark, *, labels_lack: bool) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from analysis.sentence import named
-from watchdog.discovery import Pack, Service
+from watchdog.customs import speaks_of_failure
+from watchdog.discovered import Pack, Service, Unsure
 from watchdog.presets import preset
 
 DEFAULT_LOOK_S = 30.0
@@ -115,6 +116,8 @@ def _service(service: Service, environment: str) -> Iterator[str]:
     for pack in service.packs:
         for metric in pack.tables:
             yield from _metric(table, pack, metric)
+        if pack.unsure is not None:
+            yield from _commented_errors(table, pack, pack.unsure)
     if BUSINESS not in {pack.preset.name for pack in service.packs}:
         yield from _commented_business(table, service)
 
@@ -142,16 +145,31 @@ def _metric(table: str, pack: Pack, metric: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"{key} = {toml(value)}" for key, value in metric.items())
 
 
+def _commented_errors(table: str, pack: Pack, unsure: Unsure) -> Iterator[str]:
+    """A guess would be a metric that can never see an error, or one that sees them everywhere."""
+    failed = [value for value in unsure.values if speaks_of_failure(value)]
+    values = {"requests": unsure.requests, "status": unsure.label, "failed": "|".join(failed) or "failed"}
+    errors = next(one for one in pack.preset.filled(values) if "bad" in one)
+    yield ""
+    yield from _comment(
+        f"Errors are NOT compared yet: {unsure.label} of {unsure.requests} is {named(unsure.values, most=8)}, which is "
+        "no HTTP and no gRPC status. Say which of them are failures of the service:"
+    )
+    yield f"# [[{table}.metrics]]"
+    yield from (f"# {key} = {toml(value)}" for key, value in errors.items())
+
+
 BUSINESS = "business"
 
 
 def _commented_business(table: str, service: Service) -> Iterator[str]:
     """A version may answer everything and sell nothing; only people know what it should sell."""
     tables = [one for pack in service.packs for one in pack.tables or pack.preset.metrics]
-    ratio = next((one for one in tables if "total" in one and not one.get("native")), None)
-    if ratio is None:
+    counted = [one["total"] for one in tables if "total" in one and not one.get("native")]
+    total = next(iter([*counted, *(pack.unsure.requests for pack in service.packs if pack.unsure)]), None)
+    if total is None:
         return
-    (metric,) = preset(BUSINESS).filled({"events": "orders_total", "exposure": str(ratio["total"])})
+    (metric,) = preset(BUSINESS).filled({"events": "orders_total", "exposure": str(total)})
     yield ""
     yield "# What it is there for: a counter of orders, sign-ups or payments."
     yield f"# [[{table}.metrics]]"

@@ -18,6 +18,7 @@ from tests.receivers import Answer, Received, receiver
 from watchdog.app import load_config, parts_of
 from watchdog.cli.check_days import day_findings
 from watchdog.cli.check_ends import probe_findings, sink_findings
+from watchdog.cli.check_ratios import ratio_findings
 from watchdog.cli.check_services import migration_findings, mode_findings
 from watchdog.cli.check_sources import Seen, _clock_findings, _remedy, _rhythm_findings, _shown, source_findings
 from watchdog.cli.findings import Finding
@@ -235,6 +236,41 @@ def test_one_sample_is_not_some(tmp_path: Path) -> None:
     assert _shown(metric, one, 5.0).startswith("1 sample in the last 5 s; v1: 1 instance, ")
     doubled = Cells(**{name: 2 * getattr(one, name) for name in Cells.__dataclass_fields__})
     assert _shown(metric, doubled, 5.0).startswith("2 samples in the last 5 s; v1: 1 instance, ")
+
+
+@pytest.mark.parametrize(
+    ("bad", "there", "warned"),
+    [
+        ('{code=~"5.."}', ("success", "error"), True),
+        ('{code=~"5.."}', ("OK", "Internal"), True),
+        ('{code=~"5.."}', ("2", "5"), True),
+        ('{code="error"}', ("200", "503"), True),
+        ('{code=~"Internal|Unavailable"}', ("success",), True),
+        ('{code=~"5.."}', ("200", "404"), False),
+        ('{code=~"5.."}', ("2xx",), False),
+        ('{code=~"5..|error"}', ("success",), False),
+        ('{code=~"Internal|Unavailable"}', ("OK",), False),
+        ('{code="error"}', ("success",), False),
+        ('{code="sold_out"}', ("sold",), False),
+        ('{code!~"2.."}', ("200",), False),
+        ('{code=~"5.."}', ("success", "503"), False),
+        ('{code=~"5.."}', (), False),
+    ],
+)
+def test_errors_that_can_never_be_seen_are_a_warning(
+    tmp_path: Path, bad: str, there: tuple[str, ...], warned: bool
+) -> None:
+    """Where the label says another kind of thing than the condition wants; that there was no error yet is none."""
+    config = configured(tmp_path)
+    text = (tmp_path / "config.toml").read_text().replace('{code=~"5.."}', bad)
+    (tmp_path / "config.toml").write_text(text)
+    service = load_config(tmp_path / "config.toml", {}).services["shop"]
+    lines = "".join(f'http_requests_total{{code="{value}"}} 3\n' for value in there) or "http_requests_total 3\n"
+    pages = Pages((f"# TYPE http_requests_total counter\n{lines}", target()))
+    found = list(ratio_findings("services.shop.metrics.errors", service.metrics[0], service, pages))
+    assert [one.level for one in found] == ["warning"] * warned
+    assert all("no error would ever be seen" in one.message and there[0] in one.message for one in found)
+    assert list(ratio_findings("x", config.services["shop"].metrics[0], service, None)) == []
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from tests.receivers import Answer, receiver
 from watchdog.app import load_config
 from watchdog.catalogue import LabelSet
 from watchdog.cli import command_line
-from watchdog.discovery import Discovery, discover
+from watchdog.discovered import Discovery
+from watchdog.discovery import discover
 from watchdog.errors import SourceError
 from watchdog.first_config import first_config, look_s, toml
 from watchdog.presets import names, preset
@@ -217,6 +218,68 @@ def test_a_missed_scrape_does_not_change_the_interval() -> None:
     """The median counts."""
     (service,) = discover(Pages((page("go-promhttp"), target()), times=(0, 15, 30, 60, 75))).services
     assert service.scrape_s == 15.0
+
+
+def outcomes(label: str, *values: str, histogram: bool = True) -> str:
+    """A page of requests by outcome, and how long they took."""
+    counters = "".join(f'pay_requests_total{{{label}="{value}"}} 3\n' for value in values)
+    text = f"# TYPE pay_requests_total counter\n{counters}"
+    name = "pay_request_duration_seconds"
+    buckets = f'{name}_bucket{{le="1"}} 3\n{name}_bucket{{le="+Inf"}} 3\n{name}_sum 1\n{name}_count 3\n'
+    return text + (f"# TYPE {name} histogram\n{buckets}" if histogram else "")
+
+
+GRPC = "Unknown|DeadlineExceeded|Unimplemented|Internal|Unavailable|DataLoss"
+
+
+@pytest.mark.parametrize(
+    ("label", "values", "failed"),
+    [
+        ("code", ("200", "404"), "5.."),
+        ("status", ("2xx", "4xx"), "5.."),
+        ("code", ("OK", "NotFound"), GRPC),
+        ("code", ("OK", "NOT_FOUND"), "UNKNOWN|DEADLINE_EXCEEDED|UNIMPLEMENTED|INTERNAL|UNAVAILABLE|DATA_LOSS"),
+    ],
+)
+def test_errors_are_what_the_values_of_the_label_call_so(label: str, values: tuple[str, ...], failed: str) -> None:
+    """HTTP statuses, their classes, and the names of gRPC in both spellings."""
+    (pay,) = discover(Pages((outcomes(label, *values), target()))).services
+    (errors,) = [table for pack in pay.packs for table in pack.tables if table["name"] == "errors"]
+    assert errors["bad"] == f'pay_requests_total{{{label}=~"{failed}"}}'
+
+
+def test_a_label_that_is_understood_is_taken_before_one_that_is_not() -> None:
+    """Whatever their order among the names of custom."""
+    text = outcomes("code", "200").replace('{code="200"}', '{code="shipped",http_status="200"}')
+    (pay,) = discover(Pages((text, target()))).services
+    assert pay.packs[0].tables[0]["bad"] == 'pay_requests_total{http_status=~"5.."}'
+
+
+@pytest.mark.parametrize("values", [("success", "error"), ("OK",), ("0", "14"), ('a"b\n[auth]', "failed")])
+def test_errors_that_could_never_be_seen_are_a_comment(values: tuple[str, ...], tmp_path: Path) -> None:
+    """Which people can finish: without the leading signs it is a configuration that compares errors."""
+    text = outcomes("status", *(value.replace('"', '\\"').replace("\n", "\\n") for value in values))
+    found = discover(Pages((text, target(job="pay"))))
+    assert [metric.spec.name for metric in load_config(written(found, tmp_path), {}).services["pay"].metrics] == [
+        "latency"
+    ]
+    lines = (tmp_path / "config.toml").read_text().splitlines()
+    (at,) = [at for at, line in enumerate(lines) if line == '# name = "errors"']
+    assert "Errors are NOT compared yet: status of pay_requests_total is" in "\n".join(lines).replace("\n# ", " ")
+    lines[at - 1 : at + 5] = [line.removeprefix("# ") for line in lines[at - 1 : at + 5]]
+    (tmp_path / "config.toml").write_text("\n".join(lines))
+    finished = load_config(tmp_path / "config.toml", {}).services["pay"].metrics
+    assert [metric.spec.name for metric in finished] == ["latency", "errors"]
+    suggested = next((value for value in values if value in ("error", "failed")), "failed")
+    assert finished[1].series["bad"].matchers[0].value == suggested
+
+
+def test_requests_that_nobody_understands_make_no_service_of_nothing() -> None:
+    """They are told among what nearly matched, with the values that there are."""
+    found = discover(Pages((outcomes("status", "success", "error", histogram=False), target())))
+    assert found.services == ()
+    told = "there is no HTTP or gRPC status in the label status of pay_requests_total, nearest: "
+    assert any(told in one.sentence for one in found.near)
 
 
 class Silent(Pages):

@@ -26,6 +26,7 @@ FILLED = {
     "by-convention": {
         "requests": "shop_requests_total",
         "status": "code",
+        "failed": "5..",
         "duration": "shop_request_duration_seconds",
     },
     "business": {"events": "shop_orders_total", "exposure": "shop_requests_total"},

@@ -12,6 +12,7 @@ from analysis.sentence import quantity
 from watchdog.app import Parts
 from watchdog.catalogue import Catalogue, HasCatalogue
 from watchdog.cli.check_days import day_findings
+from watchdog.cli.check_ratios import ratio_findings
 from watchdog.cli.findings import Finding
 from watchdog.config import Config, ServiceConfig
 from watchdog.discovery import usual_interval
@@ -130,6 +131,7 @@ def _told(
             yield Finding("warning", about, "no samples in the last interval", _remedy(metric, service, catalogue))
         else:
             yield Finding("ok", about, _shown(metric, cells, look_s))
+            yield from ratio_findings(about, metric, service, catalogue)
     if _is_whole(answer, service):
         seen.whole.add(key)
     yield from _version_findings(key, service, answer, catalogue, seen)

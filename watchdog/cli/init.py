@@ -15,7 +15,7 @@ from watchdog.errors import WatchdogError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from watchdog.discovery import Discovery, Service
+    from watchdog.discovered import Discovery, Service
 
 DEFAULT_OUT = Path("config.toml")
 _LOCAL = "http://127.0.0.1:9090"
