@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from watchdog.presets import Mark, Preset
+from watchdog.selector import Matcher, Selector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,15 @@ class Service:
     versions: tuple[str, ...] = ()  # alive now, most series first
     labels: tuple[str, ...] = ()  # of its series, for those who look for a version label
     scrape_s: float | None = None
+    environment: str | None = None  # where a label says it
+    apart: tuple[str, ...] = ()  # labels of the selector that tell it from its siblings
+    siblings: tuple[str, ...] = ()  # names of the same service elsewhere
+
+    @property
+    def main(self) -> Selector:
+        """The series it is known by first."""
+        conditions = (Matcher(label, "=", value) for label, value in self.selector.items())
+        return Selector(self.packs[0].marks[0].name, tuple(conditions))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

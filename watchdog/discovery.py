@@ -33,6 +33,7 @@ VERSION_LABELS = (  # in the order of preference, after the preset's own
     "variation",
     "pod_template_hash",
 )
+PLACE_LABELS = ("namespace", "exported_namespace", "env", "environment", "cluster")
 _OWN_LABELS = ("app", "application", "app_name", "service_name", "service", "job")  # put on by the service's own people
 _NEAR = 3
 
@@ -63,7 +64,8 @@ class _Discovering:
     def discovery(self) -> Discovery:
         self.known = frozenset(self.catalogue.names())
         sightings = [sighting for pack in self._packs() for sighting in self._sightings(pack)]
-        services = [self._service(label, value, mine) for (label, value), mine in _by_service(sightings).items()]
+        grouped = _by_service(sightings).items()
+        services = [one for (label, value), mine in grouped for one in self._services(label, value, mine)]
         matched = {sighting.pack.preset.name for sighting in sightings}
         return Discovery(
             names=len(self.known),
@@ -156,34 +158,53 @@ class _Discovering:
         there = tuple(Matcher(name, "!=", "") for name in sorted(mark.labels | {label}))
         return [one.labels[label] for one in self.catalogue.label_sets(Selector(mark.name, there), (label,))]
 
-    def _service(self, label: str, value: str, packs: Sequence[Pack]) -> Service:
+    def _services(self, label: str, value: str, packs: Sequence[Pack]) -> Iterator[Service]:
+        """The service, or one for each place it runs in: of two mixed up, one hides the other's errors."""
         chosen, besides = _without_doubles(packs)
-        condition = Matcher(label, "=", value)
-        labels = [
-            set(self.catalogue.labels(Selector(mark.name, (condition,))))
-            for pack in chosen
-            if not pack.preset.is_resources
-            for mark in pack.marks
-        ]
-        shared = set.intersection(*labels) if labels else set()
-        wished = dict.fromkeys([*(pack.preset.version_label for pack in chosen), *VERSION_LABELS])
-        main = Selector(chosen[0].marks[0].name, (condition,))
-        found = Service(
+        shared = self._shared(Matcher(label, "=", value), chosen)
+        whole = Service(
             name=_service_name(value),
             selector={label: value},
             packs=tuple(chosen),
             besides=tuple(besides),
             labels=tuple(sorted(shared - {"instance", "job", "le"})),
-            scrape_s=self._scrape_s(main),
         )
-        for one in wished:
+        places = self._places(whole.main, [one for one in PLACE_LABELS if one in shared])
+        names = [_service_name("-".join([value, *place.values()])) for place in places]
+        for place, name in zip(places, names, strict=True):
+            environment = place.get("environment") or place.get("env")
+            mine = replace(
+                whole,
+                name=name,
+                selector={**whole.selector, **place},
+                environment=_service_name(environment) if environment else None,
+                apart=tuple(place),
+                siblings=tuple(other for other in names if other != name),
+            )
+            yield self._with_business(self._comparable(self._versioned(mine, shared)))
+
+    def _shared(self, condition: Matcher, packs: Sequence[Pack]) -> set[str]:
+        """The labels that all series of a service carry; resources come from elsewhere."""
+        marks = [mark for pack in packs if not pack.preset.is_resources for mark in pack.marks]
+        labels = [set(self.catalogue.labels(Selector(mark.name, (condition,)))) for mark in marks]
+        return set.intersection(*labels) if labels else set()
+
+    def _places(self, main: Selector, labels: Sequence[str]) -> list[dict[str, str]]:
+        """Namespaces, environments and clusters, where there are several; else one place without a name."""
+        sets = [one.labels for one in self.catalogue.label_sets(main, labels)] if labels else []
+        telling = [label for label in labels if len({one[label] for one in sets if one[label]}) > 1]
+        found = [{label: one[label] for label in telling} for one in sets if all(one[label] for label in telling)]
+        unique = {tuple(one.items()): one for one in found}
+        return list(unique.values()) if telling and unique else [{}]
+
+    def _versioned(self, service: Service, shared: set[str]) -> Service:
+        found = replace(service, scrape_s=self._scrape_s(service.main))
+        for one in dict.fromkeys([*(pack.preset.version_label for pack in service.packs), *VERSION_LABELS]):
             if one and one in shared:
-                sets = self.catalogue.label_sets(main.with_matchers(Matcher(one, "!=", "")), (one,))
+                sets = self.catalogue.label_sets(service.main.with_matchers(Matcher(one, "!=", "")), (one,))
                 if sets:
-                    versions = tuple(found_set.labels[one] for found_set in sets)
-                    found = replace(found, version_label=one, versions=versions)
-                    break
-        return self._with_business(self._comparable(found, condition))
+                    return replace(found, version_label=one, versions=tuple(each.labels[one] for each in sets))
+        return found
 
     def _scrape_s(self, selector: Selector) -> float | None:
         """Only a hint at how often to look: what cannot be told is unknown, and no reason to break off."""
@@ -192,13 +213,14 @@ class _Discovering:
         except SourceError:
             return None
 
-    def _comparable(self, service: Service, mine: Matcher) -> Service:
-        """Without resources whose series do not say the version, as where only the program's own metrics do: they
-        would bring nothing of either version."""
-        label, lacking = service.version_label, []
-        for pack in service.packs if label is not None else ():
-            labels = [self.catalogue.labels(Selector(mark.name, (mine,))) for mark in pack.marks]
-            if pack.preset.is_resources and not pack.preset.version_label and any(label not in one for one in labels):
+    def _comparable(self, service: Service) -> Service:
+        """Without resources whose series do not say the version or the place, as where only the program's own metrics
+        do: they would bring nothing of either version."""
+        own, lacking = Matcher(*next((label, "=", value) for label, value in service.selector.items())), []
+        for pack in service.packs:
+            version = [service.version_label] if service.version_label and not pack.preset.version_label else []
+            labels = [self.catalogue.labels(Selector(mark.name, (own,))) for mark in pack.marks]
+            if pack.preset.is_resources and any(not {*version, *service.apart} <= set(one) for one in labels):
                 lacking.append(pack)
         left = tuple(pack for pack in service.packs if pack not in lacking)
         return replace(service, packs=left, unversioned=tuple(pack.preset.name for pack in lacking))
@@ -296,4 +318,5 @@ def _told(mark: Mark, *, labels_lack: bool) -> str:
 
 def nearest_services(wanted: str, services: Sequence[Service]) -> list[str]:
     """Names of services that may have been meant."""
-    return get_close_matches(wanted, [service.name for service in services], n=_NEAR, cutoff=0.5)
+    parts = [service.name for service in services if service.name.startswith(f"{wanted}-")]
+    return parts or get_close_matches(wanted, [service.name for service in services], n=_NEAR, cutoff=0.5)

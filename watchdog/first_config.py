@@ -83,6 +83,7 @@ def _source(source: Mapping[str, Any]) -> Iterator[str]:
 def _service(service: Service, environment: str) -> Iterator[str]:
     table = f"services.{_key(service.name)}"
     yield from _comment(_seen(service))
+    yield from _elsewhere(service)
     yield f"[{table}]"
     yield 'mode = "observe" # then notify, approve and auto, as trust grows'
     if service.version_label is None:
@@ -96,6 +97,7 @@ def _service(service: Service, environment: str) -> Iterator[str]:
     else:
         yield 'strategy = "canary" # both versions serve side by side; or rolling, blue_green, direct, flag'
     yield 'source = "prometheus"'
+    environment = service.environment or environment
     if environment != "production":
         yield f"environment = {toml(environment)}"
     yield f"selector = {toml(service.selector)}"
@@ -108,11 +110,7 @@ def _service(service: Service, environment: str) -> Iterator[str]:
         yield f"presets = {toml(names)} # what they compare: deploy-watchdog presets {names[0]}"
     if service.besides:
         yield f"# They match too, and bring more of the same: {', '.join(service.besides)}"
-    if service.unversioned:
-        yield from _comment(
-            f"They match too, but their series do not say the {service.version_label}, so the versions cannot be told "
-            f"apart: {', '.join(service.unversioned)}. Give the targets that label, then add them to presets."
-        )
+    yield from _unversioned(service)
     for pack in service.packs:
         for metric in pack.tables:
             yield from _metric(table, pack, metric)
@@ -120,6 +118,24 @@ def _service(service: Service, environment: str) -> Iterator[str]:
             yield from _commented_errors(table, pack, pack.unsure)
     if BUSINESS not in {pack.preset.name for pack in service.packs}:
         yield from _commented_business(table, service)
+
+
+def _elsewhere(service: Service) -> Iterator[str]:
+    if service.siblings:
+        yield from _comment(
+            f"The same runs in {len(service.siblings) + 1} places that {named(service.apart)} tells apart, each a "
+            f"service of its own here: beside this one {named(service.siblings, most=8)}. CI names the one it deploys "
+            "to; take out those that nobody watches."
+        )
+
+
+def _unversioned(service: Service) -> Iterator[str]:
+    if service.unversioned:
+        told = " and the ".join([*([service.version_label] if service.version_label else []), *service.apart])
+        yield from _comment(
+            f"They match too, but their series do not say the {told}, so the versions cannot be told "
+            f"apart: {', '.join(service.unversioned)}. Give the targets that label, then add them to presets."
+        )
 
 
 def _seen(service: Service) -> str:

@@ -13,7 +13,7 @@ from watchdog.app import load_config
 from watchdog.catalogue import LabelSet
 from watchdog.cli import command_line
 from watchdog.discovered import Discovery
-from watchdog.discovery import discover
+from watchdog.discovery import discover, nearest_services
 from watchdog.errors import SourceError
 from watchdog.first_config import first_config, look_s, toml
 from watchdog.presets import names, preset
@@ -280,6 +280,51 @@ def test_requests_that_nobody_understands_make_no_service_of_nothing() -> None:
     assert found.services == ()
     told = "there is no HTTP or gRPC status in the label status of pay_requests_total, nearest: "
     assert any(told in one.sentence for one in found.near)
+
+
+def test_a_service_in_two_namespaces_is_two_services(tmp_path: Path) -> None:
+    """Staging's errors are not production's; each entry names the other, and its own versions."""
+    prod, staging = target(namespace="prod", version="v1"), target(namespace="staging", version="v2")
+    found = discover(Pages((page("go-promhttp"), prod), (page("go-promhttp"), staging)))
+    config = load_config(written(found, tmp_path), {})
+    assert {name: dict(one.selector) for name, one in config.services.items()} == {
+        "mine-prod": {"job": "mine", "namespace": "prod"},
+        "mine-staging": {"job": "mine", "namespace": "staging"},
+    }
+    assert [one.versions for one in found.services] == [("v1",), ("v2",)]
+    text = (tmp_path / "config.toml").read_text().replace("\n# ", " ")
+    assert "2 places that namespace tells apart" in text
+    assert "beside this one mine-staging." in text
+    assert nearest_services("mine", found.services) == ["mine-prod", "mine-staging"]
+
+
+def test_a_label_of_the_environment_names_the_environment(tmp_path: Path) -> None:
+    """And what all of them share is no condition."""
+    here = [target(cluster="eu", env=env, version="v1") for env in ("production", "staging")]
+    found = discover(Pages(*((page("go-promhttp"), one) for one in here)))
+    services = load_config(written(found, tmp_path), {}).services
+    assert {name: (one.environment, dict(one.selector)) for name, one in services.items()} == {
+        "mine-production": ("production", {"job": "mine", "env": "production"}),
+        "mine-staging": ("staging", {"job": "mine", "env": "staging"}),
+    }
+
+
+def test_one_namespace_is_no_condition() -> None:
+    """Nor is one that some series lack."""
+    found = discover(Pages((page("go-promhttp"), target(namespace="prod")), (page("go-promhttp"), target())))
+    assert [(one.name, one.selector, one.siblings) for one in found.services] == [("mine", {"job": "mine"}, ())]
+
+
+def test_resources_that_do_not_say_the_place_are_left_out(tmp_path: Path) -> None:
+    """Where the program itself says its environment: memory of both would be compared."""
+    text = page("go-promhttp")
+    bare = "".join(f"{line}\n" for line in text.splitlines() if line.startswith("process_"))
+    own = "".join(f"{line}\n" for line in text.splitlines() if "process_" not in line)
+    pages = Pages((own, target(env="a")), (own, target(env="b")), (bare, target()))
+    found = discover(pages)
+    assert {one.name: one.unversioned for one in found.services} == {"mine-a": ("process",), "mine-b": ("process",)}
+    assert load_config(written(found, tmp_path), {}).services["mine-a"].environment == "a"
+    assert "do not say the env," in (tmp_path / "config.toml").read_text().replace("\n# ", " ")
 
 
 class Silent(Pages):
