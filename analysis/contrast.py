@@ -206,8 +206,9 @@ def _before_after(asked: Comparison, candidate: Side, before: Side, past: _Past)
     by_stratum = _rates_of_strata(before, rate)
     nothing = np.zeros(candidate.events.shape)
     tests = []
-    for fewer in suspicions(spec):
-        alpha = settings.budget * asked.share_of_budget / 2
+    directions = suspicions(spec)
+    for fewer in directions:
+        alpha = settings.budget * asked.share_of_budget / 2 / len(directions)
         limit = rate_limit(past.events, past.exposure, phi, alpha, upper=not fewer)
         tests.append(
             CountTest(

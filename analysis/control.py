@@ -56,8 +56,10 @@ def control_contrast(
     before, then = _part(before, used), _part(then, used)
     factor, information = _noise_of_ratio(before, then)
     tests = []
-    for fewer in suspicions(spec):
-        rho = ratio_limit(before, then, factor, settings.budget * share_of_budget / 2, upper=not fewer)
+    directions = suspicions(spec)
+    alpha = settings.budget * share_of_budget / 2 / len(directions)
+    for fewer in directions:
+        rho = ratio_limit(before, then, factor, alpha, upper=not fewer)
         if not 0 < rho < np.inf:
             return None
         scaled = Side(beside.events, beside.exposure / rho)

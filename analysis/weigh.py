@@ -121,7 +121,7 @@ def set_up(
                 log_prior,
                 label=one.label,
                 weight=one.weight,
-                share_of_budget=share,
+                share_of_budget=share * one.weight,  # of the limits of all bounds together
             )
             for one in asked
         ]
