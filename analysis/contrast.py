@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from analysis import apart
+from analysis.apart import Apart
 from analysis.decode import Decoded, Floats, Panel
 from analysis.dispersion import DEFAULT_V, Noise, all_over_time
 from analysis.methods.counts import CountTest, rate_limit
@@ -27,6 +29,7 @@ class Contrast:
     baseline: Side  # looks (concurrent) or the intervals before the deploy
     noise: Noise
     dispersion_from: str
+    apart: tuple[Apart, ...] = ()  # what the new version serves and the old one does not
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,7 +137,8 @@ def _beside(asked: Comparison, candidate: Side, baseline: Side, noise: Noise, so
         )
         for fewer in suspicions(asked.spec)
     )
-    return Contrast(asked.label, asked.weight, tests, candidate, baseline, noise, source)
+    unknown = apart.beside(tests, candidate, baseline)
+    return Contrast(asked.label, asked.weight, tests, candidate, baseline, noise, source, unknown)
 
 
 def floor_of(spec: MetricSpec) -> float:
@@ -203,31 +207,47 @@ def _before_after(asked: Comparison, candidate: Side, before: Side, past: _Past)
     v = v if source == "history" else max(v, DEFAULT_V)
     phi, rate = max(past.factor, 1.0 + v * past.mean), past.events / past.exposure
     noise = Noise.fixed(1.0 + v * rate * total(candidate.exposure))
-    by_stratum = _rates_of_strata(before, rate)
     nothing = np.zeros(candidate.events.shape)
-    tests = []
+    tests, unknown = [], []
     directions = suspicions(spec)
     for fewer in directions:
         alpha = settings.budget * asked.share_of_budget / 2 / len(directions)
         limit = rate_limit(past.events, past.exposure, phi, alpha, upper=not fewer)
-        tests.append(
-            CountTest(
-                events=candidate.events,
-                exposure=candidate.exposure,
-                other_events=nothing,
-                other_exposure=nothing,
-                r0=margin_ratio(spec, settings, fewer=fewer),
-                floor=floor_of(spec),
-                noise=noise,
-                log_prior=asked.log_prior,
-                known_rate=by_stratum * (limit / rate) if rate > 0 else np.full(len(by_stratum), limit),
-                fewer=fewer,
-            )
+        test = CountTest(
+            events=candidate.events,
+            exposure=candidate.exposure,
+            other_events=nothing,
+            other_exposure=nothing,
+            r0=margin_ratio(spec, settings, fewer=fewer),
+            floor=floor_of(spec),
+            noise=noise,
+            log_prior=asked.log_prior,
+            known_rate=np.array([limit]),
+            fewer=fewer,
         )
-    return Contrast(asked.label, asked.weight, tuple(tests), candidate, before, noise, source)
+        if len(before.events) > 1:
+            test = _by_stratum(test, before, rate, limit, phi, alpha)
+        tests.append(test)
+        unknown.append(apart.since(test, candidate, before, limit))
+    told = tuple(one for one in unknown if one is not None)
+    return Contrast(asked.label, asked.weight, tuple(tests), candidate, before, noise, source, told)
 
 
-def _rates_of_strata(before: Side, rate: float) -> Floats:
-    """(strata,) rate before the deploy; the whole series' where a stratum had no exposure."""
+def _by_stratum(test: CountTest, before: Side, rate: float, limit: float, phi: float, alpha: float) -> CountTest:
+    """Like with like: each stratum against the limit of its own rate, with a part of alpha that goes by its exposure.
+
+    The parts add up to alpha, so that all limits hold together (a union bound). What the past says too little of is
+    not counted: its limit would be so wide that it hides what the others show.
+    """
     e, n = (np.add.accumulate(side, axis=1)[:, -1] for side in (before.events, before.exposure))
-    return np.asarray(np.divide(e, n, out=np.full(len(n), rate), where=n > 0))
+    own = np.divide(e, n, out=np.full(len(n), rate), where=n > 0)
+    shares = n / np.add.accumulate(n)[-1]
+    limits = np.array(
+        [
+            rate_limit(events, exposure, phi, alpha * share, upper=not test.fewer) if share > 0 else 0.0
+            for events, exposure, share in zip(e.tolist(), n.tolist(), shares.tolist(), strict=True)
+        ]
+    )
+    counted = apart.told_by_past(own, limits, limit, fewer=test.fewer) & (n > 0)
+    believed = own * (limit / rate) if rate > 0 else np.full(len(own), limit)
+    return replace(test, known_rate=limits, counted=counted, believed=believed)

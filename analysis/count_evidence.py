@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from analysis.apart import share_of
 from analysis.contrast import Contrast
 from analysis.decode import Floats
 from analysis.effect import rate_ratios
@@ -13,13 +14,14 @@ from analysis.methods.ranks import companions, rank_inflations
 from analysis.noise import Side
 from analysis.onset import likely_onsets
 from analysis.power import detectable_ratios
-from analysis.result import Direction, Evidence, Kind, MetricSpec
-from analysis.sentence import comparison
+from analysis.result import Design, Direction, Evidence, Kind, MetricSpec
+from analysis.sentence import comparison, unlike
 from analysis.sums import total
 from analysis.together import in_groups
 from analysis.weigh import Weighed, Weighing
 
 NAN = float("nan")
+WORTH_SAYING = 0.01  # of the requests without a counterpart
 _NEXT_TO_NOTHING = float(np.log(3.0))
 
 
@@ -75,7 +77,11 @@ def _evidence(
         dispersion_from=contrast.dispersion_from,
         note="; ".join(filter(None, (one.weighing.note, _noise_note(contrast)))),
     )
-    return replace(found, sentence=comparison(spec, found, contrast.label))
+    words = comparison(spec, found, contrast.label)
+    without = max((share_of(apart) for apart in contrast.apart), default=0.0)
+    if without >= WORTH_SAYING:
+        words += f"; {unlike(without, Design.CONCURRENT if spoken.test.known_rate is None else Design.BEFORE_AFTER)}"
+    return replace(found, sentence=words)
 
 
 def _method(spec: MetricSpec, contrast: Contrast) -> str:

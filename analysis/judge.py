@@ -21,7 +21,7 @@ from analysis.outcome import Outcome
 from analysis.own_past import Past, own_pasts
 from analysis.prepare import Observation
 from analysis.result import Evidence, JudgeSettings, Reason, Verdict, VerdictKind
-from analysis.weigh import Draft, Weighed, Weighing, path_of, set_up, set_up_beside, weighings
+from analysis.weigh import Draft, Weighed, Weighing, aparts, path_of, set_up, set_up_beside, weighings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +37,8 @@ class _Case:
     @property
     def tests(self) -> list[CountTest]:
         own = [test for weighing in (*self.weighings, *self.beside) for test in weighing.tests]
-        return own + [test for one in self.past for test in one.contrast.tests]
+        past = [test for one in self.past for test in one.contrast.tests]
+        return own + past + [test for one in aparts(self.weighings) for test in one.tests]
 
 
 def judge(observations: Sequence[Observation], settings: Sequence[JudgeSettings]) -> list[Verdict]:
@@ -162,6 +163,8 @@ class _Judged:
 
     def verdict(self, evidence: tuple[Evidence, ...]) -> Verdict:
         slices = _slices(self.case)
+        own = slices[-1].stop if slices else 0
+        with_past = own + sum(len(one.contrast.tests) for one in self.case.past)
         return Outcome(
             watch=self.case.watch,
             settings=self.case.settings,
@@ -172,7 +175,9 @@ class _Judged:
             decisive=self.decisive,
             evidence=evidence,
             past=self.case.past,
-            past_paths=self.paths[slices[-1].stop if slices else 0 :],
+            past_paths=self.paths[own:with_past],
+            apart=aparts(self.case.weighings),
+            apart_paths=self.paths[with_past:],
         ).verdict()
 
 

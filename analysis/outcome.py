@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis import conditions, sentence
+from analysis.apart import rate_of, share_of
 from analysis.combine import average
 from analysis.decode import Decoded, Floats
 from analysis.methods.histogram import layouts
@@ -23,6 +24,7 @@ from analysis.result import (
     Verdict,
     VerdictKind,
 )
+from analysis.weigh import Unlike
 
 HOUR_S = 3600.0
 SUSPICION = 0.5  # evidence above this power of the threshold is not called healthy
@@ -42,6 +44,8 @@ class Outcome:
     evidence: tuple[Evidence, ...]
     past: tuple[Past, ...]  # the old version against its own past
     past_paths: Sequence[Floats]
+    apart: tuple[Unlike, ...]  # what the new version serves and the old one does not
+    apart_paths: Sequence[Floats]  # of the two tests of each
 
     @property
     def specs(self) -> tuple[MetricSpec, ...]:
@@ -54,7 +58,8 @@ class Outcome:
             return self._alarmed()
         if absent is not None:
             return self._absent(*absent)
-        for found in (self._source, self._misconfigured, self._no_data, self._unheard_of, self._shared_cause):
+        orderly = (self._source, self._misconfigured, self._no_counterpart, self._no_data, self._unheard_of)
+        for found in (*orderly, self._shared_cause):
             verdict = found()
             if verdict is not None:
                 return verdict
@@ -142,6 +147,29 @@ class Outcome:
             names, words = self._of_other_buckets()
         return self._say(VerdictKind.INCONCLUSIVE, Reason.MISCONFIGURED, words, metric=names[0]) if names else None
 
+    def _no_counterpart(self) -> Verdict | None:
+        """Worse in what the old version does not serve, and as a whole: a new route or a fault, nobody can tell."""
+        said = self._said_apart()
+        if said < self.threshold:
+            return None
+        lasts = [float(np.minimum(*own)[-1]) for own in self._apart_paths()]
+        loud = [last + float(np.log(max(one.share, 1e-12))) for last, one in zip(lasts, self.apart, strict=True)]
+        worst = self.apart[int(np.argmax(loud))]
+        rates = rate_of(worst.apart.candidate), worst.apart.rate
+        words = sentence.no_counterpart(worst.name, share_of(worst.apart), rates, self.watch.design)
+        words += f"; {sentence.evidence_of(said, self.threshold)}"
+        return self._say(VerdictKind.INCONCLUSIVE, Reason.NO_COUNTERPART, words, metric=worst.metric)
+
+    def _said_apart(self) -> float:
+        """ln e-value of "worse in what the old version does not serve"; what has a counterpart adds its part of 1."""
+        shares = [one.share for one in self.apart]
+        rest = max(1.0 - sum(shares), 0.0)
+        paths = [np.minimum(*own) for own in self._apart_paths()]
+        return float(average([*paths, np.zeros(self.watch.looks)], [*shares, rest])[-1])
+
+    def _apart_paths(self) -> list[Sequence[Floats]]:
+        return [self.apart_paths[2 * i : 2 * i + 2] for i in range(len(self.apart))]
+
     def _of_other_buckets(self) -> tuple[list[str], str]:
         """Metrics that are needed and whose buckets are all others than before, in words that name both layouts."""
         latencies = [m for m in self.watch.metrics if m.spec.kind is Kind.LATENCY]
@@ -212,7 +240,7 @@ class Outcome:
         if blind is not None:
             tail = f"; {sentence.low_traffic(*blind, self.settings.seen_ratio)}"
             return self._say(VerdictKind.INCONCLUSIVE, Reason.LOW_TRAFFIC, words + at + tail, metric=blind[0].name)
-        if float(self.combined[-1]) > SUSPICION * self.threshold:
+        if max(float(self.combined[-1]), self._said_apart()) > SUSPICION * self.threshold:
             tail = "; too much suspicion to call it healthy, too little to act"
             return self._say(VerdictKind.INCONCLUSIVE, Reason.LOW_TRAFFIC, words + at + tail, metric=name)
         seen = sentence.seen(self.specs[self.decisive], self.evidence[self.decisive])

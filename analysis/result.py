@@ -56,6 +56,7 @@ class Reason(StrEnum):
     NO_DATA = "NO_DATA"
     SOURCE_DOWN = "SOURCE_DOWN"
     SHARED_CAUSE = "SHARED_CAUSE"
+    NO_COUNTERPART = "NO_COUNTERPART"  # worse in what the old version did not serve: a new route, or a fault
     MISCONFIGURED = "MISCONFIGURED"
     UNCALIBRATED = "UNCALIBRATED"
     STOPPED = "STOPPED"

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from analysis.result import Direction, Evidence, Kind, MetricSpec, Reason
+from analysis.result import Design, Direction, Evidence, Kind, MetricSpec, Reason
 
 WORTH_KNOWING = "worth knowing"  # how a note begins that is no reason to act
 THIN = "\u202f"  # narrow, and never broken at the end of a line
@@ -286,6 +286,20 @@ def low_traffic(spec: MetricSpec, found: Evidence, wanted: float) -> str:
     what = seen(spec, found)
     only = f"only {what}" if what else "no regression could have been seen"
     return f"too little traffic: {only}, ×{significant(wanted)} is wanted; watch longer or send more traffic"
+
+
+def unlike(share: float, design: Design) -> str:
+    """How much of the new version's requests nothing of the old one can be held against."""
+    did = "hardly served" if design is Design.BEFORE_AFTER else "did not serve"
+    return f"{percent(share)} of the new version's requests are of routes the old one {did}"
+
+
+def no_counterpart(name: str, share: float, rates: tuple[float, float], design: Design) -> str:
+    """Worse where there is nothing like it to compare with. rates: there, and of all of the old version."""
+    return (
+        f"{unlike(share, design)} (or of other values of `by`): {name} {percent(rates[0])} there, {percent(rates[1])} "
+        "in all of the old version; a fault, or routes that are so by nature: nobody can tell"
+    )
 
 
 def excused(words: str, beside: float, threshold: float) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from analysis.apart import Apart
 from analysis.contrast import Comparison, Contrast, compare, contrasts
 from analysis.control import control_contrast, less_control
 from analysis.decode import COUNTS, Arrays, Decoded, Floats, Panel
@@ -59,6 +60,34 @@ class Weighing:
     @property
     def tests(self) -> list[CountTest]:
         return [test for contrast in self.contrasts for test in contrast.tests]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unlike:
+    """What a metric says of that which the old version does not serve, and its part of the budget."""
+
+    metric: str
+    label: str
+    share: float
+    apart: Apart
+
+    @property
+    def name(self) -> str:
+        return f"{self.metric}{self.label}"
+
+    @property
+    def tests(self) -> list[CountTest]:
+        return [self.apart.alone, self.apart.whole]
+
+
+def aparts(weighings: Sequence[Weighing]) -> tuple[Unlike, ...]:
+    """What has no counterpart, of all metrics of one watch, in the order of their names."""
+    return tuple(
+        Unlike(one.spec.name, contrast.label, one.share * contrast.weight / len(contrast.apart), apart)
+        for one in sorted(weighings, key=lambda weighing: weighing.spec.name)
+        for contrast in one.contrasts
+        for apart in contrast.apart
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

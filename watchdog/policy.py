@@ -89,6 +89,8 @@ def _stopped(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Deci
         return Decision(kind=DecisionKind.WAIT, why=why)
     if verdict.reason is Reason.SHARED_CAUSE:
         return _hold(HoldReason.SHARED_CAUSE, _shared_cause(watch, brakes))
+    if verdict.reason is Reason.NO_COUNTERPART:
+        return _hold(HoldReason.NO_COUNTERPART, "a human decides")
     return _hold(HoldReason.SHARE_MISMATCH, brakes.mismatch) if brakes.mismatch else None
 
 

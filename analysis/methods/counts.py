@@ -34,7 +34,9 @@ class CountTest:
     """One count comparison over the looks of one watch. `worse` is the arm with too many events under suspicion.
 
     Arrays are (strata, looks), 0 where nothing was seen; `log_prior` (looks,). `known_rate` (strata,) turns
-    the test into its one-sample form: the other arm is a rate fixed before the deploy (an upper limit of it).
+    the test into its one-sample form: the other arm is a rate fixed before the deploy (an upper limit of it). Of it,
+    `counted` (grid, strata) says which strata a point of the grid counts, where not all, and `believed` (strata,) the
+    rates that a claim of what would have been seen starts from, where not those of `known_rate`.
     """
 
     events: Floats
@@ -46,6 +48,8 @@ class CountTest:
     noise: Noise
     log_prior: Floats
     known_rate: Floats | None = None
+    counted: NDArray[np.bool_] | None = None
+    believed: Floats | None = None
     fewer: bool = False  # one-sample form only: too few events are suspected
     swapped: bool = False  # paired form: the arm under suspicion is the baseline, which has too many
 
@@ -107,14 +111,17 @@ def _stack(arrays: Sequence[Floats], strata: int, looks: int) -> Floats:
 
 
 def _one_sample(test: CountTest, known_rate: Floats) -> Floats:
-    events = np.cumsum(test.events, axis=0)[-1]
     tolerated = test.r0 * known_rate + test.floor
     if test.fewer:
         tolerated = np.maximum(known_rate / test.r0 - test.floor, 0.0)
-    expected = np.cumsum(tolerated[:, None] * test.exposure, axis=0)[-1]
+    expected = tolerated[:, None] * test.exposure
     sign = -1.0 if test.fewer else 1.0
     step = sign * LOG_REL[:, None]
-    return np.asarray(events * step - expected * np.expm1(step))
+    if test.counted is None:
+        return np.asarray(np.cumsum(test.events, axis=0)[-1] * step - np.cumsum(expected, axis=0)[-1] * np.expm1(step))
+    counted = test.counted[:, :, None]
+    both = [np.cumsum(np.where(counted, part, 0.0), axis=1)[:, -1] for part in (test.events, expected)]
+    return np.asarray(both[0] * step - both[1] * np.expm1(step))
 
 
 def evidence_paths(tests: Sequence[CountTest]) -> tuple[Floats, Floats]:
@@ -186,11 +193,18 @@ def padded(rows: Sequence[Floats], looks: int, fill: float) -> Floats:
 
 def sobered(tests: Sequence[CountTest], paths: Floats) -> Floats:
     """Less the price of an uncertain known rate; nothing while there are too few events."""
-    events = padded([np.cumsum(np.cumsum(test.events, axis=0)[-1]) for test in tests], paths.shape[1], 0.0)
+    events = padded([np.cumsum(np.cumsum(_weighed(test), axis=0)[-1]) for test in tests], paths.shape[1], 0.0)
     one_sample = np.array([test.known_rate is not None for test in tests], dtype=bool)[:, None]
     paths = paths - np.where(one_sample, np.log(2.0), 0.0)
     needs = np.array([not test.fewer for test in tests], dtype=bool)[:, None]
     return np.where(needs & (events < FEWEST_EVENTS), np.minimum(paths, 0.0), paths)
+
+
+def _weighed(test: CountTest) -> Floats:
+    """The events of strata that any point of the grid counts."""
+    if test.counted is None:
+        return test.events
+    return np.where(np.logical_or.reduce(test.counted, axis=0)[:, None], test.events, 0.0)
 
 
 def rate_limit(events: float, exposure: float, phi: float, alpha: float, *, upper: bool) -> float:

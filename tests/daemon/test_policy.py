@@ -6,7 +6,7 @@ import pytest
 
 from analysis.result import Reason, Verdict, VerdictKind
 from tests.samples import a_watch
-from watchdog.model import Action, ActionKind, ActionState, DecisionKind, HoldReason, Limits, Mode
+from watchdog.model import Action, ActionKind, ActionState, DecisionKind, HoldReason, Limits, Mode, State
 from watchdog.policy import Brakes, decide
 
 NOW = 1_700_000_100.0
@@ -137,6 +137,15 @@ def test_a_shared_cause_is_held_and_names_the_migration_of_the_deploy(migration:
     said = decide(a_watch(), verdict(VerdictKind.INCONCLUSIVE, Reason.SHARED_CAUSE), Brakes(migration=migration), NOW)
     assert (said.kind, said.hold) == (DecisionKind.HOLD, HoldReason.SHARED_CAUSE)
     assert words in said.why
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_worse_in_what_has_no_counterpart_is_held_and_judged_on(mode: Mode) -> None:
+    """New routes or a fault: never promoted, nor rolled back for it, and back when it turns worse like for like."""
+    unlike = verdict(VerdictKind.INCONCLUSIVE, Reason.NO_COUNTERPART)
+    said = decide(replace(a_watch(), mode=mode), unlike, Brakes(), NOW)
+    assert (said.kind, said.hold, said.why) == (DecisionKind.HOLD, HoldReason.NO_COUNTERPART, "a human decides")
+    assert replace(a_watch(), state=State.HELD, hold=said.hold).is_judged
 
 
 def test_a_hold_for_a_migration_says_what_to_do_instead() -> None:

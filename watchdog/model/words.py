@@ -147,6 +147,7 @@ class HoldReason(StrEnum):
     NO_TARGET = "NO_TARGET"
     MIGRATION = "MIGRATION"
     SHARED_CAUSE = "SHARED_CAUSE"
+    NO_COUNTERPART = "NO_COUNTERPART"  # worse in what the old version did not serve: new routes, or a fault
     UNCALIBRATED = "UNCALIBRATED"
     TRAIN = "TRAIN"  # another deploy of its release train did not go back, and it would have to go first
     TWO_DEPLOYS = "TWO_DEPLOYS"  # another deploy went live in the same time, and only before and after are known
@@ -161,7 +162,7 @@ class HoldReason(StrEnum):
 
 
 STILL_JUDGED = frozenset(  # nobody has called it worse yet, or worse than usual
-    {HoldReason.SHARE_MISMATCH, HoldReason.PROMOTE_FAILED, HoldReason.USUAL_COURSE}
+    {HoldReason.SHARE_MISMATCH, HoldReason.PROMOTE_FAILED, HoldReason.USUAL_COURSE, HoldReason.NO_COUNTERPART}
 )
 
 

@@ -116,4 +116,5 @@ def _would(verdict: Verdict) -> str:
         return "roll back"
     if verdict.kind is VerdictKind.HEALTHY:
         return "pass"
-    return "hold" if verdict.alarm_look is not None or verdict.reason is Reason.SHARED_CAUSE else "nothing"
+    held = verdict.reason in (Reason.SHARED_CAUSE, Reason.NO_COUNTERPART)
+    return "hold" if verdict.alarm_look is not None or held else "nothing"

@@ -144,6 +144,7 @@ _HOLDS = {
     "NO_TARGET": "no version to go back to",
     "MIGRATION": "it carries a migration",
     "SHARED_CAUSE": "both versions got worse",
+    "NO_COUNTERPART": "worse where the old version served nothing alike",
     "UNCALIBRATED": "compared with the past, not calibrated",
     "TRAIN": "another deploy of its train did not go back",
     "TWO_DEPLOYS": "two deploys went live at the same time",
