@@ -281,8 +281,15 @@ def coarse_buckets(spec: MetricSpec, steps: Sequence[tuple[float, float]]) -> st
     )
 
 
+def always_zero(name: str) -> str:
+    """A level without noise, and without a size that a margin could be taken of."""
+    return f"{name} was always 0 in the old version, so nobody knows how much more is too much: set a floor"
+
+
 def low_traffic(spec: MetricSpec, found: Evidence, wanted: float) -> str:
     """What could not have been seen."""
+    if found.effect_kind == "difference" and found.baseline_level == 0 and math.isnan(found.detectable):
+        return always_zero(spec.name)
     what = seen(spec, found)
     only = f"only {what}" if what else "no regression could have been seen"
     return f"too little traffic: {only}, ×{significant(wanted)} is wanted; watch longer or send more traffic"

@@ -18,14 +18,14 @@ from analysis.methods.counts import CountTest
 from analysis.methods.gauge import GaugeResult, judge_gauges
 from analysis.methods.histogram import all_exceedances, choose_bounds, layouts, questions
 from analysis.methods.labels import remaining_weight
-from analysis.methods.levels import Level, levels_alike, margin_of
+from analysis.methods.levels import Level, is_always_zero, levels_alike, margin_of
 from analysis.methods.trend import TrendResult, judge_trend
 from analysis.methods.windows import Lasting, persistence
 from analysis.new_labels import label_comparisons
 from analysis.onset import LEVELS_FROM_THE_START, onset_prior
 from analysis.result import Arm, JudgeSettings, Kind, MetricSpec
+from analysis.sentence import always_zero, coarse_buckets, no_common_bounds
 from analysis.sentence import bound as words_for_bound
-from analysis.sentence import coarse_buckets, no_common_bounds
 
 NAN = float("nan")
 LEVELS = frozenset({Kind.GAUGE, Kind.TREND})
@@ -162,10 +162,11 @@ def set_up(
     else:
         log_prior = onset_prior(watch.usable, settings.planned_looks, LEVELS_FROM_THE_START)
         metric, left_out = with_enough_requests(watch, metric)
+        zero = always_zero(spec.name) if is_always_zero(metric) else ""
         margin = margin_of(spec, settings)
-        loaded, unlike = with_like_load(watch, metric, margin)
-        notes = (words_for_few(spec.name, left_out), words_for_load(spec.name, unlike, margin))
-        metric, note = loaded, "; ".join(one for one in notes if one)
+        metric, unlike = with_like_load(watch, metric, margin)
+        notes = (words_for_few(spec.name, left_out), words_for_load(spec.name, unlike, margin), zero)
+        note = "; ".join(filter(None, notes))
         level = Level(metric, watch.design, settings, log_prior, watch.usable)
     return Draft(spec, share, chosen, level, trend, log_prior, note)
 

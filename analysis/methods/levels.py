@@ -104,6 +104,14 @@ def floor_of(spec: MetricSpec) -> float:
     return FLOORS.get(unit, PERCENT if unit.startswith(("percent", "%")) else 0.0)
 
 
+def is_always_zero(metric: Arrays) -> bool:
+    """Whether all that is known of the old version is 0 and no floor is set: no worsening then has a size."""
+    if floor_of(metric.spec) > 0 or metric.spec.direction is Direction.DOWN_IS_BAD:
+        return False
+    old = [metric.panels[arm].value for arm in (Arm.BASELINE, Arm.HISTORY, Arm.PEERS) if arm in metric.panels]
+    return any(bool((value == 0).any()) for value in old) and not any(bool((np.abs(value) > 0).any()) for value in old)
+
+
 def signs(direction: Direction) -> tuple[float, ...]:
     return {Direction.UP_IS_BAD: (1.0,), Direction.DOWN_IS_BAD: (-1.0,), Direction.EITHER: (1.0, -1.0)}[direction]
 

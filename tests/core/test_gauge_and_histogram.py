@@ -10,7 +10,7 @@ from analysis.judge import judge
 from analysis.methods.histogram import choose_bounds, exceedances, quantile
 from analysis.prepare import Cells, Observation
 from analysis.result import Arm, Design, Direction, JudgeSettings, Kind, MetricSpec, Reason, VerdictKind
-from analysis.simulate import DEFAULT_BOUNDS, LATENCY, Service, ar_levels, gauge_observation, observe
+from analysis.simulate import DEFAULT_BOUNDS, ERRORS, LATENCY, Service, ar_levels, gauge_observation, observe
 
 SETTINGS = JudgeSettings(planned_looks=60)
 CPU = MetricSpec(name="cpu", kind=Kind.GAUGE, unit="%")
@@ -220,3 +220,44 @@ def test_quantiles_agree_with_samples() -> None:
         bucket = np.searchsorted(le, true)
         assert le[bucket - 1] <= quantile(le, counts, 20000.0, q) <= le[bucket]
     assert np.isnan(quantile(le, counts * 0, 0.0, 0.5))
+
+
+def _from_zero(design: Design, spec: MetricSpec, *, old: float = 0.0) -> Observation:
+    """A queue that is always as long in the old version, and 100 000 long in the new one."""
+    beside = design is Design.CONCURRENT
+    arms = {
+        (Arm.BASELINE, 0 if beside else -60): np.full((3, 60), old),
+        (Arm.CANDIDATE, 0): 100_000.0 + np.arange(60.0)[None],
+    }
+    return gauge_observation(arms, spec, looks=60, design=design)
+
+
+@pytest.mark.parametrize("design", list(Design))
+def test_a_level_that_was_always_zero_asks_for_a_floor_and_makes_nobody_healthy(design: Design) -> None:
+    """No noise and no level to take a margin of: how much more is too much, nobody knows."""
+    spec = MetricSpec(name="queue", kind=Kind.GAUGE)
+    verdict = judge([_from_zero(design, spec)], [SETTINGS])[0]
+    assert (verdict.kind, verdict.reason) == (VerdictKind.INCONCLUSIVE, Reason.LOW_TRAFFIC)
+    assert np.isnan(verdict.evidence[0].detectable)
+    asked = "queue was always 0 in the old version, so nobody knows how much more is too much: set a floor"
+    assert asked in verdict.sentence
+    assert any(asked in note for note in verdict.notes)
+
+
+@pytest.mark.parametrize(("change", "old"), [({"floor": 5.0}, 0.0), ({"unit": "%"}, 0.0), ({}, 1.0)])
+def test_a_level_with_a_floor_or_a_level_asks_for_none(change: dict[str, object], old: float) -> None:
+    """Either tells how much more is too much."""
+    spec = replace(MetricSpec(name="queue", kind=Kind.GAUGE), **change)  # type: ignore[arg-type]
+    verdict = judge([_from_zero(Design.CONCURRENT, spec, old=old)], [SETTINGS])[0]
+    assert verdict.kind is VerdictKind.DEGRADED
+    assert not any("set a floor" in note for note in verdict.notes)
+
+
+def test_a_note_asks_for_a_floor_where_other_metrics_call_a_deploy_healthy() -> None:
+    """A level that is not needed for the verdict is not passed over in silence."""
+    watch = observe(Service(looks=60, past=0), np.random.default_rng(1), (replace(ERRORS, critical=True),))
+    queue = _from_zero(Design.CONCURRENT, MetricSpec(name="queue", kind=Kind.GAUGE))
+    both = replace(watch, metrics=(*watch.metrics, *queue.metrics), samples={**watch.samples, **queue.samples})
+    verdict = judge([both], [SETTINGS])[0]
+    assert verdict.kind is VerdictKind.HEALTHY
+    assert any("set a floor" in note for note in verdict.notes)
