@@ -15,7 +15,7 @@ from analysis.noise import Side
 from analysis.onset import likely_onsets
 from analysis.power import detectable_ratios
 from analysis.result import Design, Direction, Evidence, Kind, MetricSpec
-from analysis.sentence import comparison, unlike
+from analysis.sentence import comparison, nothing_new, unlike
 from analysis.sums import total
 from analysis.together import in_groups
 from analysis.weigh import Weighed, Weighing
@@ -77,6 +77,8 @@ def _evidence(
         dispersion_from=contrast.dispersion_from,
         note="; ".join(filter(None, (one.weighing.note, _noise_note(contrast)))),
     )
+    if spec.kind is Kind.LABELS and amounts.events == 0:
+        return replace(found, sentence=nothing_new(spec))
     words = comparison(spec, found, contrast.label)
     without = max((share_of(apart) for apart in contrast.apart), default=0.0)
     if without >= WORTH_SAYING:
@@ -113,6 +115,9 @@ def _claims(asked: Sequence[Weighed]) -> list[list[float]]:
 
 
 def _is_of_bad_direction(test: CountTest, weighing: Weighing) -> bool:
+    """Whether a test claims what it would have seen; labels accuse, and never make a deploy healthy."""
+    if weighing.spec.kind is Kind.LABELS:
+        return False
     return (test.swapped or test.fewer) == (weighing.spec.direction is Direction.DOWN_IS_BAD)
 
 
@@ -130,6 +135,8 @@ def _spoken_of(one: Weighed, claims: Sequence[float], said: Floats) -> _Spoken:
     """
     owners = [contrast for contrast in one.weighing.contrasts for _ in contrast.tests]
     direction = one.weighing.spec.direction
+    if one.weighing.spec.kind is Kind.LABELS:  # what the old version alone shows is no news
+        said = np.where([total(total(owner.candidate.events)) > 0 for owner in owners], said, -np.inf)
     best = int(np.argmax(said))
     claim = _best_claim(claims, direction)
     if said[best] < _NEXT_TO_NOTHING and not np.isnan(claim):

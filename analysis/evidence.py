@@ -16,7 +16,7 @@ from analysis.methods.windows import deciding_shift
 from analysis.onset import likely_onsets
 from analysis.power import detectable_shift
 from analysis.result import Direction, Evidence, Kind
-from analysis.sentence import WORTH_KNOWING, climb, comparison, time_to_limit
+from analysis.sentence import WORTH_KNOWING, climb, comparison, nothing_new, time_to_limit
 from analysis.together import in_groups
 from analysis.weigh import Weighed, Weighing
 
@@ -51,7 +51,7 @@ def _no_evidence(one: Weighed) -> Evidence:
         log_threshold=one.threshold,
         path=tuple(one.path.tolist()),
         note=one.weighing.note,
-        sentence=f"{spec.name}: nothing new" if spec.kind is Kind.LABELS else "",
+        sentence=nothing_new(spec) if spec.kind is Kind.LABELS else "",
     )
 
 

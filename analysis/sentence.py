@@ -119,6 +119,11 @@ def comparison(spec: MetricSpec, evidence: Evidence, label: str = "") -> str:
     return f"{levels} ({'; '.join(inside)})" if inside else levels
 
 
+def nothing_new(spec: MetricSpec) -> str:
+    """No label value that the new version shows is new."""
+    return f"{spec.name}: nothing new"
+
+
 def climb(spec: MetricSpec, evidence: Evidence, tolerated: float, to_limit: float | None) -> str:
     """`memory +90 MB an hour against the old version (+60 to +120; 25 tolerated), at its limit in 00:12`."""
     value, low, high = evidence.effect, evidence.effect_low, evidence.effect_high

@@ -30,20 +30,21 @@ class NewLabel:
 
 
 def new_labels(metric: Arrays) -> list[NewLabel]:
-    """The label values that nobody showed before the deploy, nor the old version alone before the candidate.
+    """The label values that nobody showed before the deploy, whichever arm showed them first.
 
-    A label's place and weight never change when later looks arrive.
+    To keep only those that the candidate showed first would choose them by the events that are then tested: one that is
+    as frequent as the margin allows would be worth up to 1.3 before its test begins. A label's place and weight never
+    change when later looks arrive.
     """
     start = max(-metric.first, 0)
     old = _seen(metric, (Arm.BASELINE, Arm.HISTORY, Arm.PEERS))
-    new = _seen(metric, (Arm.CANDIDATE,))
-    firsts = [(look, name, i) for i, name in enumerate(metric.strata) for look in _first(old | new, i, start)]
+    seen = old | _seen(metric, (Arm.CANDIDATE,))
+    firsts = [(look, name, i) for i, name in enumerate(metric.strata) for look in _first(seen, i, start)]
     arrived = sorted((look, name, i) for look, name, i in firsts if name and not old[i, :start].any())
-    found = []
-    for k, (look, name, i) in enumerate(arrived[:MOST], start=1):
-        if new[i, start + look]:
-            found.append(NewLabel(stratum=i, name=name, first=look, weight=1.0 / (k * (k + 1))))
-    return found
+    return [
+        NewLabel(stratum=i, name=name, first=look, weight=1.0 / (k * (k + 1)))
+        for k, (look, name, i) in enumerate(arrived[:MOST], start=1)
+    ]
 
 
 def _first(seen: Flags, stratum: int, start: int) -> list[int]:

@@ -1,6 +1,7 @@
 """Error codes and exception types that the old version never showed."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -168,6 +169,50 @@ def test_weights_are_spent_in_the_order_of_appearance_and_never_exceed_one() -> 
     assert [label.name for label in labels] == [f"N{i:02}" for i in range(MOST)]
     assert [label.weight for label in labels[:3]] == [1 / 2, 1 / 6, 1 / 12]
     assert remaining_weight([label.weight for label in labels]) == pytest.approx(1 / (MOST + 1))
+
+
+def _swapped(watch: Observation) -> Observation:
+    """The arms change places from the deploy on."""
+    other = {Arm.BASELINE.value: Arm.CANDIDATE.value, Arm.CANDIDATE.value: Arm.BASELINE.value}
+    samples = {
+        (name, i): replace(cells, arm=tuple(other[arm] for arm in cells.arm)) if i >= 0 else cells
+        for (name, i), cells in watch.samples.items()
+    }
+    return replace(watch, samples=samples)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_which_arm_showed_a_label_first_plays_no_part_in_whether_it_is_weighed(seed: int) -> None:
+    """A label kept only where chance showed it in the candidate first would be evidence before a test is made."""
+    watch = _watch(_rare(np.random.default_rng(seed), 0.5, "by request"), share=0.5, past=3)
+    mine, theirs = (new_labels(decode(one).metrics[0]) for one in (watch, _swapped(watch)))
+    assert mine == theirs
+    assert len(mine) > 1
+
+
+def test_a_code_that_the_old_version_happened_to_show_first_still_decides() -> None:
+    """Once in the old version, and in every look of the new one."""
+    rng = np.random.default_rng(10)
+
+    def counts(i: int) -> Counts:
+        once = {("pod0", "E42"): 1.0} if i == 0 else {}
+        mine = {(f"pod{k}", "E42"): float(rng.poisson(1.0)) for k in range(2)} if i >= 5 else {}
+        return {"baseline": _usual(rng) | once, "candidate": mine}
+
+    verdict = _judged(_watch(counts))
+    assert verdict.kind is VerdictKind.DEGRADED
+    assert "new “E42”" in verdict.sentence
+
+
+def test_a_code_that_only_the_old_version_shows_is_not_told_as_news() -> None:
+    """Nor does what it would have taken make a deploy healthy."""
+    rng = np.random.default_rng(11)
+    old = {("pod0", "E42"): 20.0}
+    mine = {("pod0", "E1"): 1.0}
+    watch = _watch(lambda i: {"baseline": _usual(rng) | (old if i >= 0 else {}), "candidate": mine})
+    verdict = _judged(watch)
+    assert verdict.reason is Reason.LOW_TRAFFIC
+    assert verdict.evidence[0].sentence == "errors by code: nothing new"
 
 
 def test_before_and_after_the_rate_of_a_new_code_is_held_against_a_past_without_it() -> None:
