@@ -33,6 +33,7 @@ class LookFacts:
     detail: str = ""
     share: float | None = None  # asked traffic share of the candidate, in force through all of it
     frozen: bool = False  # the baseline's cells are of an earlier time, for the old version is gone
+    known_from: int | None = field(default=None, metadata={"seldom": True})  # look that a past came late with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

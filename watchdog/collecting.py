@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from analysis.result import Reason
+from analysis.result import Reason, SourceStatus
 from watchdog.answers import down, worst
-from watchdog.intervals import kept, requests_for
+from watchdog.intervals import is_turn_of_the_past, kept, requests_for
+from watchdog.memory import Memory
 from watchdog.model import ActionKind, ActionState, State, StoredLook, Watch
 from watchdog.ports import Clock, Ledger, LookAnswer, LookRequest, Source
 from watchdog.source_order import SourceOrder
@@ -16,7 +17,7 @@ from watchdog.traffic_share import asked_during
 
 _log = logging.getLogger(__name__)
 
-BASELINE_PATIENCE = 4  # the time before the deploy is many intervals at once, and asked for only once
+BASELINE_PATIENCE = 4  # the time before the deploy is many intervals at once, and asked for seldom
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -24,6 +25,7 @@ class Collecting:
     """Asks the sources of a round. `each` runs one watch's step, and keeps what breaks it from the others."""
 
     ledger: Ledger
+    memory: Memory
     sources: Mapping[str, Source]
     order: SourceOrder
     clock: Clock
@@ -79,24 +81,39 @@ class Collecting:
         for request, answer in zip(requests, answers, strict=True):
             watch_id, interval = request.watch_id, request.interval
             share = asked_during(by_id[watch_id], interval, promoting=watch_id in promoting)
-            facts = replace(answer.facts, share=share)
+            facts = replace(answer.facts, share=share, known_from=_known_from(by_id[watch_id], interval))
             look = StoredLook(interval=interval, facts=facts, cells=answer.cells, queries=answer.queries)
             fetched[watch_id].append(look)
         return {watch_id: kept(looks) for watch_id, looks in fetched.items()}
 
     def _requests(self, watch: Watch, now: float) -> list[LookRequest]:
-        return requests_for(watch, now, self._wants_past(watch))
+        return requests_for(watch, now, partial(self._wants_past, watch))
 
     def _promoting(self) -> frozenset[str]:
         """Watches whose candidate is being given another share of the traffic right now."""
         running = self.ledger.actions(states=frozenset({ActionState.RUNNING}))
         return frozenset(action.watch_id for action in running if action.kind is ActionKind.PROMOTE)
 
-    def _wants_past(self, watch: Watch) -> bool:
-        """The time before the deploy is asked for once, with the first look, or as soon as the source is back."""
+    def _wants_past(self, watch: Watch, wanted: Sequence[int]) -> bool:
+        """The time before the deploy is asked for with the first look, and until it is there: of a source that was
+        down with every look, of one that answers without it ever more seldom."""
         if watch.state is not State.WATCHING:
             return False
         if watch.looks == 0:
             return True
-        was_down = watch.reason == Reason.SOURCE_DOWN.value
-        return was_down and not any(look.interval < 0 for look in self.ledger.looks(watch.id))
+        has_past = self.memory.has_past(watch)
+        if has_past or not (any(map(is_turn_of_the_past, wanted)) or self._was_down(watch)):
+            return False
+        return has_past is False or not any(look.interval < 0 for look in self.ledger.looks(watch.id))
+
+    def _was_down(self, watch: Watch) -> bool:
+        """Whether nothing answered at the last look; the same reason is given where something did in part."""
+        if watch.reason != Reason.SOURCE_DOWN.value:
+            return False
+        last = self.ledger.last_look(watch.id)
+        return last is not None and last.facts.status is SourceStatus.DOWN
+
+
+def _known_from(watch: Watch, interval: int) -> int | None:
+    """The look from which on the judge knows of an interval, where that is not from its own or the first one."""
+    return watch.looks if interval < 0 < watch.looks else None

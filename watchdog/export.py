@@ -49,7 +49,7 @@ def _judged(ledger: Ledger, watches: Iterable[Watch], service: str | None) -> It
 
 def recording(ledger: Ledger, watch: Watch, said: StoredVerdict) -> Recording:
     """One deploy as the judge knew it at one verdict: nothing that was stored later."""
-    looks = [look for look in ledger.looks(watch.id) if look.interval <= said.look]
+    looks = [look for look in ledger.looks(watch.id) if max(look.interval, look.facts.known_from or 0) <= said.look]
     then = replace(watch, step=step_at(ledger.actions(watch_id=watch.id), said.at))
     return Recording(
         id=watch.id,

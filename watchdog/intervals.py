@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from analysis.result import SourceStatus
 from watchdog.model import Mode, State, StoredLook, Strategy, Watch
 from watchdog.ports import LookRequest
 from watchdog.strategies import rules_of
@@ -23,14 +24,14 @@ def next_due(watch: Watch, now: float) -> float:
     return now + IDLE_S.get(watch.state, 5.0)
 
 
-def requests_for(watch: Watch, now: float, wants_past: bool) -> list[LookRequest]:
-    """The closed intervals nobody has fetched yet, and where wanted those before the deploy."""
+def requests_for(watch: Watch, now: float, wants_past: Callable[[Sequence[int]], bool]) -> list[LookRequest]:
+    """The closed intervals nobody has fetched yet, and where these want them those before the deploy."""
     last = int((now - watch.plan.settle_s - watch.live_at) // watch.plan.step_s)
     if last > watch.looks and closes_at(watch, last - 1) > now:
         last -= 1
     wanted = list(range(watch.looks, min(last, watch.looks + MAX_LOOKS_PER_TICK)))
     wanted = [interval for interval in wanted if _wants(watch, interval)]
-    if wanted and wants_past:
+    if wanted and wants_past(wanted):
         wanted = [*range(-watch.plan.baseline_looks, 0), *wanted]
     rules = rules_of(watch)
     return [
@@ -65,6 +66,24 @@ def with_frozen(
     return frozen(stored(watch.id), fresh) if rolls and any(map(is_alone, fresh)) else fresh
 
 
+def is_turn_of_the_past(interval: int) -> bool:
+    """Whether the time before the deploy is asked for with this look where it is not there yet: ever more seldom, for
+    it is the heaviest question, and some sources can never answer it.
+
+    >>> [interval for interval in range(40) if is_turn_of_the_past(interval)]
+    [0, 1, 2, 4, 8, 16, 32]
+    """
+    return interval & (interval - 1) == 0
+
+
 def kept(looks: list[StoredLook]) -> list[StoredLook]:
-    """Everything from the deploy on, gaps included; of the time before only what was really there."""
-    return [look for look in looks if look.interval >= 0 or look.cells]
+    """Everything from the deploy on, gaps included; of the time before only what was really and wholly there.
+
+    A closed interval never changes, so what is kept here of the time before is never asked for again.
+    """
+    return [look for look in looks if look.interval >= 0 or (look.cells and look.facts.status is SourceStatus.OK)]
+
+
+def in_order(looks: Sequence[StoredLook]) -> list[StoredLook]:
+    """As the ledger gives them: the time before the deploy is the first of all, with whichever look it came."""
+    return sorted(looks, key=lambda look: look.interval)

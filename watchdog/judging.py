@@ -12,6 +12,7 @@ from analysis.growing import Growing
 from analysis.judge import judge, judge_decoded
 from analysis.prepare import Observation
 from analysis.result import JudgeSettings, Reason, Verdict, VerdictKind
+from watchdog.intervals import in_order
 from watchdog.judge_pool import JudgePool
 from watchdog.memory import Memory, Recollection
 from watchdog.model import StoredLook, Watch
@@ -73,7 +74,7 @@ class Judging:
         known = self.memory.recall(watch)
         if known is not None and known.add(fresh):
             return Seen(arrays=known.decoded(watch), tally=known.tally, recollection=known)
-        history = [*self.ledger.looks(watch.id), *fresh]
+        history = in_order([*self.ledger.looks(watch.id), *fresh])
         tally = Tally.of(watch.plan, history)
         whole = observation(watch, history)
         try:

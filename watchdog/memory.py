@@ -67,6 +67,13 @@ class Memory:
             return None
         return kept.recollection
 
+    def has_past(self, watch: Watch) -> bool | None:
+        """Whether the time before the deploy is among the looks of a watch; None where that is not remembered."""
+        kept = self._kept.get(watch.id)
+        if kept is None or kept.recollection.growing.looks != watch.looks:
+            return None
+        return kept.recollection.tally.has_past
+
     def keep(self, watch: Watch, recollection: Recollection, *, now: float) -> None:
         """Remember a watch until its next look."""
         self._take(watch.id)

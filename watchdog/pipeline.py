@@ -18,7 +18,7 @@ from watchdog.damage import damaged
 from watchdog.earlier_days import usual_course
 from watchdog.errors import LedgerCorruptError, concerns_all
 from watchdog.holding import held_expires, look_while_held
-from watchdog.intervals import next_due, with_frozen
+from watchdog.intervals import in_order, next_due, with_frozen
 from watchdog.judge_pool import JudgePool
 from watchdog.judging import Judged, Judging, Seen, Watched, a_step_ahead
 from watchdog.memory import Memory, Recollection
@@ -122,6 +122,7 @@ class Pipeline:
     def _collecting(self) -> Collecting:
         return Collecting(
             ledger=self.ledger,
+            memory=self.memory,
             sources=self.sources,
             order=self.order,
             clock=self.clock,
@@ -211,7 +212,9 @@ class Pipeline:
         """What earlier days say of an alarm; its source is asked only where there is one. Whatever goes wrong with
         them excuses nobody, and keeps no bad deploy live."""
         ask = partial(self._collecting.ask, watch.plan.source, most_s=self.fetch_deadline_s)
-        asked = partial(usual_course, watch, look.verdict, lambda: [*self.ledger.looks(watch.id), *look.fresh], ask)
+        asked = partial(
+            usual_course, watch, look.verdict, lambda: in_order([*self.ledger.looks(watch.id), *look.fresh]), ask
+        )
         return self._each(watch, asked) or ""
 
     def _record(self, turns: "Sequence[_Turn]") -> None:

@@ -55,6 +55,7 @@ class Tally:
         self._first = request_metric(plan, None)
         self._intervals, self._old, self._new = array("l"), array("d"), array("d")  # of the first metric
         self.frozen_from: int | None = None  # the first interval in which the past stands in for the old version
+        self.has_past = False  # whether anything of the time before the deploy is among the looks
         self._telling = array("b")  # whether both arms were seen, or the candidate known to live
 
     @classmethod
@@ -66,6 +67,7 @@ class Tally:
 
     def add(self, look: StoredLook) -> None:
         """One closed interval more."""
+        self.has_past = self.has_past or look.interval < 0
         if look.facts.frozen and self.frozen_from is None:
             self.frozen_from = look.interval
         for metric in self._plan.metrics:

@@ -44,11 +44,13 @@ def facts_told(facts: Mapping[int, LookFacts]) -> list[dict[str, Any]]:
 
 def put_together(facts: Mapping[int, LookFacts], steps: int) -> dict[int, LookFacts]:
     """The facts of looks of several intervals: those at the look's end, under the worst status of its intervals; a
-    share that changed between them is no share of the look.
+    share that changed between them is no share of the look; of a past that came late, when the last of it came.
 
     >>> both = {0: LookFacts(status=SourceStatus.DOWN), 1: LookFacts(candidate_up=1)}
     >>> put_together(both, 2)[0].status.value, put_together(both, 2)[0].candidate_up
     ('down', 1)
+    >>> put_together({-1: LookFacts(known_from=4)}, 2)[-1].known_from
+    2
     """
     if steps == 1:
         return dict(facts)
@@ -60,6 +62,7 @@ def put_together(facts: Mapping[int, LookFacts], steps: int) -> dict[int, LookFa
             several[-1],
             status=min((f.status for f in several), key=_WORST_FIRST.index),
             share=several[-1].share if len({f.share for f in several}) == 1 else None,
+            known_from=max((f.known_from // steps for f in several if f.known_from is not None), default=None),
         )
         for look, several in groups.items()
     }

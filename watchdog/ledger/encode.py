@@ -53,15 +53,17 @@ def to_json(value: object) -> Any:
     if isinstance(value, Mapping):
         return {str(to_json(key)): to_json(item) for key, item in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
-        return {name: to_json(getattr(value, name)) for name in _names(type(value))}
+        named = ((name, getattr(value, name), is_seldom) for name, is_seldom in _names(type(value)))
+        return {name: to_json(own) for name, own, is_seldom in named if not (is_seldom and own is None)}
     if hasattr(value, "__index__"):  # int, and numpy's integers
         return int(value)
     raise TypeError(f"{type(value).__name__} cannot be stored")
 
 
 @cache
-def _names(kind: type) -> tuple[str, ...]:
-    return tuple(f.name for f in fields(kind))
+def _names(kind: type) -> tuple[tuple[str, bool], ...]:
+    """The fields, and whether each is left out while it is None: an older daemon beside us reads all that lacks it."""
+    return tuple((f.name, bool(f.metadata.get("seldom"))) for f in fields(kind))
 
 
 def _from_float(value: float) -> float | str | None:
