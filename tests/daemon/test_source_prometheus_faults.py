@@ -356,14 +356,10 @@ def test_options_that_cannot_work_are_refused(options: dict[str, Any]) -> None:
 
 def test_tls_is_verified_and_keeps_the_deadline(tmp_path: Path) -> None:
     """An unknown certificate is refused; with `ca_file` it is taken, and a dripping body still ends in time."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
-    files = ["-keyout", str(key), "-out", str(certificate), "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run(["openssl", *make.split(), *files], check=True, capture_output=True)
+    certificate = tmp_path / "cert.pem"
+    context = self_signed(certificate)
     with receiver() as server:
         server.otherwise = lambda _: GOOD
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
         with tls_front(server.url, context) as url:
             told = ask(url, deadline_s=8)
             assert told.facts.status is SourceStatus.DOWN
@@ -374,6 +370,17 @@ def test_tls_is_verified_and_keeps_the_deadline(tmp_path: Path) -> None:
             told = ask(url, ca_file=str(certificate))
             assert told.facts.status is SourceStatus.DOWN
             assert "did not answer within" in told.facts.detail
+
+
+def self_signed(certificate: Path) -> ssl.SSLContext:
+    """A server's side of TLS for this machine, whose certificate nobody knows before it is written here."""
+    key = certificate.with_name("key.pem")
+    make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    files = ["-keyout", str(key), "-out", str(certificate), "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(["openssl", *make.split(), *files], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context
 
 
 @contextmanager
@@ -395,9 +402,9 @@ def tls_front(url: str, context: ssl.SSLContext) -> Iterator[str]:
                 tls.sendall(data)
 
     def complete(request: bytes) -> bool:
-        head, _, body = request.partition(b"\r\n\r\n")
+        head, ends, body = request.partition(b"\r\n\r\n")
         wanted = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
-        return wanted is not None and len(body) >= int(wanted[1])
+        return bool(ends) and (wanted is None or len(body) >= int(wanted[1]))
 
     def accept() -> None:
         with suppress(OSError):

@@ -1,10 +1,15 @@
 """The scrape source against pages that prometheus_client really serves, in simulated time."""
 
+import errno
 import math
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import pytest
@@ -13,6 +18,7 @@ from pydantic import ValidationError
 
 from analysis.prepare import Cells
 from analysis.result import Arm, Kind, MetricSpec, SourceStatus
+from tests.daemon.test_source_prometheus_faults import self_signed, tls_front
 from tests.fakes import FakeClock
 from tests.receivers import Answer, receiver
 from tests.servers import free_port, wait_until
@@ -20,8 +26,11 @@ from watchdog.clock import SystemClock
 from watchdog.model import Metric
 from watchdog.ports import ArmWindow, LookAnswer, LookRequest
 from watchdog.selector import parse_selector
+from watchdog.sources.page import Page, PageError
+from watchdog.sources.ring import Health, Scrape
 from watchdog.sources.scrape import ScrapeSource
 from watchdog.sources.scrape_options import ScrapeOptions
+from watchdog.sources.standing import Stand, standing
 
 ERRORS = Metric(
     spec=MetricSpec(name="errors", kind=Kind.RATIO),
@@ -330,6 +339,65 @@ def test_a_page_that_cannot_be_used_says_why(fault: str) -> None:
     assert why in facts.detail
     assert facts.status is (SourceStatus.OK if failing else SourceStatus.PARTIAL)
     assert (facts.baseline_up, facts.candidate_up, facts.candidate_down) == ((1, 0, 1) if failing else (1, 1, 0))
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution"), "its name cannot be resolved"),
+        (ssl.SSLCertVerificationError(1, "certificate verify failed"), "its certificate cannot be verified"),
+        (ssl.SSLError(1, "wrong version number"), "no TLS with it"),
+        (OSError(errno.ENETUNREACH, "-"), "it cannot be reached from here (ENETUNREACH)"),
+        (OSError(errno.EHOSTUNREACH, "-"), "it cannot be reached from here (EHOSTUNREACH)"),
+        (OSError(errno.EMFILE, "-"), "it cannot be reached from here (EMFILE)"),
+        (OSError(errno.ENFILE, "-"), "it cannot be reached from here (ENFILE)"),
+        (ConnectionResetError(errno.ECONNRESET, "-"), ""),
+        (TimeoutError(errno.ETIMEDOUT, "-"), ""),
+    ],
+)
+def test_our_own_trouble_is_no_proof_that_the_candidate_fails(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, error: OSError, why: str
+) -> None:
+    """Names, certificates, routes and files are ours: the look is told in part, and nobody is down."""
+    connect = socket.socket.connect
+
+    def elsewhere(self: socket.socket, address: tuple[str, int]) -> None:
+        if address[1] == shop.pods["c"].port:
+            raise error
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", elsewhere)
+    shop.pods["c"].stop()
+    shop.tick(5)
+    facts = shop.look(0).facts
+    assert why in facts.detail
+    found = (facts.status, facts.candidate_up, facts.candidate_down)
+    assert found == ((SourceStatus.PARTIAL, None, 0) if why else (SourceStatus.OK, 0, 1))
+    assert facts.baseline_up == 2
+
+
+def test_an_arm_of_which_one_page_fails_and_another_cannot_be_reached_is_not_proven_absent() -> None:
+    """The other one may serve."""
+    failing, unknown, up = (
+        Stand(f"http://{health}", Scrape(health)) for health in (Health.FAILING, Health.UNKNOWN, Health.UP)
+    )
+    facts = standing("shop", {Arm.BASELINE: [up], Arm.CANDIDATE: [failing, unknown]})
+    assert (facts.status, facts.candidate_down) == (SourceStatus.PARTIAL, 1)
+
+
+def test_pages_behind_a_private_authority_are_read_with_its_certificate(tmp_path: Path) -> None:
+    """Without `ca_file` it is said that the certificate cannot be verified."""
+    certificate = tmp_path / "cert.pem"
+    with receiver() as server, tls_front(server.url, self_signed(certificate)) as url:
+        server.otherwise = lambda _: Answer(body=PAGE)
+        with pytest.raises(PageError, match="certificate cannot be verified") as told:
+            a_page(url).read()
+        assert told.value.unknown
+        assert list(a_page(url, ca_file=str(certificate)).read().values()) == [5.0]
+
+
+def a_page(url: str, **options: Any) -> Page:
+    return Page(url, timeout_s=5.0, max_bytes=20_000, monotonic=time.monotonic, **options)
 
 
 class RunningClock(SystemClock):

@@ -1,8 +1,11 @@
 """One /metrics page: fetched over a kept connection by a total deadline, and parsed."""
 
+import errno
 import http.client
 import math
 import re
+import socket
+import ssl
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -19,19 +22,29 @@ class PageError(Exception):
     """A page that cannot be had.
 
     failing: the instance itself does not answer, or answers with a server error; otherwise somebody is alive there,
-    only no readable page. refused: nothing listens, so whatever comes later is a new process.
+    only no readable page. refused: nothing listens, so whatever comes later is a new process. unknown: we did not get
+    as far as the instance, which proves nothing about it.
     """
 
-    def __init__(self, reason: str, *, failing: bool = True, refused: bool = False) -> None:
+    def __init__(self, reason: str, *, failing: bool = True, refused: bool = False, unknown: bool = False) -> None:
         super().__init__(reason)
         self.failing = failing
         self.refused = refused
+        self.unknown = unknown
 
 
 class Page:
     """The page at one address."""
 
-    def __init__(self, url: str, *, timeout_s: float, max_bytes: int, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float,
+        max_bytes: int,
+        monotonic: Callable[[], float],
+        ca_file: str | None = None,
+    ) -> None:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
         self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -39,7 +52,7 @@ class Page:
         self._max_bytes = max_bytes
         self._monotonic = monotonic
         self._connection: http.client.HTTPConnection = (
-            _TlsConnection(host, port, timeout=timeout_s, context=tls_context())
+            _TlsConnection(host, port, timeout=timeout_s, context=tls_context(ca_file))
             if parts.scheme == "https"
             else _Connection(host, port, timeout=timeout_s)
         )
@@ -119,7 +132,21 @@ def _page_error(error: Exception) -> PageError:
         return PageError("no answer in time")
     if isinstance(error, http.client.HTTPException) and not isinstance(error, http.client.RemoteDisconnected):
         return PageError("an answer that is no HTTP", failing=False)
-    return PageError(f"no connection ({type(error).__name__})")
+    if isinstance(error, ConnectionError):
+        return PageError(f"no connection ({type(error).__name__})")
+    return PageError(_our_trouble(error), failing=False, unknown=True)
+
+
+def _our_trouble(error: Exception) -> str:
+    """Names, certificates, routes and files are ours to set right: every page behind them looks the same."""
+    if isinstance(error, socket.gaierror):
+        return "its name cannot be resolved"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "its certificate cannot be verified (see ca_file)"
+    if isinstance(error, ssl.SSLError):
+        return "no TLS with it"
+    code = error.errno if isinstance(error, OSError) else None
+    return f"it cannot be reached from here ({errno.errorcode.get(code or 0, type(error).__name__)})"
 
 
 class _Connection(http.client.HTTPConnection):

@@ -22,6 +22,7 @@ class Health(StrEnum):
     UP = "up"
     FAILING = "failing"  # refused, timed out, server error: the instance does not serve
     UNREADABLE = "unreadable"  # somebody is alive there, only no readable page
+    UNKNOWN = "unknown"  # we did not get there: no name, no route, no certificate that we trust
 
 
 @dataclass(frozen=True, slots=True)

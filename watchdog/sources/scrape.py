@@ -26,7 +26,11 @@ class _Target:
         self.lock = threading.Lock()
         self.ring = Ring(keep_s=options.keep_s, max_series=options.max_series, labels=self.labels)
         self._page = Page(
-            target.url, timeout_s=options.timeout_s, max_bytes=options.max_bytes, monotonic=clock.monotonic
+            target.url,
+            timeout_s=options.timeout_s,
+            max_bytes=options.max_bytes,
+            monotonic=clock.monotonic,
+            ca_file=options.ca_file or None,
         )
         self._interval_s = options.interval_s
         self._clock = clock
@@ -36,7 +40,7 @@ class _Target:
         try:
             page = self._page.read()
         except PageError as error:
-            health = Health.FAILING if error.failing else Health.UNREADABLE
+            health = Health.UNKNOWN if error.unknown else Health.FAILING if error.failing else Health.UNREADABLE
             with self.lock:
                 self.ring.keep(self._clock.now(), Scrape(health, str(error), error.refused))
         else:

@@ -52,17 +52,18 @@ def _apart(arms: Mapping[str, Sequence[Stand]]) -> tuple[Sequence[Stand] | None,
 
 
 def _alive(stands: Sequence[Stand] | None) -> int | None:
-    """Instances that answer, if only with a page nobody can read; None where nobody was reading."""
-    if stands is None or all(stand.scrape is None for stand in stands):
+    """Instances that answer, if only with a page nobody can read; None where nobody was reading, or got there."""
+    if stands is None or all(stand.scrape is None or stand.is_(Health.UNKNOWN) for stand in stands):
         return None
     return sum(stand.is_(Health.UP, Health.UNREADABLE) for stand in stands)
 
 
 def _is_unreadable(arm: str, stands: Sequence[Stand]) -> bool:
-    """Whether an arm has no page to compare: a candidate that fails is a finding, everything else is a gap."""
+    """Whether an arm has no page to compare: a candidate that fails wholly is a finding, everything else is a gap."""
     if any(stand.is_(Health.UP) for stand in stands):
         return False
-    blamed = (Health.UNREADABLE,) if arm == Arm.CANDIDATE else (Health.UNREADABLE, Health.FAILING)
+    no_proof = (Health.UNREADABLE, Health.UNKNOWN)
+    blamed = no_proof if arm == Arm.CANDIDATE else (*no_proof, Health.FAILING)
     return any(stand.is_(*blamed) for stand in stands)
 
 
