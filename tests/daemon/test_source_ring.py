@@ -14,11 +14,12 @@ from analysis.result import Arm, Design, Kind, MetricSpec
 from watchdog.model import Metric
 from watchdog.ports import ArmWindow
 from watchdog.selector import Matcher, Selector, parse_selector
+from watchdog.sources.births import BORN
 from watchdog.sources.fold import fold
-from watchdog.sources.page import PageError, parse
+from watchdog.sources.page import Name, PageError, parse
 from watchdog.sources.promql import Dialect, any_instance, any_of, duration, grouped, quote
 from watchdog.sources.questions import Ask, Question, Role, Series, is_named
-from watchdog.sources.ring import Ring
+from watchdog.sources.ring import Health, Ring, Scrape
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -51,6 +52,38 @@ def test_intervals_add_up_whatever_restarts(events: list[tuple[int, bool]], step
         assert span is not None
         found += sum(series.value for series in ring.counted(Selector("x"), span))
     assert found == true
+
+
+@pytest.mark.parametrize("lacking", [{10}, {9, 10}, {10, 11, 12}, {5, 10}, set(range(3, 19))])
+def test_a_series_that_pages_lack_goes_on_from_where_it_stood(lacking: set[int]) -> None:
+    """At the edge of an interval its whole past would count as having happened in it."""
+    ring = Ring(keep_s=600.0, max_series=10, labels={})
+    for at in range(31):
+        page: dict[Name, float] = {("total", ()): 100_000.0 + 10 * at, ("bad", ()): 500.0 + at}
+        ring.page(float(at), {name: value for name, value in page.items() if name[0] != "bad" or at not in lacking})
+    spans = [ring.span(float(start), start + 10.0, tolerance_s=3.0) for start in (0, 10, 20)]
+    found = [one for span in spans if span is not None for one in ring.counted(Selector("bad"), span)]
+    assert sum(one.value for one in found) == 30.0
+    assert not any(BORN in one.labels for one in found)
+
+
+def test_a_series_that_is_new_to_its_process_is_told_apart() -> None:
+    """It may be its first errors or a past that came into sight; a new process has nothing that is not its own."""
+    ring = Ring(keep_s=600.0, max_series=10, labels={})
+    for at in range(6):
+        ring.page(float(at), {("total", ()): 10.0 * at, **({("bad", ()): 3.0} if at == 5 else {})})
+    span = ring.span(0.0, 5.0, tolerance_s=1.0)
+    assert span is not None
+    assert ring.counted(Selector("bad"), span) == [Series({BORN: "yes"}, 3.0)]
+    assert ring.counted(Selector("total"), span) == [Series({}, 50.0)]
+    ring.keep(6.0, Scrape(Health.FAILING, "connection refused", refused=True))
+    for at in range(7, 12):
+        ring.page(float(at), {("total", ()): 10.0, **({("bad", ()): 4.0} if at == 11 else {})})
+    born, after = ring.span(6.0, 10.0, tolerance_s=1.0), ring.span(8.0, 11.0, tolerance_s=1.0)
+    assert born is not None
+    assert after is not None
+    assert ring.counted(Selector("total"), born) == [Series({}, 10.0)]
+    assert ring.counted(Selector("bad"), after) == [Series({BORN: "yes"}, 4.0)], "3 were its predecessor's"
 
 
 def test_a_ring_keeps_no_more_than_it_should() -> None:

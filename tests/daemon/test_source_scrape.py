@@ -184,6 +184,17 @@ def test_what_was_counted_before_we_looked_is_nobodys(shop: Shop) -> None:
     assert sum(second.cells["errors"].total) == 4.0
 
 
+def test_a_past_that_comes_into_sight_on_a_page_is_nobodys(shop: Shop) -> None:
+    """A gateway that shows another client's counters from some page on: more than can have happened in the interval."""
+    shop.tick(5)
+    shop.pods["a"].serve(1_000_000)
+    shop.pods["b"].serve(30)
+    shop.tick(5)
+    shop.pods["a"].serve(4)
+    shop.tick(5)
+    assert [shop.look(i).cells["errors"].total for i in (1, 2)] == [(30.0,), (4.0, 0.0)]
+
+
 def test_before_the_first_reading_nothing_is_known(shop: Shop) -> None:
     """After a restart of the daemon the past is missing, which is no fault of the source."""
     shop.tick(10)

@@ -4,11 +4,13 @@ import math
 from array import array
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from watchdog.selector import Selector
+from watchdog.sources.births import BORN
 from watchdog.sources.page import Name
 from watchdog.sources.questions import Series
 
@@ -37,21 +39,24 @@ class Scrape:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The scrapes of one interval. `first` is what stood at its start; None for a process born inside it."""
+    """The scrapes of one interval. `first` is the ring's scrape at its start; None for a process born inside it."""
 
-    first: Sequence[float] | None
+    first: int | None
     later: Sequence[Sequence[float]]
 
-    def counted(self, slot: int) -> float | None:
-        """Events counted, exactly: differences, and whole values after a reset or for a new series."""
-        before = _at(self.first, slot) if self.first is not None else math.nan
-        total, seen = 0.0, False
-        for values in self.later:
-            now = _at(values, slot)
-            if not math.isnan(now):
-                total += now - before if now >= before else now
-                before, seen = now, True
-        return total if seen else None
+    def counted(self, slot: int, before: Callable[[int], float]) -> tuple[float, bool] | None:
+        """Events counted, exactly: differences, and whole values after a reset or for a new series; and whether that
+        one is new to a process that was there before. before: what stood in a slot at the start, NaN for nothing."""
+        seen = [now for values in self.later if not math.isnan(now := _at(values, slot))]
+        if not seen:
+            return None
+        stood = before(slot)
+        is_born = math.isnan(stood) and self.first is not None
+        total = 0.0
+        for now in seen:
+            total += now - stood if now >= stood else now
+            stood = now
+        return total, is_born
 
     def level(self, slot: int) -> float | None:
         """Mean of a gauge."""
@@ -124,7 +129,7 @@ class Ring:
         at_start = bisect_right(self._times, start) - 1
         before = next((i for i in range(at_start, -1, -1) if self._scrapes[i].health is Health.UP), None)
         if before is not None and self._times[before] >= start - tolerance_s:
-            return Span(self._scrapes[before].values, pages)
+            return Span(before, pages)
         standing = self.last(start, tolerance_s)
         return Span(None, pages) if standing is not None and standing.refused else None
 
@@ -136,9 +141,14 @@ class Ring:
         return self._selected[selector]
 
     def counted(self, selector: Selector, span: Span) -> list[Series]:
-        """Events of one interval, per series."""
-        found = ((labels, span.counted(slot)) for slot, labels in self.select(selector))
-        return [Series(labels, value) for labels, value in found if value is not None]
+        """Events of one interval, per series; those new to a process that was there before are told apart (`BORN`)."""
+        before = partial(self._before, span.first)
+        found = ((labels, span.counted(slot, before)) for slot, labels in self.select(selector))
+        return [
+            Series({**labels, BORN: "yes"} if counted[1] else labels, counted[0])
+            for labels, counted in found
+            if counted is not None
+        ]
 
     def levels(self, selector: Selector, span: Span) -> list[Series]:
         """Mean levels of one interval, per series."""
@@ -147,6 +157,16 @@ class Ring:
 
     def _between(self, start: float, end: float) -> range:
         return range(bisect_right(self._times, start), bisect_right(self._times, end))
+
+    def _before(self, first: int | None, slot: int) -> float:
+        """What a series stood at when it was last on a page of this process: one page may lack it. NaN if on none."""
+        for index in range(-1 if first is None else first, -1, -1):
+            scrape = self._scrapes[index]
+            if scrape.refused:
+                break  # what was read before is another process's
+            if not math.isnan(value := _at(scrape.values, slot)):
+                return value
+        return math.nan
 
     def _slot(self, name: Name) -> int:
         if name not in self._slots:

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from analysis.prepare import Cells
 from analysis.result import SourceStatus
 from watchdog.ports import ArmWindow, Clock, LookAnswer, LookRequest
+from watchdog.sources.births import settle_births
 from watchdog.sources.fold import fold
 from watchdog.sources.page import Page, PageError
 from watchdog.sources.questions import INSTANCE, Ask, Question, Series, is_named, questions
@@ -77,6 +78,7 @@ class ScrapeSource:
         self.name = name
         self._tolerance_s = 2 * options.interval_s + options.timeout_s
         self._targets = [_Target(target, options, clock) for target in options.targets]
+        self._births_per_s = options.births_per_s
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -117,7 +119,8 @@ class ScrapeSource:
         cells: dict[str, Cells] = {}
         for metric in request.metrics:
             mine = [pair for pair in told if pair[0].of.metric == metric.spec.name]
-            found = fold(metric, mine, max_replicas=request.max_replicas)
+            settled = settle_births(mine, births_per_s=self._births_per_s)
+            found = fold(metric, settled, max_replicas=request.max_replicas)
             if found.value:
                 cells[metric.spec.name] = found
         return LookAnswer(facts=facts, cells=cells, queries=_queries(asked))

@@ -44,5 +44,12 @@ class ScrapeOptions(BaseModel):
     timeout_s: float = Field(1.0, gt=0, le=60, description="time allowed for one page, connection included")
     keep_s: float = Field(1800.0, ge=60, le=86_400, description="how long readings are kept, for the time before")
     max_bytes: int = Field(5_000_000, ge=10_000, le=200_000_000, description="largest page that is read")
+    births_per_s: float = Field(
+        1000.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="events per second up to which the new counters of an instance count whole; with more, and with"
+        " more than what went on, they bring their past along and are left out of that look",
+    )
     ca_file: str = Field("", description="PEM bundle of the authority that signed the pages' certificates")
     max_series: int = Field(5_000, ge=10, le=100_000, description="most series on a page")
