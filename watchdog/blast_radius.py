@@ -1,7 +1,7 @@
 """How many users were hit, and whether it is over: pure functions over stored looks."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.prepare import Cells
@@ -16,7 +16,8 @@ LEVEL_LOOKS = 3  # intervals that say how far the metric had fallen when the rol
 class BlastRadius:
     """exposed: requests the candidate served. affected: of these, bad by the deciding metric. total: both arms.
 
-    Bad by a rate that fell, such as orders per visit, is what is missing of what the old version would have had.
+    Bad by a rate or a share that fell, such as orders per visit, is what is missing of what the old version would have
+    had.
     """
 
     exposed: float
@@ -74,22 +75,35 @@ def blast_radius(
         total += served if look.facts.frozen else requests(cells, (Arm.BASELINE, Arm.CANDIDATE))
         exposed += share * served
         affected += bad
-    missing = _missing(plan, looks, deciding)
-    affected = affected if missing is None else missing
+    fell = fallen(plan, deciding)
+    affected = affected if fell is None else _missing(plan, looks, fell, step_ends)
     return BlastRadius(exposed=exposed, affected=affected, total=total)
 
 
-def _missing(plan: Plan, looks: Sequence[StoredLook], deciding: str | None) -> float | None:
-    """Events that the candidate lacks, where a rate that should not fall decided and both versions serve at once."""
+def fallen(plan: Plan, deciding: str | None) -> Metric | None:
+    """The metric that says what the candidate lacks, where fewer events are worse: a rate that decided while both
+    versions serve at once, or a share of the requests; of these the events themselves are what went well."""
     metric = next((m for m in plan.metrics if m.spec.name == deciding), None)
-    if metric is None or metric.spec.kind is not Kind.RATE or metric.spec.direction is Direction.UP_IS_BAD:
-        return None
-    if plan.design is not Design.CONCURRENT:
-        return None
-    seen = [look for look in looks if look.interval >= 0 and metric.spec.name in look.cells]
-    usual = _level(seen, metric, Arm.BASELINE, seen)
-    got = _level(seen, metric, Arm.CANDIDATE, seen)
-    served = sum(requests(look.cells[metric.spec.name], (Arm.CANDIDATE,)) for look in seen)
+    is_rate = metric is not None and metric.spec.kind is Kind.RATE and plan.design is Design.CONCURRENT
+    if metric is not None and is_rate and metric.spec.direction is not Direction.UP_IS_BAD:
+        return metric
+    counted = request_metric(plan, deciding)
+    return counted if counted is not None and is_share_of_good(counted) else None
+
+
+def is_share_of_good(metric: Metric) -> bool:
+    """Whether it is a share of the requests that should not fall."""
+    return metric.spec.kind is Kind.RATIO and metric.spec.direction is Direction.DOWN_IS_BAD
+
+
+def _missing(plan: Plan, looks: Sequence[StoredLook], metric: Metric, step_ends: float) -> float:
+    """Events that the candidate lacks of what the old version has beside it, or had before it."""
+    name, concurrent = metric.spec.name, plan.design is Design.CONCURRENT
+    seen = [look for look in looks if look.interval >= 0 and name in look.cells]
+    usual = _level(seen if concurrent else [x for x in looks if x.interval < 0], metric, Arm.BASELINE, looks)
+    seen = seen if concurrent else [look for look in seen if look.interval < step_ends]
+    got = _level(seen, metric, Arm.CANDIDATE, looks)
+    served = sum(requests(look.cells[name], (Arm.CANDIDATE,)) for look in seen)
     return max(usual - got, 0.0) * served if math.isfinite(usual) and math.isfinite(got) else 0.0
 
 
@@ -156,15 +170,17 @@ def _level(looks: Sequence[StoredLook], metric: Metric, arm: Arm, past: Sequence
     """One arm's level over some intervals: bad share, rate, share of slow requests, or mean gauge."""
     name, kind = metric.spec.name, metric.spec.kind
     held = [look.cells[name] for look in looks if name in look.cells]
+    if kind is Kind.LATENCY:
+        bound = _slow_bound(past, name)
+        known = [found for cells in held if (found := slower(cells, arm).get(bound)) is not None]
+        served = sum(of for _, of in known)
+        return sum(slow for slow, _ in known) / served if served > 0 else math.nan
     values = [v for cells in held for a, v in zip(cells.arm, cells.value, strict=True) if a == arm.value]
     if kind in (Kind.GAUGE, Kind.TREND):
         return sum(values) / len(values) if values else math.nan
     exposure = sum(requests(cells, (arm,)) for cells in held)
     if exposure <= 0:
         return math.nan
-    if kind is Kind.LATENCY:
-        bound = _slow_bound(past, name)
-        return sum(_slower_than(cells, arm, bound) for cells in held) / exposure
     return sum(values) / exposure
 
 
@@ -198,23 +214,29 @@ def request_metric(plan: Plan, deciding: str | None) -> Metric | None:
 
 def _bad(cells: Cells, kind: Kind, slow_bound: float) -> float:
     if kind is Kind.LATENCY:
-        return _slower_than(cells, Arm.CANDIDATE, slow_bound)
+        return slower(cells, Arm.CANDIDATE).get(slow_bound, (0.0, 0.0))[0]
     return sum(v for a, v in zip(cells.arm, cells.value, strict=True) if a == Arm.CANDIDATE.value)
 
 
-def _slower_than(cells: Cells, arm: Arm, bound: float) -> float:
-    if not math.isfinite(bound):
-        return 0.0
-    under = sum(v for a, le, v in zip(cells.arm, cells.le, cells.value, strict=True) if a == arm.value and le == bound)
-    return max(0.0, requests(cells, (arm,)) - under)
+def slower(cells: Cells, arm: Arm) -> dict[float, tuple[float, float]]:
+    """By bound: one arm's requests that were slower, and of how many; of instances that have the bucket alone."""
+    under: dict[float, float] = {}
+    served: dict[float, float] = {}
+    for own, le, value, total in zip(cells.arm, cells.le, cells.value, cells.total, strict=True):
+        if own == arm.value and math.isfinite(total):
+            under[le] = under.get(le, 0.0) + value
+            served[le] = served.get(le, 0.0) + total
+    return {le: (max(0.0, of - under[le]), of) for le, of in served.items()}
 
 
 def _slow_bound(looks: Sequence[StoredLook], name: str) -> float:
     under: dict[float, float] = {}
+    shared: set[float] = set()
     for look in looks:
         if name in look.cells:
             add_old_buckets(under, look.cells[name])
-    return slow_bound(under)
+            shared |= slower(look.cells[name], Arm.CANDIDATE).keys() if look.interval >= 0 else set()
+    return slow_bound(under, shared)
 
 
 def add_old_buckets(under: dict[float, float], cells: Cells) -> None:
@@ -224,9 +246,13 @@ def add_old_buckets(under: dict[float, float], cells: Cells) -> None:
             under[le] = under.get(le, 0.0) + value
 
 
-def slow_bound(under: Mapping[float, float]) -> float:
-    """The bucket bound just above the old version's 90th percentile: slower than that counts as affected."""
+def slow_bound(under: Mapping[float, float], shared: Collection[float]) -> float:
+    """The bucket bound just above the old version's 90th percentile: slower than that counts as affected.
+
+    shared: the new version's bounds. Other bounds say nothing about it; NaN where none is left.
+    """
     count = under.get(math.inf, 0.0)
     if count <= 0:
         return math.nan
-    return min((le for le, v in under.items() if v >= 0.9 * count and math.isfinite(le)), default=math.nan)
+    above = (le for le, v in under.items() if v >= 0.9 * count and math.isfinite(le) and le in shared)
+    return min(above, default=math.nan)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from analysis.result import Direction, Kind, Reason
 from analysis.sentence import count
-from watchdog.blast_radius import radius_fields, recovered
+from watchdog.blast_radius import fallen, radius_fields, recovered
 from watchdog.model import Action, AuditEntry, Change, State, StoredLook, Watch
 from watchdog.strategies.window import interval_bounds
 from watchdog.telling import ending, title
@@ -120,4 +120,6 @@ def _radius_words(watch: Watch) -> str:
     metric = next((m.spec for m in watch.plan.metrics if m.spec.name == watch.metric), None)
     if metric is not None and metric.kind is Kind.RATE and metric.direction is not Direction.UP_IS_BAD:
         return f"{reached}, which cost about {count(watch.affected_requests)} {metric.name}"
+    if (fell := fallen(watch.plan, watch.metric)) is not None:
+        return f"{reached}, and about {count(watch.affected_requests)} of them are missing in {fell.spec.name}"
     return f"{reached}, {count(watch.affected_requests)} of them went wrong"

@@ -10,15 +10,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from analysis.prepare import Cells
-from analysis.result import Arm, Design, Direction, Kind, Reason, SourceStatus
+from analysis.result import Arm, Design, Kind, Reason, SourceStatus
 from watchdog.blast_radius import (
     REQUEST_KINDS,
     BlastRadius,
     add_old_buckets,
     as_fields,
+    fallen,
+    is_share_of_good,
     request_metric,
     requests,
     slow_bound,
+    slower,
 )
 from watchdog.model import Metric, Plan, StoredLook, Watch
 
@@ -32,14 +35,13 @@ class _Counted:
     exposed: float = 0.0
     total: float = 0.0
     bad: float = 0.0  # of a ratio
-    slower: dict[float, float] = field(default_factory=dict)  # of a latency, by bound
-    slower_than_none: float = 0.0  # the same for a bound that no bucket of the new version had so far
+    slower: dict[float, float] = field(default_factory=dict)  # of a latency, by bound of the new version
     under: dict[float, float] = field(default_factory=dict)  # the old version's buckets
 
 
 @dataclass(slots=True)
 class _Rate:
-    """One metric that counts events per exposure, by arm."""
+    """One metric whose missing events are counted, by arm."""
 
     events: dict[Arm, float] = field(default_factory=lambda: dict.fromkeys(_ARMS, 0.0))
     exposure: dict[Arm, float] = field(default_factory=lambda: dict.fromkeys(_ARMS, 0.0))
@@ -51,7 +53,7 @@ class Tally:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._counted = {m.spec.name: _Counted() for m in plan.metrics if m.spec.kind in REQUEST_KINDS}
-        self._rates = {m.spec.name: _Rate() for m in plan.metrics if m.spec.kind is Kind.RATE}
+        self._rates = {m.spec.name: _Rate() for m in plan.metrics if m.spec.kind is Kind.RATE or is_share_of_good(m)}
         self._first = request_metric(plan, None)
         self._intervals, self._old, self._new = array("l"), array("d"), array("d")  # of the first metric
         self.frozen_from: int | None = None  # the first interval in which the past stands in for the old version
@@ -76,12 +78,8 @@ class Tally:
                 continue
             if metric.spec.kind in REQUEST_KINDS:
                 self._count(self._counted[metric.spec.name], metric, cells, look)
-            elif metric.spec.kind is Kind.RATE and look.interval >= 0:
-                rate = self._rates[metric.spec.name]
-                for arm in _ARMS:
-                    for own, value in zip(cells.arm, cells.value, strict=True):
-                        rate.events[arm] += value if own == arm.value else 0.0
-                    rate.exposure[arm] += requests(cells, (arm,))
+            if metric.spec.name in self._rates:
+                self._rate(self._rates[metric.spec.name], cells, look)
         cells = look.cells.get(self._first.spec.name) if self._first is not None else None
         if cells is not None and look.interval >= 0:
             self._intervals.append(look.interval)
@@ -109,19 +107,16 @@ class Tally:
         sums = self._counted[metric.spec.name]
         affected = sums.bad
         if metric.spec.kind is Kind.LATENCY:
-            bound = slow_bound(sums.under)
-            affected = sums.slower.get(bound, sums.slower_than_none) if math.isfinite(bound) else 0.0
-        missing = self._missing(deciding)
-        return BlastRadius(exposed=sums.exposed, affected=affected if missing is None else missing, total=sums.total)
+            bound = slow_bound(sums.under, sums.slower)
+            affected = sums.slower.get(bound, 0.0)
+        fell = fallen(self._plan, deciding)
+        return BlastRadius(
+            exposed=sums.exposed, affected=affected if fell is None else self._missing(fell), total=sums.total
+        )
 
-    def _missing(self, deciding: str | None) -> float | None:
-        """As `blast_radius` has it, of a rate that should not fall and decided."""
-        metric = next((m for m in self._plan.metrics if m.spec.name == deciding), None)
-        if metric is None or metric.spec.kind is not Kind.RATE or metric.spec.direction is Direction.UP_IS_BAD:
-            return None
-        if self._plan.design is not Design.CONCURRENT:
-            return None
-        sums = self._rates[metric.spec.name]
+    def _missing(self, fell: Metric) -> float:
+        """As `blast_radius` has it, of what should not fall."""
+        sums = self._rates[fell.spec.name]
         levels = [sums.events[arm] / sums.exposure[arm] if sums.exposure[arm] > 0 else math.nan for arm in _ARMS]
         if not all(map(math.isfinite, levels)):
             return 0.0
@@ -149,12 +144,14 @@ class Tally:
         if not is_latency:
             sums.bad += sum(v for arm, v in zip(cells.arm, cells.value, strict=True) if arm == Arm.CANDIDATE.value)
             return
-        under: dict[float, float] = {}
-        for arm, le, value in zip(cells.arm, cells.le, cells.value, strict=True):
-            if arm == Arm.CANDIDATE.value:
-                under[le] = under.get(le, 0) + value
-        for le in under.keys() - sums.slower.keys():
-            sums.slower[le] = sums.slower_than_none
-        for le in sums.slower:
-            sums.slower[le] += max(0.0, new - under.get(le, 0))
-        sums.slower_than_none += max(0.0, new)
+        for le, (slow, _) in slower(cells, Arm.CANDIDATE).items():
+            sums.slower[le] = sums.slower.get(le, 0.0) + slow
+
+    def _rate(self, rate: _Rate, cells: Cells, look: StoredLook) -> None:
+        """Before and after, the old version's part is its time before the deploy."""
+        concurrent = self._plan.design is Design.CONCURRENT
+        for arm in _ARMS:
+            if (look.interval < 0) == (arm is Arm.BASELINE and not concurrent):
+                for own, value in zip(cells.arm, cells.value, strict=True):
+                    rate.events[arm] += value if own == arm.value else 0.0
+                rate.exposure[arm] += requests(cells, (arm,))

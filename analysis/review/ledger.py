@@ -149,9 +149,12 @@ class Ledger:
 
 
 def slow_bound(cells: pd.DataFrame) -> float:
-    """The bucket bound just above the old version's 90th percentile, as the blast radius counts slow requests."""
-    under = cells[cells["arm"] != Arm.CANDIDATE.value].groupby("le")["value"].sum()
+    """The bucket bound just above the old version's 90th percentile, as the blast radius counts slow requests: of the
+    bounds that the new version has too, where there is one."""
+    is_new = cells["arm"] == Arm.CANDIDATE.value
+    under = cells[~is_new].groupby("le")["value"].sum()
     above = under[(under >= SLOW_PART * under.get(float("inf"), float("nan"))) & (under.index < float("inf"))]
+    above = above[above.index.isin(cells[is_new]["le"])] if is_new.any() else above
     return float(above.index.min()) if len(above) else float("inf")
 
 

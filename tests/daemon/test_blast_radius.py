@@ -9,11 +9,12 @@ from analysis.prepare import Cells, LookFacts
 from analysis.result import Design, Direction, Kind, MetricSpec, SourceStatus
 from tests.fakes import counts
 from tests.samples import DEPLOYED_AT, a_plan, a_watch
-from watchdog.blast_radius import blast_radius, recovered, sent_to_the_absent
+from watchdog.blast_radius import blast_radius, radius_fields, recovered, sent_to_the_absent
 from watchdog.intended import rollback_action
 from watchdog.model import ActionState, Metric, Plan, State, StoredLook
 from watchdog.recovery import verify
 from watchdog.selector import parse_selector
+from watchdog.tally import Tally
 
 
 def look(interval: int, cells: dict[str, Cells], status: SourceStatus = SourceStatus.OK) -> StoredLook:
@@ -159,3 +160,76 @@ def test_the_closing_sentence_of_a_rate_that_fell_says_what_it_cost() -> None:
     assert ended is not None
     assert ended.to_state is State.ROLLED_BACK
     assert "100 of 1\u202f900 requests reached v2, which cost about 3 orders" in str(ended.fields["sentence"])
+
+
+def conversion_plan(design: Design) -> Plan:
+    spec = MetricSpec(name="conversion", kind=Kind.RATIO, direction=Direction.DOWN_IS_BAD)
+    conversion = Metric(spec=spec, series={"bad": parse_selector("o"), "total": parse_selector("v")})
+    return replace(a_plan(design=design), metrics=(conversion,))
+
+
+@pytest.mark.parametrize("deciding", ["conversion", None])
+@pytest.mark.parametrize("design", Design)
+def test_affected_by_a_share_that_fell_is_what_is_missing(design: Design, deciding: str | None) -> None:
+    """10 % of the visits ordered and 2 % do: 80 of 1 000 are missing; the 20 orders are what went well."""
+    old, new = ("baseline", "a", 100.0, 1000.0), ("candidate", "b", 20.0, 1000.0)
+    arms = [(0, [old, new])] if design is Design.CONCURRENT else [(-1, [old]), (0, [new])]
+    looks = [look(interval, {"conversion": counts(rows)}) for interval, rows in arms]
+    plan = conversion_plan(design)
+    radius = blast_radius(plan, looks, deciding)
+    assert radius.exposed == 1000.0
+    assert radius.affected == pytest.approx(80.0)
+    watch = replace(a_watch(), plan=plan, metric=deciding)
+    assert Tally.of(plan, looks).radius_fields(watch) == radius_fields(watch, looks)
+
+
+def test_of_a_share_that_fell_before_and_after_nothing_is_missing_after_the_rollback() -> None:
+    """The old version serves again, and has what it had."""
+    rows = {-1: ("baseline", 100.0), 0: ("candidate", 20.0), 1: ("candidate", 60.0), 2: ("candidate", 100.0)}
+    looks = [look(i, {"conversion": counts([(arm, "a", good, 1000.0)])}) for i, (arm, good) in rows.items()]
+    radius = blast_radius(conversion_plan(Design.BEFORE_AFTER), looks, "conversion", step_ends=1.5)
+    assert radius.exposed == 1500.0
+    assert radius.affected == pytest.approx(120.0)
+
+
+def test_without_a_usual_share_nothing_is_known_to_be_missing() -> None:
+    """The old version was not heard of."""
+    alone = look(0, {"conversion": counts([("candidate", "b", 20.0, 1000.0)])})
+    assert blast_radius(conversion_plan(Design.CONCURRENT), [alone], "conversion").affected == 0.0
+
+
+def test_slow_is_told_by_a_bound_that_both_versions_have() -> None:
+    """A new layout of buckets made every request of the new version slow."""
+    old = buckets("baseline", {0.1: 50.0, 0.25: 950.0, 0.5: 990.0, math.inf: 1000.0})
+    new = buckets("candidate", {0.1: 49.0, 0.3: 950.0, 0.5: 970.0, math.inf: 1000.0})
+    assert blast_radius(latency_plan(), [look(0, {"latency": merged(old, new)})], "latency").affected == 30.0
+    other = buckets("candidate", {0.1: 49.0, 0.3: 950.0, 0.6: 970.0, math.inf: 1000.0})
+    assert blast_radius(latency_plan(), [look(0, {"latency": merged(old, other)})], "latency").affected == 0.0
+
+
+def test_of_instances_without_the_bound_nothing_is_said() -> None:
+    """One of two has it: its slow requests are known, and the other's are not taken for slow."""
+    old = buckets("baseline", {0.1: 50.0, 0.25: 950.0, math.inf: 1000.0})
+    new = buckets("candidate", {0.1: 5.0, 0.25: 90.0, math.inf: 100.0})
+    other = replace(buckets("candidate", {0.1: 5.0, 0.3: 90.0, math.inf: 100.0}), replica=("s",) * 3)
+    looks = [look(0, {"latency": merged(old, new, other)})]
+    plan = latency_plan()
+    assert blast_radius(plan, looks, "latency").affected == 10.0
+    watch = replace(a_watch(), plan=plan, metric="latency")
+    assert Tally.of(plan, looks).radius_fields(watch) == radius_fields(watch, looks)
+
+
+def test_the_closing_sentence_of_a_share_that_fell_says_what_is_missing() -> None:
+    """20 of 1 000 visits ordered: they did not go wrong."""
+    plan = conversion_plan(Design.CONCURRENT)
+    watch = replace(a_watch(state=State.VERIFYING), plan=plan, metric="conversion", degraded_at=DEPLOYED_AT + 6)
+    back = rollback_action(watch, ActionState.APPLIED, DEPLOYED_AT + 6)
+    assert back is not None
+    back = replace(back, finished_at=DEPLOYED_AT + 7)
+    bad, well = (
+        {"conversion": counts([("baseline", "a", 100.0, 1000.0), ("candidate", "b", good, visits)])}
+        for good, visits in ((20.0, 1000.0), (0.0, 0.0))
+    )
+    ended = verify(watch, [look(0, bad)], [look(2, well)], back, DEPLOYED_AT + 16)
+    assert ended is not None
+    assert "and about 80 of them are missing in conversion" in str(ended.fields["sentence"])

@@ -35,12 +35,13 @@ METRICS = (
     metric("slow", Kind.LATENCY),
     metric("errors", Kind.RATIO),
     metric("orders", Kind.RATE, Direction.DOWN_IS_BAD),
+    metric("conversion", Kind.RATIO, Direction.DOWN_IS_BAD),
 )
 
 
 def a_look(rng: np.random.Generator, interval: int) -> StoredLook:
     """Any look: arms and metrics may be missing, bounds come and go, counts need not be whole numbers."""
-    arms = ("history",) if interval < 0 else ("baseline", "baseline", "candidate", "control")
+    arms = ("history", "baseline") if interval < 0 else ("baseline", "baseline", "candidate", "control")
     cells: dict[str, Cells] = {}
     for own in METRICS:
         rows = []
@@ -71,7 +72,7 @@ def test_a_tally_says_what_the_looks_say(seed: int) -> None:
     for interval in range(-4, 12):
         looks.append(a_look(rng, interval))
         tally.add(looks[-1])
-        for deciding in (None, "errors", "slow", "orders", "cpu"):
+        for deciding in (None, "errors", "slow", "orders", "cpu", "conversion"):
             for reason in (None, Reason.CANDIDATE_ABSENT.value):
                 judged = replace(watch, metric=deciding, reason=reason)
                 assert tally.radius_fields(judged) == radius_fields(judged, looks), (interval, deciding, reason)

@@ -105,7 +105,9 @@ class SummaryBody(Body):
     time_to_detect_s: float | None
     time_to_recover_s: float | None
     exposed_requests: int = Field(description="Requests the new version served.")
-    affected_requests: int = Field(description="Of these, bad by the deciding metric.")
+    affected_requests: int = Field(
+        description="Of these, bad by the deciding metric; of one that should not fall, what is missing."
+    )
     total_requests: int
     next_look_at: float
     looks: int
