@@ -176,6 +176,68 @@ def test_series_beyond_the_limit_cost_only_the_watch_that_has_them(town: Receive
     assert [n for n, answer in enumerate(answers) if answer.cells.keys() != {"errors", "latency", "cpu"}] == [2]
 
 
+class Watched(SystemClock):
+    """Real deadlines, and a while that passes when the test says so."""
+
+    later_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.later_s
+
+
+def crowded(town: Receiver, services: set[str]) -> None:
+    """Services with so many replicas that nobody reads them one by one; their sums are few."""
+    plain = town.otherwise
+
+    def said(request: Received) -> Answer:
+        answer = json.loads(plain(request).body)
+        query = parse_qs(request.body.decode())["query"][0]
+        if "instance" in query.split("(", 2)[1]:
+            own = answer["data"]["result"][0]
+            answer["data"]["result"] += [own] * (1_500 * sum(name in query for name in services))
+        return Answer(body=json.dumps(answer).encode())
+
+    town.otherwise = said
+
+
+def by_instance(answers: list[LookAnswer]) -> list[int]:
+    """The watches that were asked replica by replica."""
+    return [n for n, answer in enumerate(answers) if "by (job, version, instance)" in answer.queries["cpu"]]
+
+
+def test_a_service_with_too_many_series_takes_nobody_elses_replicas_away(town: Receiver) -> None:
+    """Sums are asked for it alone, for ten minutes; then it is tried again, and by itself again."""
+    plain, clock = town.otherwise, Watched()
+    crowded(town, {"svc-0003"})
+    source = PrometheusSource(name="prom", options=PrometheusOptions(url=town.url, max_series=100), clock=clock)
+    source.start()
+    others = [n for n in range(8) if n != 3]
+    answers = source.fetch([a_look(n, T0) for n in range(8)], deadline_s=30.0)
+    assert {answer.facts.status for answer in answers} == {SourceStatus.OK}
+    assert by_instance(answers) == others
+    assert set(answers[3].cells["cpu"].replica) == {""}
+    town.received.clear()
+    assert by_instance(source.fetch([a_look(n, T0 + 10) for n in range(8)], deadline_s=30.0)) == others
+    assert len(town.received) == 2 * (TEMPLATES - 1) + 1, "as is remembered"
+    clock.later_s = 601.0
+    town.otherwise = plain
+    assert by_instance(source.fetch([a_look(n, T0 + 20) for n in range(8)], deadline_s=30.0)) == list(range(8))
+    source.close()
+
+
+def test_many_services_with_too_many_series_are_asked_for_their_sums_together(town: Receiver) -> None:
+    """Alone each would be a query of its own, in every round."""
+    crowded(town, {"svc-0001", "svc-0003", "svc-0004", "svc-0006"})
+    source = started(town, max_series=100)
+    source.fetch([a_look(n, T0) for n in range(8)], deadline_s=30.0)
+    town.received.clear()
+    answers = source.fetch([a_look(n, T0 + 10) for n in range(8)], deadline_s=30.0)
+    assert by_instance(answers) == [0, 2, 5, 7]
+    assert {answer.facts.status for answer in answers} == {SourceStatus.OK}
+    assert len(town.received) == 2 * (TEMPLATES - 1) + 1
+    source.close()
+
+
 @pytest.mark.parametrize(
     ("start", "end", "expected"),
     [

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from watchdog.ports import Clock
-from watchdog.sources.inquiry import MOST_MOMENTS, Inquiry, Run, Width, runs
+from watchdog.sources.inquiry import MOST_MOMENTS, Inquiry, Run, runs
 from watchdog.sources.prometheus_answer import (
     Answer,
     EvaluationError,
@@ -29,7 +29,7 @@ class Outcome:
     lack: str = ""
     refused: bool = False
     too_much: bool = False  # to be read; of fewer watches it may be less
-    summed: bool = False  # over the instances, by Prometheus
+    too_many: bool = False  # series, of which there are fewer where Prometheus sums over the instances
 
     @property
     def whole(self) -> bool:
@@ -47,7 +47,6 @@ class Asker:
         self._clock = clock
         self._allow_partial = allow_partial
         self._most_moments = MOST_MOMENTS
-        self._wide: set[Width] = set()  # what had too many series by instance
         self._workers = ThreadPoolExecutor(max_in_flight, thread_name_prefix=thread_name)
 
     def close(self) -> None:
@@ -68,18 +67,11 @@ class Asker:
         return outcomes
 
     def _ask_run(self, run: Run, *, deadline: float, headers: Mapping[str, str]) -> list[Outcome]:
-        """Ask by instance, or for sums where that is more than can be taken."""
-        inquiry = run.inquiry
-        text = inquiry.sums if inquiry.width in self._wide and inquiry.sums else inquiry.text
+        text = run.inquiry.text
         try:
-            outcomes = self._ask(text, run.moments, deadline, headers, inquiry.askers)
-            return [replace(outcome, summed=text == inquiry.sums) for outcome in outcomes]
+            return self._ask(text, run.moments, deadline, headers, run.inquiry.askers)
         except TooManySeriesError as error:
-            if text == inquiry.sums or not inquiry.sums:
-                summed = text == inquiry.sums
-                return [Outcome(text=text, trouble=str(error), summed=summed, too_much=True)] * run.moments.count
-        self._wide.add(inquiry.width)
-        return self._ask_run(run, deadline=deadline, headers=headers)
+            return [Outcome(text=text, trouble=str(error), too_much=True, too_many=True)] * run.moments.count
 
     def _ask(
         self, text: str, moments: Moments, deadline: float, headers: Mapping[str, str], askers: int

@@ -14,20 +14,18 @@ Width = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """One query about one interval, evaluated at its end; `sums` is asked where its answer has too many series."""
+    """One query about one interval, evaluated at its end."""
 
     text: str
     start_ms: int
     end_ms: int
-    sums: str = ""
-    width: Width = ()  # what decides how many series there are
     alone: bool = False  # it would mean something else beside others
     askers: int = 1  # looks that the answer is for: so many times the series of one may be in it
 
     @property
     def kin(self) -> tuple[object, ...]:
         """What inquiries must have in common to be one request."""
-        return (self.text, self.sums, self.width, self.alone, self.end_ms - self.start_ms)
+        return (self.text, self.alone, self.end_ms - self.start_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +37,12 @@ class Run:
     positions: tuple[int, ...]  # of the inquiries it stands for, by moment
 
 
-def about_group(group: Group, dialect: Dialect) -> Inquiry:
-    """Ask by instance, or for sums where that may be; announced instances cannot be told from sums."""
-    template = group.template
-    summable = template.ask is not Ask.EXPRESSION and not any(question.window.instances for question in group.questions)
+def about_group(group: Group, dialect: Dialect, *, summed: bool = False) -> Inquiry:
+    """Ask by instance, or for sums over them."""
     return Inquiry(
-        text=group.query(dialect),
+        text=group.query(dialect, per_instance=not summed),
         start_ms=group.start_ms,
         end_ms=group.end_ms,
-        sums=group.query(dialect, per_instance=False) if summable else "",
-        width=width(template),
         alone=group.names_its_range,
         askers=group.askers,
     )
@@ -77,6 +71,12 @@ def _run(inquiries: Sequence[Inquiry], positions: Iterable[int]) -> Run:
     mine = tuple(positions)
     first = inquiries[mine[0]]
     return Run(first, Moments(first.end_ms, first.end_ms - first.start_ms, len(mine)), mine)
+
+
+def may_be_summed(group: Group) -> bool:
+    """Whether sums answer the questions too; announced instances cannot be told from them."""
+    expression = group.template.ask is Ask.EXPRESSION
+    return not expression and not any(question.window.instances for question in group.questions)
 
 
 def width(template: Template) -> Width:

@@ -14,7 +14,7 @@ from watchdog.sources.asker import Asker, Outcome
 from watchdog.sources.births import settle_births
 from watchdog.sources.fold import fold
 from watchdog.sources.inquiry import Inquiry, about_group, about_roll
-from watchdog.sources.portions import Portions
+from watchdog.sources.portions import Portion, Portions
 from watchdog.sources.presence import UP, Roll, Roster, present, query, rolls, roster
 from watchdog.sources.prometheus_api import Limits, PrometheusApi
 from watchdog.sources.prometheus_catalogue import PrometheusCatalogue
@@ -97,26 +97,30 @@ class PrometheusSource:
         deadline = self._clock.monotonic() + deadline_s
         asked = [questions(request) for request in requests]
         whose = {id(one): request.watch_id for request, mine in zip(requests, asked, strict=True) for one in mine}
-        groups = self._portions.of(grouped([one for mine in asked for one in mine], self._dialect), whose)
+        portions = self._portions.of(grouped([one for mine in asked for one in mine], self._dialect), whose)
         wanted = rolls(requests)
-        inquiries = [about_group(group, self._dialect) for group in groups]
+        inquiries = self._about(portions)
         inquiries += [about_roll(roll, query(roll, arms, self._dialect), len(arms)) for roll, arms in wanted.items()]
         outcomes = self._ask(inquiries, deadline_s)
         told: dict[int, _Answered] = {}
-        first = outcomes[: len(groups)]
-        for group, outcome in self._portions.settled(groups, first, whose, self._ask_groups, deadline=deadline):
+        first = outcomes[: len(portions)]
+        for portion, outcome in self._portions.settled(portions, first, whose, self._ask_portions, deadline=deadline):
+            group = portion.group
             shares = group.share_out(outcome.answer.series, self._dialect)
-            frame = group.frame(self._dialect, per_instance=not outcome.summed) if outcome.text else ""
+            frame = group.frame(self._dialect, per_instance=not portion.summed) if outcome.text else ""
             for at, question in enumerate(group.questions):
                 told[id(question)] = _Answered(outcome, shares[at], group, at, frame)
         alive = {
             roll: roster(roll, outcome.answer.series, self._dialect.instance_label)
-            for roll, outcome in zip(wanted, outcomes[len(groups) :], strict=True)
+            for roll, outcome in zip(wanted, outcomes[len(portions) :], strict=True)
         }
         return [self._look(request, mine, told, alive) for request, mine in zip(requests, asked, strict=True)]
 
-    def _ask_groups(self, groups: Sequence[Group], deadline_s: float) -> list[Outcome]:
-        return self._ask([about_group(group, self._dialect) for group in groups], deadline_s)
+    def _ask_portions(self, portions: Sequence[Portion], deadline_s: float) -> list[Outcome]:
+        return self._ask(self._about(portions), deadline_s)
+
+    def _about(self, portions: Sequence[Portion]) -> list[Inquiry]:
+        return [about_group(group, self._dialect, summed=summed) for group, summed in portions]
 
     def _ask(self, inquiries: Sequence[Inquiry], deadline_s: float) -> list[Outcome]:
         if self._asker is None:
