@@ -12,6 +12,8 @@ from tests.kube_server import NAMESPACE, KubeServer, kube_server
 from watchdog.clock import SystemClock
 from watchdog.hooks import argo_rollouts
 from watchdog.hooks.argo_rollouts import ArgoRolloutsHook, ArgoRolloutsOptions
+from watchdog.hooks.argo_steps import Stand
+from watchdog.hooks.wanted_state import HookEndedError, wanted
 from watchdog.model import ActionKind
 from watchdog.ports import HookCall, HookOutcome, ProbeAnswer
 
@@ -170,6 +172,31 @@ def test_it_is_paused_and_resumed_by_hand(cluster: KubeServer, tmp_path: Path) -
     assert hook.run(rollback(6)).outcome is HookOutcome.OK
     late = replace(pace(ActionKind.PAUSE, 7), to_version="v9")
     assert (hook.probe(late), hook.run(late).outcome) == (ProbeAnswer.MOVED_ON, HookOutcome.FAILED)
+
+
+def test_a_version_that_cannot_be_read_is_not_taken_for_another_one(cluster: KubeServer, tmp_path: Path) -> None:
+    """Neither back nor forward is it said that production has moved on; the hook fails aloud, with the remedy."""
+    hook = a_hook(cluster, tmp_path, container="typo")
+    calls = (rollback(), promote(0.5), pace(ActionKind.PAUSE), pace(ActionKind.RESUME))
+    for fence, call in enumerate(calls, 1):
+        assert hook.probe(call) is ProbeAnswer.UNKNOWN
+        ended = hook.run(replace(call, fence=fence))
+        assert (ended.outcome, "no container 'typo'" in ended.output) == (HookOutcome.FAILED, True), ended.output
+    assert "set version_label or container" in str(hook.preflight(rollback()))
+    assert cluster.patches == []
+
+
+@pytest.mark.parametrize("lost", ["currentPodHash", "stableRS"])
+def test_one_side_that_cannot_be_read_is_enough_to_be_unsure(cluster: KubeServer, tmp_path: Path, lost: str) -> None:
+    """Its ReplicaSet is gone: with workloadRef nothing else says which version it is."""
+    hook = a_hook(cluster, tmp_path)
+    found = hook._look(hook._question())
+    del found.rollout["spec"]["template"]
+    del found.rollout["status"][lost]
+    without = Stand.of(found.rollout, found.revisions)
+    for way in (hook._way_back, hook._way_forward):
+        with pytest.raises(HookEndedError, match="no ReplicaSet of it"):
+            way(without, wanted(promote(0.5)))
 
 
 def test_what_would_be_in_the_way_is_told_when_the_watch_begins(cluster: KubeServer, tmp_path: Path) -> None:

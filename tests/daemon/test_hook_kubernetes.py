@@ -56,7 +56,29 @@ def test_the_version_may_stand_in_the_images_tag(cluster: KubeServer, tmp_path: 
     images = {"registry:5000/shop": None, "shop:v7@sha256:ab": "v7", "shop@sha256:ab": "sha256:ab"}
     for image, version in images.items():
         assert hook._version_in.of(template("shop", "v9", image=image)) == version
-    assert a_hook(cluster, tmp_path, container="none").probe(rollback()) is ProbeAnswer.MOVED_ON
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"container": "none"}, "no container 'none'"),
+        ({"container": "app"}, "the image of container 'app' has no tag"),
+        ({"version_label": "release"}, "no label 'release'"),
+    ],
+)
+def test_a_version_that_cannot_be_read_is_not_taken_for_another_one(
+    cluster: KubeServer, tmp_path: Path, options: dict[str, str], said: str
+) -> None:
+    """The probe cannot tell, the rollback fails aloud with the remedy, and the look ahead tells it beforehand."""
+    cluster.deploy("deployments", "shop", "v2", image="registry:5000/shop")
+    hook, before = a_hook(cluster, tmp_path, **options), len(cluster.patches)
+    for fence, call in enumerate((rollback(), pace(ActionKind.PAUSE), pace(ActionKind.RESUME)), 1):
+        assert hook.probe(call) is ProbeAnswer.UNKNOWN
+        ended = hook.run(replace(call, fence=fence))
+        assert (ended.outcome, said in ended.output) == (HookOutcome.FAILED, True), ended.output
+        assert "set version_label or container" in ended.output
+    assert said in str(hook.preflight(rollback()))
+    assert len(cluster.patches) == before
 
 
 @pytest.mark.parametrize("call", [promote(0.5), replace(rollback(), kind=ActionKind.RESTORE_POINT)])

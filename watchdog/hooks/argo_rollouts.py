@@ -68,7 +68,7 @@ class ArgoRolloutsHook(WantedStateHook):
     def standing(self, call: HookCall, span: Span) -> ProbeAnswer:
         stand = self._look(span)
         if call.kind in _PACE:
-            if self._versions(stand)[0] != call.to_version:
+            if self._current(stand) != call.to_version:
                 return ProbeAnswer.MOVED_ON
             is_right = stand.is_paused_by_hand is (call.kind is ActionKind.PAUSE)
             return ProbeAnswer.APPLIED if is_right else ProbeAnswer.NOT_APPLIED
@@ -87,17 +87,18 @@ class ArgoRolloutsHook(WantedStateHook):
         """The abort is tried as a dry run, which permissions and admission answer as the real one."""
         want = wanted(call)
         stand = self._look(span)
+        versions = self._both(stand)
         found = pinned(stand.revisions, want.coming)
         if found is None:
             impossible(f"{self._options.rollout} has no ReplicaSet of {want.coming!r}")
-        if self._versions(stand) == (want.leaving, want.coming):
+        if versions == (want.leaving, want.coming):
             self._set_status(stand, {"abort": True}, span, dry_run=True)
         return None
 
     # --- back ---------------------------------------------------------------------------------------------
 
     def _way_back(self, stand: Stand, want: Wanted) -> ProbeAnswer:
-        match self._versions(stand):
+        match self._both(stand):
             case (want.leaving, want.coming):
                 if not stand.is_aborted:
                     return ProbeAnswer.NOT_APPLIED
@@ -112,7 +113,7 @@ class ArgoRolloutsHook(WantedStateHook):
 
     def _back(self, stand: Stand, want: Wanted, span: Span) -> str | None:
         """One step of the way back; None: look again."""
-        name, versions = self._options.rollout, self._versions(stand)
+        name, versions = self._options.rollout, self._both(stand)
         if self._way_back(stand, want) is ProbeAnswer.APPLIED:
             return f"{name} is back on {want.coming}"
         if versions == (want.leaving, want.coming):
@@ -149,7 +150,7 @@ class ArgoRolloutsHook(WantedStateHook):
     # --- forward ------------------------------------------------------------------------------------------
 
     def _way_forward(self, stand: Stand, want: Wanted) -> ProbeAnswer:
-        current, stable = self._versions(stand)
+        current, stable = self._both(stand)
         if current != want.coming or stand.is_aborted:
             return ProbeAnswer.MOVED_ON
         here, following = stand.step_weights()
@@ -182,7 +183,7 @@ class ArgoRolloutsHook(WantedStateHook):
         return f"{name} goes on to {want.share:.0%} of {want.coming}" if taken else None
 
     def _pace(self, stand: Stand, call: HookCall, span: Span) -> str | None:
-        current, is_to_pause = self._versions(stand)[0], call.kind is ActionKind.PAUSE
+        current, is_to_pause = self._current(stand), call.kind is ActionKind.PAUSE
         said = f"{self._options.rollout} is {'paused' if is_to_pause else 'not paused'}"
         if current != call.to_version:
             impossible(f"{self._options.rollout} is on {current}: hands off")
@@ -204,6 +205,20 @@ class ArgoRolloutsHook(WantedStateHook):
 
     def _versions(self, stand: Stand) -> tuple[str | None, str | None]:
         return stand.versions(self._version_in)
+
+    def _current(self, stand: Stand) -> str:
+        return self._read(self._versions(stand)[0], stand.templates()[0])
+
+    def _both(self, stand: Stand) -> tuple[str, str]:
+        """Current and stable; one that cannot be read is no third version, and nobody may go on as if it were."""
+        current, stable = zip(self._versions(stand), stand.templates(), strict=True)
+        return self._read(*current), self._read(*stable, which="stable")
+
+    def _read(self, version: str | None, template: Mapping[str, Any] | None, *, which: str = "current") -> str:
+        if version is None:
+            lacking = self._version_in.lacking(template)
+            impossible(f"the {which} version of {self._options.rollout} cannot be read: {lacking}")
+        return version
 
     def _set_status(self, stand: Stand, status: dict[str, Any], span: Span, *, dry_run: bool = False) -> bool:
         change = {**_unchanged_since(stand), "status": status}

@@ -37,6 +37,11 @@ class Stand:
         current = where.of(template) if template else (self.current.version if self.current else None)
         return current, self.stable.version if self.stable else None
 
+    def templates(self) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:
+        """Those that `versions` reads, None where one is not there."""
+        current = at(self.rollout, "spec", "template") or (self.current.template if self.current else None)
+        return current, self.stable.template if self.stable else None
+
     @property
     def is_seen(self) -> bool:
         """Whether the controller has looked at the Rollout as it is now."""

@@ -86,15 +86,18 @@ class KubernetesHook(WantedStateHook):
         """The rollback is tried as a dry run, which permissions, admission and validation answer as the real one."""
         want = _all_or_nothing(call)
         deployment = self._api.get(self._path, span)
+        live = self._live(deployment)
         target = self._pinned(deployment, want.coming, span)
-        if self._live(deployment) == want.leaving:
+        if live == want.leaving:
             self._api.patch(self._path, JSON_PATCH, _put_to(deployment, target), span, dry_run=True)
         return None
 
     # --- the Deployment -----------------------------------------------------------------------------------
 
     def _put(self, want: Wanted, span: Span) -> str:
-        target = self._pinned(self._api.get(self._path, span), want.coming, span)
+        found = self._api.get(self._path, span)
+        self._live(found)  # that it cannot be read is told before what follows from it
+        target = self._pinned(found, want.coming, span)
         for _ in range(WRITES):
             deployment = self._api.get(self._path, span)
             live = self._live(deployment)
@@ -137,8 +140,14 @@ class KubernetesHook(WantedStateHook):
                 return f"the roll-out goes on, {waits_for}"
             self._clock.sleep(LOOK_S)
 
-    def _live(self, deployment: Mapping[str, Any]) -> str | None:
-        return self._version_in.of(at(deployment, "spec", "template") or {})
+    def _live(self, deployment: Mapping[str, Any]) -> str:
+        """The version it is on; one that cannot be read is not another version, and nobody may go on as if it were."""
+        template = at(deployment, "spec", "template") or {}
+        live = self._version_in.of(template)
+        if live is None:
+            lacking = self._version_in.lacking(template)
+            impossible(f"the version of {self._options.deployment} cannot be read: {lacking}")
+        return live
 
     def _revisions(self, deployment: Mapping[str, Any], span: Span) -> list[Revision]:
         labels = at(deployment, "spec", "selector", "matchLabels") or {}

@@ -21,11 +21,25 @@ class VersionIn:
     def of(self, template: Mapping[str, Any]) -> str | None:
         if not self.container:
             return str(at(template, "metadata", "labels", self.label) or "") or None
-        containers = at(template, "spec", "containers") or []
-        image = next((c.get("image", "") for c in containers if c.get("name") == self.container), "")
-        name, _, digest = str(image).partition("@")
+        name, _, digest = str(self._image(template) or "").partition("@")
         tag = name.rpartition("/")[2].partition(":")[2]
         return tag or digest or None
+
+    def lacking(self, template: Mapping[str, Any] | None) -> str:
+        """Why `of` found nothing in a template (None: it is not there), and what to do about it."""
+        if template is None:
+            return "no ReplicaSet of it was found"
+        if not self.container:
+            lack = f"the pod template has no label {self.label!r}"
+        elif self._image(template) is None:
+            lack = f"the pod template has no container {self.container!r}"
+        else:
+            lack = f"the image of container {self.container!r} has no tag"
+        return f"{lack}; set version_label or container to what says it"
+
+    def _image(self, template: Mapping[str, Any]) -> Any:
+        containers = at(template, "spec", "containers") or []
+        return next((c.get("image", "") for c in containers if c.get("name") == self.container), None)
 
 
 @dataclass(frozen=True, slots=True)
