@@ -1,7 +1,7 @@
 """What GitHub, GitLab, Argo CD and CDEvents tell becomes a watched deploy, once."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from watchdog.senders.naming import SenderOptions, identity
 
 NOW = 1_700_000_000.0
 LIVE = NOW - 15
+TWICE = '{"deploy_watchdog": {"migration": "irreversible"}, "deploy_watchdog": {}}'
 # sender, payload, version, previous version
 MAPPED = [
     ("github", "github-deployment-status", "f95f852bd8fca8fcc58a9a2d6c842781e32a215e", "v1"),
@@ -166,6 +167,11 @@ def test_another_environment_is_not_judged_by_productions_metrics(
         ("github", "github-deployment-status", ("deployment", "payload"), {"deploy_watchdog": {"id": "x"}}, "id"),
         ("github", "github-deployment-status", ("deployment", "payload"), {"deploy_watchdog": {"nope": 1}}, "nope"),
         ("github", "github-deployment-status", ("deployment", "payload"), {"deploy_watchdog": []}, "no object"),
+        ("github", "github-deployment-status", ("deployment", "payload"), "deploy_watchdog: v41", "not JSON"),
+        ("github", "github-deployment-status", ("deployment", "payload"), '["deploy_watchdog"]', "not a JSON object"),
+        ("github", "github-deployment-status", ("deployment", "payload"), TWICE, "twice"),
+        ("github", "github-deployment-status", ("deployment", "payload"), '{"deploy_watchdog": {"nope": 1}}', "nope"),
+        ("cdevents", "cdevents-upgraded-binary", ("customData",), "{'deploy_watchdog': {}}", "not JSON"),
         ("gitlab", "gitlab-deployment", ("object_kind",), "push", "object_kind"),
         ("gitlab", "gitlab-deployment", ("short_sha",), "a b", "version"),
         ("argocd", "argocd-application", ("app", "status"), [], "status"),
@@ -197,13 +203,30 @@ def test_a_cloudevent_without_its_headers_is_refused(daemon: Desk) -> None:
     assert (answer.status_code, "ce-type" in answer.json()["error"]["message"]) == (422, True)
 
 
-def test_the_users_own_words_travel_in_the_payload(after_v1: Desk) -> None:
-    """A GitHub deployment may carry what GitHub has no field for."""
+@pytest.mark.parametrize("written", [dict, json.dumps], ids=["object", "string"])
+@pytest.mark.parametrize(
+    ("sender", "payload", "path"),
+    [
+        ("github", "github-deployment-status", ("deployment", "payload")),
+        ("cdevents", "cdevents-upgraded-binary", ("customData",)),
+    ],
+)
+def test_the_users_own_words_travel_in_the_payload(
+    after_v1: Desk, sender: str, payload: str, path: tuple[str, ...], written: Callable[[dict[str, Any]], Any]
+) -> None:
+    """A deployment may carry what its sender has no field for, as an object or as the text of one."""
     words = {"previous_version": "v41", "migration": "contract", "share": 0.1}
-    body = changed("github-deployment-status", "deployment", "payload", to={"deploy_watchdog": words})
-    answer = after_v1.post("github", body, {"X-GitHub-Event": "deployment_status"})
+    body = changed(payload, *path, to=written({"deploy_watchdog": words}))
+    answer = after_v1.post(sender, body, sent(payload).headers)
     deploy = after_v1.watch(answer.json()["id"]).deploy
     assert (deploy.previous_version, deploy.migration, deploy.share) == ("v41", "contract", 0.1)
+
+
+@pytest.mark.parametrize("text", ["", "made by hand", '{"task": "deploy"}', "[1", '{"a": 1, "a": 2}'])
+def test_a_text_that_says_nothing_to_us_is_left_alone(after_v1: Desk, text: str) -> None:
+    """A payload belongs to whoever made the deployment, whatever they write there."""
+    body = changed("github-deployment-status", "deployment", "payload", to=text)
+    assert after_v1.post("github", body, {"X-GitHub-Event": "deployment_status"}).status_code == 201
 
 
 def test_the_same_revision_synced_again_is_no_deploy(daemon: Desk) -> None:

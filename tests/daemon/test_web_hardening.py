@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from tests.samples import a_watch
 from tests.web_server import World, running, signed, token
+from watchdog.strict_json import JsonError, parse_object
 from watchdog.web import server as web_server
 from watchdog.web.bodies import ErrorBody
-from watchdog.web.strict_json import JsonError, parse_object
 
 DEPLOYS = "/api/v1/deploys"
 

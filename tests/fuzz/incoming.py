@@ -31,9 +31,9 @@ from watchdog.sources.fold import fold
 from watchdog.sources.prometheus_answer import Moments, QueryError, read
 from watchdog.sources.questions import Ask, Question, Role
 from watchdog.standard_webhooks import Check, check, read_key, signed_headers
+from watchdog.strict_json import JsonError, parse_object
 from watchdog.web.body import read_model
 from watchdog.web.errors import ApiError
-from watchdog.web.strict_json import JsonError, parse_object
 
 ROOT = Path(__file__).parents[2]
 _CUT = b"\x1e"  # between the parts of an input

@@ -10,7 +10,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from watchdog.deploy_request import Identifier
 from watchdog.errors import RefusedError
+from watchdog.strict_json import JsonError, parse_object
 
+DEEPEST = 24  # levels of an object in a text; others may keep theirs beside ours
 LONGEST = 100  # leaves room for the number of a later roll-out
 PLAIN = re.compile(r"[A-Za-z0-9._:/@-]+")
 EXTRA = "deploy_watchdog"  # where a payload has room for words of the user: keys of our deploy event
@@ -67,7 +69,8 @@ UnixTime = Annotated[float, BeforeValidator(_unix)]  # RFC 3339, and what GitLab
 
 def extra(payload: object) -> dict[str, Any]:
     """What whoever made the deployment says of it in our own words, such as `previous_version` or `migration`."""
-    said = payload.get(EXTRA) if isinstance(payload, Mapping) else None
+    read = _object_in(payload) if isinstance(payload, str) else payload
+    said = read.get(EXTRA) if isinstance(read, Mapping) else None
     if said is None:
         return {}
     if not isinstance(said, Mapping):
@@ -76,3 +79,15 @@ def extra(payload: object) -> dict[str, Any]:
     if ours:
         raise RefusedError(f"{EXTRA} may not say {', '.join(sorted(ours))}: the event itself does", permanent=True)
     return dict(said)
+
+
+def _object_in(text: str) -> dict[str, Any] | None:
+    """The object that a text is, as GitHub takes payloads; None where it is somebody's own text, and none of ours."""
+    try:
+        return parse_object(text.encode("utf-8", "surrogatepass"), depth=DEEPEST)
+    except JsonError as error:
+        if EXTRA not in text:
+            return None
+        why = str(error).removeprefix("the body ")
+        said = f"the payload is a text with {EXTRA} in it that cannot be read: it {why}"
+        raise RefusedError(said, permanent=True) from None

@@ -9,8 +9,8 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
+from watchdog.strict_json import JsonError, parse_object
 from watchdog.web.errors import ApiError, problems_of
-from watchdog.web.strict_json import JsonError, parse_object
 
 MAX_BYTES = 64 * 1024
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"

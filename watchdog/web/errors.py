@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from watchdog.errors import ConflictError, LedgerError, NotFoundError, RefusedError
-from watchdog.web.strict_json import printable
+from watchdog.strict_json import printable
 
 _log = logging.getLogger(__name__)
 _MAX_PROBLEMS = 10

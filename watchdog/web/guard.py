@@ -7,9 +7,9 @@ from urllib.parse import unquote_to_bytes
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from watchdog.strict_json import printable
 from watchdog.telemetry import Telemetry
 from watchdog.web.errors import ApiError, error_response
-from watchdog.web.strict_json import printable
 
 _log = logging.getLogger(__name__)
 

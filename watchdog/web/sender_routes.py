@@ -14,6 +14,7 @@ from watchdog.errors import ConflictError, LedgerError, NotFoundError, RefusedEr
 from watchdog.ports import Clock
 from watchdog.reception import Reception, Reply
 from watchdog.sending import AlertsTold, Arrived, Asked, DeployTold, EndTold, Heard, Sender, Unrelated
+from watchdog.strict_json import JsonError, parse_object
 from watchdog.telemetry import Telemetry
 from watchdog.web.auth import Caller
 from watchdog.web.bodies import GateBody, IntakeBody
@@ -22,7 +23,6 @@ from watchdog.web.documented import answer, guarded, refusals, takes_any
 from watchdog.web.door import Door
 from watchdog.web.errors import ApiError, error_body, problems_of
 from watchdog.web.reading import IDENTIFIER
-from watchdog.web.strict_json import JsonError, parse_object
 
 MAX_BYTES = 256 * 1024  # of an Argo CD application or a group of alerts; a GitHub event has 15 KB
 MAX_DEPTH = 24

@@ -23,7 +23,7 @@ def parse_object(raw: bytes, *, depth: int = MAX_DEPTH) -> dict[str, Any]:
     >>> parse_object(b'{"a": 1, "a": 2}')
     Traceback (most recent call last):
     ...
-    watchdog.web.strict_json.JsonError: the body gives the key 'a' twice
+    watchdog.strict_json.JsonError: the body gives the key 'a' twice
     """
     try:
         value = json.loads(
