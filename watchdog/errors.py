@@ -94,6 +94,14 @@ class RefusedError(WatchdogError):
     """The request is understood and not allowed in this state."""
 
 
+class AlreadyLiveError(RefusedError):
+    """A deploy of the version that is live: nothing was deployed. deploy_id: the id that it would have had."""
+
+    def __init__(self, message: str, deploy_id: str) -> None:
+        super().__init__(message, permanent=True)
+        self.deploy_id = deploy_id
+
+
 def tried(step: Callable[[], T]) -> T | Exception:
     """What it gives or what it raises, for whoever works several things off and answers each for itself."""
     try:

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from watchdog.config import Config, ServiceConfig
 from watchdog.deploy_request import DeployRequest, derived_id, digest_of, in_waves
-from watchdog.errors import NotFoundError, RefusedError, tried
+from watchdog.errors import AlreadyLiveError, NotFoundError, RefusedError, tried
 from watchdog.first_words import begins, entries, migration_warning, started, warned
 from watchdog.intended import first_actions
+from watchdog.last_live import adds_nothing, before, may_stay, standing
 from watchdog.model import (
     TRANSITIONS,
     ActionKind,
@@ -41,8 +42,8 @@ __all__ = ["DeployRequest", "Intake"]
 _TRIES = 5
 _FUTURE_S = 60.0  # clocks differ a little; a deploy from tomorrow is a mistake
 _PAST_S = 3600.0
+_LATEST = 20  # watches of a place that are looked through for what was live before
 _ACTIVE = frozenset(TRANSITIONS) - {State.RUNNING, State.RETRY_WAIT, State.VERIFYING, State.UNKNOWN}
-_LIVE = frozenset({State.PASSED, State.INCONCLUSIVE, State.SUPERSEDED, State.CANCELLED, State.WATCHING, State.HELD})
 _ROLLED_BACK = frozenset({State.ROLLED_BACK, State.VERIFYING, State.RUNNING, State.NOT_RECOVERED})
 
 
@@ -131,7 +132,13 @@ class Intake:
         if known is not None:
             return known
         service = self._service(request)
-        deploy = self._deploy(request, service, actor)
+        try:
+            deploy = self._deploy(request, service, actor)
+        except AlreadyLiveError as error:  # the same event again, by the id that follows from it, is no new deploy
+            known = self.ledger.watch(error.deploy_id)
+            if known is None:
+                raise
+            return known
         self._check_train(deploy, serves)
         since = deploy.received_at - self.config.policy.cool_down_s
         around = self.ledger.standing(
@@ -191,7 +198,8 @@ class Intake:
             )
         strategy = request.strategy or service.strategy
         deployed_at = self._deployed_at(request, now)
-        previous = request.previous_version or self._last_live(request.service, environment, request.version)
+        deploy_id = request.id or derived_id(request, environment, deployed_at)
+        previous = request.previous_version or self._last_live(request, environment, deploy_id)
         if STRATEGIES[strategy].needs_previous_version and previous is None:
             raise RefusedError(
                 f"a {strategy.value} deploy is compared with the version it replaces; send previous_version "
@@ -203,7 +211,7 @@ class Intake:
                 f"version and previous_version are both {previous!r}; nothing was deployed", permanent=True
             )
         return Deploy(
-            id=request.id or derived_id(request, environment, deployed_at),
+            id=deploy_id,
             service=request.service,
             environment=environment,
             version=request.version,
@@ -246,16 +254,19 @@ class Intake:
             )
         return request.deployed_at
 
-    def _last_live(self, service: str, environment: str, version: str) -> str | None:
-        """The version that was live before, as far as the ledger knows."""
-        for watch in self.ledger.watches(service=service, environment=environment, limit=20):
-            if watch.deploy.version == version:
-                continue
-            if watch.state in _LIVE:
-                return watch.deploy.version
-            if watch.state in (State.ROLLED_BACK, State.NOT_RECOVERED):
-                return watch.deploy.previous_version
-        return None
+    def _last_live(self, request: DeployRequest, environment: str, deploy_id: str) -> str | None:
+        """The version that was live before, as far as the ledger knows; refuses what is live already."""
+        found = self.ledger.watches(service=request.service, environment=environment, limit=_LATEST)
+        version, stands = request.version, standing(found, request.version)
+        gave_up = stands is not None and stands.state is State.CANCELLED and stands.degraded_at is not None
+        if stands is not None and gave_up and not may_stay(self.ledger.audit(stands.id)):
+            stands = None  # it was called worse and nobody answered: they may have gone back by hand
+        previous = before(found, version)
+        if previous == version or (stands is not None and adds_nothing(request, stands.deploy)):
+            raise AlreadyLiveError(
+                f"{version} is live already; nothing was deployed (where it was, send previous_version)", deploy_id
+            )
+        return previous
 
     def _watch_of(self, deploy: Deploy, service: ServiceConfig, mode: Mode) -> Watch:
         plan = self._plan(deploy, service)

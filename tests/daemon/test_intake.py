@@ -13,13 +13,26 @@ from pydantic import ValidationError
 from tests.fakes import FakeClock, NoOptions
 from tests.samples import DEPLOYED_AT
 from watchdog.config import AdapterConfig, Config
-from watchdog.errors import LedgerError, NotFoundError, RefusedError
+from watchdog.errors import AlreadyLiveError, LedgerError, NotFoundError, RefusedError
 from watchdog.intake import Asking, DeployRequest, Intake, Received
 from watchdog.ledger import open_ledger
-from watchdog.model import Beginning, Claim, Mode, Recorded, Severity, State, Strategy
+from watchdog.model import (
+    AuditEntry,
+    Beginning,
+    Change,
+    Claim,
+    HoldReason,
+    MessageKind,
+    Mode,
+    Recorded,
+    Severity,
+    State,
+    Strategy,
+)
 from watchdog.planning import Pace, plan_for
 from watchdog.ports import Ledger
 from watchdog.strategies import STRATEGIES
+from watchdog.telling import message
 
 
 def a_config() -> Config:
@@ -154,6 +167,106 @@ def test_the_previous_version_is_remembered(intake: Intake) -> None:
     assert watch.deploy.previous_version == "v2"
 
 
+def test_a_version_that_is_live_already_was_not_deployed(intake: Intake, ledger: Ledger, clock: FakeClock) -> None:
+    """A resync or a job that runs once more ends no watch; the same event again is known, with and without an id."""
+    named = event(id="d1", previous_version=None)
+    unnamed = event(deployed_at=DEPLOYED_AT, previous_version=None)
+    intake.receive(event(id="d0", version="v1", previous_version="v0"), actor="ci")
+    assert intake.receive(named, actor="ci")[0] is Recorded.CREATED
+    for again in (event(id="d2", previous_version=None), unnamed, event(previous_version=None)):
+        clock.advance(60)
+        with pytest.raises(AlreadyLiveError, match="v2 is live already; nothing was deployed"):
+            intake.receive(again, actor="ci")
+    assert intake.receive(named, actor="ci")[0] is Recorded.SAME
+    assert [(watch.id, watch.state) for watch in ledger.watches()] == [
+        ("d1", State.WATCHING),
+        ("d0", State.SUPERSEDED),
+    ]
+
+
+def test_an_event_without_an_id_that_comes_again_is_known(intake: Intake) -> None:
+    """The id that follows from it says so, though its version is live by now."""
+    intake.receive(event(id="d0", version="v1", previous_version="v0"), actor="ci")
+    unnamed = event(deployed_at=DEPLOYED_AT, previous_version=None)
+    created, same = (intake.receive(unnamed, actor="ci") for _ in range(2))
+    assert (created[0], same[0], same[1].id) == (Recorded.CREATED, Recorded.SAME, created[1].id)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"previous_version": "v0"}, {"share": 0.5}, {"migration": "contract"}, {"train": "r42"}],
+    ids=lambda more: next(iter(more)),
+)
+def test_what_says_more_of_a_live_version_is_watched(intake: Intake, clock: FakeClock, more: dict[str, Any]) -> None:
+    """A word of the sender's own, another share, a migration or a train are not on record yet."""
+    intake.receive(event(id="d0", version="v1", previous_version="v0"), actor="ci")
+    clock.advance(1)
+    intake.receive(event(id="d1", share=0.1), actor="ci")
+    clock.advance(1)
+    with pytest.raises(AlreadyLiveError):
+        intake.receive(event(id="d2", previous_version=None, share=0.1), actor="ci")
+    again = event(**{"id": "d2", "previous_version": None, **more})
+    assert intake.receive(again, actor="ci")[0] is Recorded.CREATED
+
+
+def test_what_is_live_elsewhere_is_deployed_here(intake: Intake) -> None:
+    """Each environment has its own."""
+    intake.receive(event(id="d0", version="v1", previous_version="v0", environment="stage"), actor="ci")
+    intake.receive(event(id="d1"), actor="ci")
+    recorded, watch = intake.receive(event(id="d2", previous_version=None, environment="stage"), actor="ci")
+    assert (recorded, watch.deploy.previous_version) == (Recorded.CREATED, "v1")
+
+
+@pytest.mark.parametrize(("ended_by", "is_live"), [("operator.deny", True), ("expired", False)])
+def test_a_version_called_worse_is_live_only_if_a_human_said_that_it_may_stay(
+    intake: Intake, ledger: Ledger, clock: FakeClock, ended_by: str, is_live: bool
+) -> None:
+    """Where nobody answered they may have gone back by hand, so it is watched when it is told of again."""
+    intake.receive(event(id="d0", version="v1", previous_version="v0"), actor="ci")
+    clock.advance(1)
+    intake.receive(event(id="d1"), actor="ci")
+    _give_up(ledger, "d1", clock, ended_by)
+    clock.advance(1)
+    again = event(id="d2", previous_version=None)
+    if is_live:
+        with pytest.raises(AlreadyLiveError):
+            intake.receive(again, actor="ci")
+    else:
+        assert intake.receive(again, actor="ci")[0] is Recorded.CREATED
+
+
+def _give_up(ledger: Ledger, deploy_id: str, clock: FakeClock, ended_by: str) -> None:
+    """Walk a watch that was called worse to HELD, and to CANCELLED."""
+    watch = ledger.watch(deploy_id)
+    assert watch is not None
+    held = {"hold": HoldReason.COOL_DOWN, "degraded_at": clock.now(), "hold_until": clock.now() + 60}
+    for before, after, fields in ((State.WATCHING, State.HELD, held), (State.HELD, State.CANCELLED, {})):
+        entry = AuditEntry(
+            at=clock.now(), watch_id=deploy_id, actor="t", event=ended_by, before=before.value, after=after.value
+        )
+        told = message(watch, MessageKind.HELD, Severity.PAGE, "x", key=after.value)
+        moved = Change(
+            watch_id=deploy_id, at=clock.now(), expect_state=before, to_state=after, fields=fields,
+            audit=(entry,), messages=(told,),
+        )  # fmt: skip
+        assert ledger.commit(moved)
+
+
+def test_a_version_comes_back_after_it_had_gone(intake: Intake, ledger: Ledger, clock: FakeClock) -> None:
+    """After its rollback, and after a newer one was live in between, it is deployed and watched."""
+    intake.receive(event(id="d0", version="v1", previous_version="v0"), actor="ci")
+    intake.receive(event(id="d1"), actor="ci")
+    _roll_back(ledger, "d1", clock)
+    clock.advance(1)
+    recorded, watch = intake.receive(event(id="d2", previous_version=None), actor="ci")
+    assert (recorded, watch.deploy.previous_version) == (Recorded.CREATED, "v1")
+    clock.advance(1)
+    intake.receive(event(id="d3", version="v3", previous_version=None), actor="ci")
+    clock.advance(1)
+    recorded, watch = intake.receive(event(id="d4", previous_version=None), actor="ci")
+    assert (recorded, watch.deploy.previous_version) == (Recorded.CREATED, "v3")
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
@@ -217,8 +330,7 @@ def test_our_own_way_back_is_watched_but_never_rolled_back(intake: Intake, ledge
 def _roll_back(ledger: Ledger, deploy_id: str, clock: FakeClock) -> None:
     """Walk a watch to ROLLED_BACK by the ledger's own rules."""
     from watchdog.intended import rollback_action
-    from watchdog.model import ActionState, ActionUpdate, AuditEntry, Change, MessageKind, Severity
-    from watchdog.telling import message
+    from watchdog.model import ActionState, ActionUpdate
 
     watch = ledger.watch(deploy_id)
     assert watch is not None

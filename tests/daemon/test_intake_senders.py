@@ -10,6 +10,7 @@ import pytest
 from tests.intake_desk import SECRET, TOKEN, Desk, desk, genuine, sent
 from watchdog.deploy_request import DeployRequest
 from watchdog.errors import ConfigError, LedgerError
+from watchdog.model import State
 from watchdog.senders.gitlab import GitlabSender, GitlabSenderOptions
 from watchdog.senders.naming import SenderOptions, identity
 
@@ -227,6 +228,20 @@ def test_a_text_that_says_nothing_to_us_is_left_alone(after_v1: Desk, text: str)
     """A payload belongs to whoever made the deployment, whatever they write there."""
     body = changed("github-deployment-status", "deployment", "payload", to=text)
     assert after_v1.post("github", body, {"X-GitHub-Event": "deployment_status"}).status_code == 201
+
+
+def test_a_resync_of_the_version_that_is_live_does_not_end_its_watch(after_v1: Desk) -> None:
+    """A new entry of the history, by another revision, with the same image: a ConfigMap was changed."""
+    first = after_v1.send("argocd-tags", "argocd-application")
+    body = json.loads(json.dumps(sent("argocd-application").body))
+    status = body["app"]["status"]
+    status["history"].append({"id": 99, "revision": "f" * 40})
+    status["operationState"]["syncResult"]["revision"] = "f" * 40
+    after_v1.clock.advance(60)
+    again = after_v1.post("argocd-tags", body)
+    assert (again.status_code, "v42 is live already" in again.json()["ignored"]) == (200, True)
+    assert after_v1.watch(first.json()["id"]).state is State.WATCHING
+    assert after_v1.send("argocd-tags", "argocd-application").json()["id"] == first.json()["id"]
 
 
 def test_the_same_revision_synced_again_is_no_deploy(daemon: Desk) -> None:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from watchdog.config import Scope
-from watchdog.errors import ConflictError, LedgerError, NotFoundError, RefusedError
+from watchdog.errors import AlreadyLiveError, ConflictError, LedgerError, NotFoundError, RefusedError
 from watchdog.ports import Clock
 from watchdog.reception import Reception, Reply
 from watchdog.sending import AlertsTold, Arrived, Asked, DeployTold, EndTold, Heard, Sender, Unrelated
@@ -165,6 +165,8 @@ def _done(reception: Reception, told: Heard, caller: Caller) -> Reply:
 def _begun(reception: Reception, told: DeployTold, caller: Caller) -> Reply:
     try:
         return reception.deploy(told, actor=caller.actor, serves=caller.serves)
+    except AlreadyLiveError as error:
+        return Reply(status=200, told={"ignored": error.message})
     except (NotFoundError, RefusedError) as error:
         raise ApiError(422, error.message) from None
 
