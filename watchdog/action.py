@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from watchdog.bad_target import target_worse_at
 from watchdog.errors import LedgerError
 from watchdog.hook_words import finding, last_words, say
 from watchdog.missing_hook import NO_HOOK
@@ -272,7 +273,8 @@ class ActionEdge:
             return None
         now = self.clock.now()
         others = self.ledger.rollbacks_since(now - self.limits.reach_s)
-        found = still_limited(action, others, self.ledger.active(), self.limits, now)
+        worse_at = target_worse_at(self.ledger, action, self.limits, now) if action.attempt == 0 else None
+        found = still_limited(action, others, self.ledger.active(), self.limits, now, target_worse_at=worse_at)
         return (found.hold, found.why) if found is not None and found.hold is not None else None
 
     def _overtaken_by(self, action: Action) -> str | None:

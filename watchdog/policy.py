@@ -28,6 +28,7 @@ class Brakes:
     """What may stop an automatic rollback."""
 
     paused: str | None = None  # why the kill switch is on
+    target_worse_at: float | None = None  # when the version to go back to was found worse, and no human let it stay
     recent: Sequence[Action] = ()  # rollbacks of all services, as far back as the limits look
     active: int = 0  # watches that are going on
     limits: Limits = DEFAULT_LIMITS
@@ -211,11 +212,19 @@ def roll_back_or_hold(watch: Watch, brakes: Brakes, now: float) -> Decision:
 def _limited(watch: Watch, brakes: Brakes, now: float) -> Decision | None:
     """What the rollbacks of the last hours forbid."""
     deploy = watch.deploy
-    way = _Way(deploy.service, deploy.environment, deploy.previous_version, deploy.train)
+    way = _Way(deploy.service, deploy.environment, deploy.previous_version, deploy.train, brakes.target_worse_at)
     return _stopped_by_others(way, brakes.recent, brakes.active, brakes.limits, now)
 
 
-def still_limited(action: Action, others: Sequence[Action], active: int, limits: Limits, now: float) -> Decision | None:
+def still_limited(
+    action: Action,
+    others: Sequence[Action],
+    active: int,
+    limits: Limits,
+    now: float,
+    *,
+    target_worse_at: float | None = None,
+) -> Decision | None:
     """The same again for a rollback that the daemon decided on and nobody has begun: others may have begun meanwhile.
 
     others: the rollbacks as far back as the limits look. Of those that nobody has begun, only the ones that were
@@ -224,7 +233,7 @@ def still_limited(action: Action, others: Sequence[Action], active: int, limits:
     if action.attempt > 0 or action.params.get(BY_HAND):
         return None
     before = [a for a in others if a.id != action.id and (a.started_at is not None or _place(a) < _place(action))]
-    way = _Way(action.service, action.environment, action.to_version, action.params.get("train"))
+    way = _Way(action.service, action.environment, action.to_version, action.params.get("train"), target_worse_at)
     return _stopped_by_others(way, before, active, limits, now)
 
 
@@ -236,6 +245,7 @@ class _Way:
     environment: str
     to_version: str | None
     train: str | None
+    target_worse_at: float | None
 
 
 def _stopped_by_others(
@@ -252,6 +262,12 @@ def _stopped_by_others(
     if worse:
         ago = _ago(now - _begun(worse[-1]))
         why = f"{way.to_version} was itself rolled back {ago} ago; no version is known to be good"
+        return _hold(HoldReason.BAD_TARGET, why)
+    if way.target_worse_at is not None and now - way.target_worse_at < limits.bad_target_s:
+        why = (
+            f"{way.to_version} was itself found worse {_ago(now - way.target_worse_at)} ago, and nobody said that it "
+            "may stay; no version is known to be good"
+        )
         return _hold(HoldReason.BAD_TARGET, why)
     # what goes back with its release train is one decision, however many services it takes
     lately = len({a.params.get("train", a.id) for a in recent if now - _begun(a) < limits.breaker_window_s})

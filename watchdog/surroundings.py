@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from analysis.result import Design, Reason, Verdict, VerdictKind
 from watchdog.alert_notes import firing
+from watchdog.bad_target import target_worse_at
 from watchdog.intended import DECLINED
 from watchdog.model import DEFAULT_LIMITS, Action, ActionKind, ActionState, Limits, State, Watch
 from watchdog.policy import Brakes
@@ -57,6 +58,7 @@ class Surroundings:
         may_go_back = degraded or bool(recalled)  # else nobody asks what was rolled back lately
         return Brakes(
             paused=paused,
+            target_worse_at=target_worse_at(self.ledger, watch.deploy, self.limits, now) if may_go_back else None,
             recent=[*self.ledger.rollbacks_since(now - self.limits.reach_s), *_begins(ahead)] if may_go_back else (),
             active=self.ledger.active() if may_go_back else 0,
             limits=self.limits,

@@ -7,6 +7,7 @@ deployed before it stay too, for it was built on them: held, with the reason, un
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from watchdog.bad_target import target_worse_at
 from watchdog.intended import rollback_action
 from watchdog.model import (
     DEFAULT_LIMITS,
@@ -127,6 +128,7 @@ class Trains:
             return Decision(kind=DecisionKind.HOLD, why="it has no traffic yet and gets none", hold=HoldReason.TRAIN)
         brakes = Brakes(
             paused=self.ledger.paused(),
+            target_worse_at=target_worse_at(self.ledger, mate.deploy, self.limits, now),
             recent=self.ledger.rollbacks_since(now - self.limits.reach_s),
             active=self.ledger.active(),
             limits=self.limits,

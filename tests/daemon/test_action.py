@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.fakes import FakeClock, FakeHook
+from tests.roads import called_worse
 from tests.samples import a_watch
 from watchdog.action import CLAIM_FRESH_S, GRACE_S, ActionEdge
 from watchdog.intended import rollback_action
@@ -230,6 +231,18 @@ def test_the_kill_switch_holds_a_rollback_that_waits_for_its_next_try(ledger: Le
     OperatorDesk(ledger=ledger, clock=clock).approve(action.watch_id, actor="op")
     edge.carry_out(action.id)
     assert (hook.effects, [c.attempt for c in hook.calls]) == (1, [1, 2])
+
+
+def test_a_target_that_was_called_worse_meanwhile_holds_a_recorded_intent(ledger: Ledger, clock: FakeClock) -> None:
+    """The last look before the claim agrees with the policy; what a human approved goes on."""
+    hook, action = FakeHook(), intend(ledger, clock)
+    called_worse(ledger, "v1", at=clock.now() - 60)
+    edge = edge_of(ledger, clock, hook)
+    edge.carry_out(action.id)
+    assert (states(ledger, action), hook.effects) == ((ActionState.HELD, State.HELD), 0)
+    OperatorDesk(ledger=ledger, clock=clock).approve("d1", actor="anna")
+    edge.carry_out(action.id)
+    assert (states(ledger, action), hook.effects) == ((ActionState.APPLIED, State.VERIFYING), 1)
 
 
 def test_every_approval_is_told(ledger: Ledger, clock: FakeClock) -> None:

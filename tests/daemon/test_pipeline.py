@@ -13,12 +13,12 @@ from analysis.prepare import Cells
 from analysis.result import Arm, JudgeSettings, Verdict
 from tests.fakes import FakeClock, FakeHook, FakeSource, counts
 from tests.receivers import fake_slack
-from tests.roads import a_road
+from tests.roads import a_road, called_worse
 from tests.samples import DEPLOYED_AT, a_watch
 from tests.servers import wait_until
 from tests.spans import in_memory
 from watchdog.ledger import open_ledger
-from watchdog.model import FINAL, MessageKind, Mode, Severity, State, Watch
+from watchdog.model import FINAL, HoldReason, MessageKind, Mode, Severity, State, Watch
 from watchdog.outbox import Outbox
 from watchdog.picture import Easel, Painter
 from watchdog.pipeline import Pipeline
@@ -126,6 +126,32 @@ def test_a_bad_canary_is_rolled_back_once_within_seconds(ledger: Ledger, clock: 
     assert kinds(ledger)[0] is MessageKind.STARTED
     assert kinds(ledger)[-1] is MessageKind.ENDED
     assert MessageKind.DEGRADED in kinds(ledger)
+
+
+def test_a_target_that_was_called_worse_itself_is_not_gone_back_to(ledger: Ledger, clock: FakeClock) -> None:
+    """A brake had held its rollback, and nobody answered: no version is known to be good, a human decides."""
+    hook = FakeHook()
+    called_worse(ledger, "v1", at=DEPLOYED_AT - 7200)
+    begin(ledger, a_watch())
+    watch = walk(road(ledger, clock, FakeSource(Shop(hook, candidate_errors=0.06)), hook), ledger, clock, seconds=60)
+    assert (watch.state, watch.hold, hook.effects) == (State.HELD, HoldReason.BAD_TARGET, 0)
+    assert "v1 was itself found worse 2 h ago" in watch.sentence
+
+
+@pytest.mark.parametrize(
+    ("age_s", "verdict", "ended_by"),
+    [(7200, "DEGRADED", "operator.deny"), (7200, "INCONCLUSIVE", ""), (86_400, "DEGRADED", "")],
+    ids=["a human let it stay", "nobody could tell", "long ago"],
+)
+def test_a_target_is_bad_only_while_it_is_known_to_be(
+    ledger: Ledger, clock: FakeClock, age_s: int, verdict: str, ended_by: str
+) -> None:
+    """A word of doubt, or one of yesterday, holds no rollback up."""
+    hook = FakeHook()
+    called_worse(ledger, "v1", at=DEPLOYED_AT - age_s, verdict=verdict, ended_by=ended_by)
+    begin(ledger, a_watch())
+    watch = walk(road(ledger, clock, FakeSource(Shop(hook, candidate_errors=0.06)), hook), ledger, clock)
+    assert (watch.state, hook.effects) == (State.ROLLED_BACK, 1)
 
 
 def test_a_healthy_canary_passes_with_what_would_have_been_seen(ledger: Ledger, clock: FakeClock) -> None:

@@ -7,7 +7,7 @@ import pytest
 from analysis.result import Reason, Verdict, VerdictKind
 from tests.samples import a_watch
 from watchdog.model import Action, ActionKind, ActionState, DecisionKind, HoldReason, Limits, Mode, State
-from watchdog.policy import Brakes, decide
+from watchdog.policy import BY_HAND, Brakes, decide, still_limited
 
 NOW = 1_700_000_100.0
 
@@ -54,6 +54,7 @@ def test_a_degraded_deploy_is_rolled_back_in_auto() -> None:
         (Brakes(paused="freeze week"), HoldReason.KILL_SWITCH),
         (Brakes(recent=[rolled_back(NOW - 3599)]), HoldReason.COOL_DOWN),
         (Brakes(recent=[rolled_back(NOW - 80_000, left="v1")]), HoldReason.BAD_TARGET),
+        (Brakes(target_worse_at=NOW - 80_000), HoldReason.BAD_TARGET),
         (Brakes(recent=[rolled_back(NOW - 60 * i, service=f"s{i}") for i in range(3)]), HoldReason.BREAKER),
         (
             Brakes(
@@ -71,6 +72,17 @@ def test_a_brake_holds_instead_of_rolling_back(brakes: Brakes, hold: HoldReason)
     """Every brake ends in HELD with its own reason."""
     decision = decide(a_watch(), DEGRADED, brakes, NOW)
     assert (decision.kind, decision.hold) == (DecisionKind.HOLD, hold)
+
+
+def test_a_target_that_was_found_worse_long_ago_is_gone_back_to() -> None:
+    """What was bad a day ago is not known to be so now; and a human's word stands above it."""
+    assert decide(a_watch(), DEGRADED, Brakes(target_worse_at=NOW - 86_400), NOW).kind is DecisionKind.ROLL_BACK
+    intended = replace(rolled_back(NOW), started_at=None)
+    found = still_limited(intended, [], 1, Limits(), NOW, target_worse_at=NOW - 60)
+    assert found is not None
+    assert found.hold is HoldReason.BAD_TARGET
+    approved = replace(intended, params={BY_HAND: True})
+    assert still_limited(approved, [], 1, Limits(), NOW, target_worse_at=NOW - 60) is None
 
 
 def test_a_rollback_is_allowed_again_after_the_cool_down() -> None:

@@ -162,7 +162,9 @@ class PolicyConfig(Section):
     breaker_rollbacks: Count = Field(3, ge=1, le=1000, description="rollbacks of all services after which all are held")
     breaker_share: Number = Field(0.30, gt=0, le=1, description="or this share of the active watches, of ten and more")
     breaker_window_s: Seconds = Field(1800.0, description="seconds in which so many rollbacks are too many")
-    bad_target_s: SecondsOrZero = Field(86400.0, description="seconds a version that was rolled back is no way back")
+    bad_target_s: SecondsOrZero = Field(
+        86400.0, description="seconds a version rolled back or found worse is no way back"
+    )
     hold_s: Seconds = Field(7200.0, description="seconds a HELD watch waits for a human before it ends, loudly")
     verify_s: Seconds = Field(60.0, description="seconds the metrics have to recover after a rollback")
     retries: Count = Field(3, ge=0, le=20, description="attempts of a hook that failed surely without effect")

@@ -11,7 +11,7 @@ class Limits:
     breaker_rollbacks: int = 3  # of all services in the window; the next one is held
     breaker_share: float = 0.30  # of the active watches, where there are enough of them to speak of a share
     breaker_window_s: float = 1800.0
-    bad_target_s: float = 86_400.0  # a version that was rolled back is nothing to go back to for so long
+    bad_target_s: float = 86_400.0  # a version rolled back, or found worse and not let stay, is nothing to go back to
 
     @property
     def reach_s(self) -> float:

@@ -156,7 +156,7 @@ class HoldReason(StrEnum):
     PROMOTE_FAILED = "PROMOTE_FAILED"
     SWITCH_FAILED = "SWITCH_FAILED"
     BREAKER = "BREAKER"  # too many rollbacks at once: the fault is probably elsewhere
-    BAD_TARGET = "BAD_TARGET"  # the version to go back to was itself rolled back not long ago
+    BAD_TARGET = "BAD_TARGET"  # the version to go back to was itself rolled back, or found worse, not long ago
     DAMAGED = "DAMAGED"  # what the ledger has of it cannot be read, so that nobody can judge it
     TARGET_GONE = "TARGET_GONE"  # the version to go back to does not answer
 
