@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -60,6 +60,80 @@ def test_the_revert_is_pushed_and_the_pipeline_redeploys(desk: GitDesk) -> None:
     assert hook.probe(rollback()) is ProbeAnswer.APPLIED
     assert hook.acts_elsewhere
     assert hook.share(rollback()) is None
+
+
+def clone_of(desk: GitDesk) -> Path:
+    (found,) = (desk.folder / "state").glob("git-*")
+    return found
+
+
+def a_stale_lock(clone: Path) -> None:
+    (clone / "refs/remotes/deploy/tip.lock").touch()
+
+
+def empty_objects(clone: Path) -> None:
+    for file in [*(clone / "objects").rglob("*")]:
+        if file.is_file() and file.suffix != ".idx":
+            file.chmod(0o600)
+            file.write_bytes(b"")
+
+
+def half_a_clone(clone: Path) -> None:
+    shutil.rmtree(clone / "refs")
+    (clone / "HEAD").write_text("")
+
+
+@pytest.mark.parametrize("spoil", [a_stale_lock, empty_objects, half_a_clone])
+def test_a_clone_that_a_kill_left_behind_is_made_anew(desk: GitDesk, spoil: Callable[[Path], None]) -> None:
+    """A killed git leaves locks and half-written files; what was there is kept aside, once."""
+    hook = a_hook(desk)
+    for fence in (1, 2):
+        assert hook.probe(rollback()) is not ProbeAnswer.UNKNOWN
+        spoil(clone_of(desk))
+        desk.pull()
+        desk.deploy(None, {"other.txt": f"{fence}\n"})
+        ended = hook.run(rollback(fence))
+        assert ended.outcome is HookOutcome.OK, ended.output
+        assert [found.name for found in clone_of(desk).rglob("broken")] == ["broken"]
+    assert desk.live == "v1\n"
+
+
+def test_a_tag_that_became_a_folder_of_tags_is_in_nobodys_way(desk: GitDesk) -> None:
+    """`rel` was deleted upstream, and `rel/1` made: the old one is pruned, and the clone stays."""
+    desk.git("tag", "rel")
+    desk.push()
+    hook = a_hook(desk)
+    assert hook.probe(rollback()) is ProbeAnswer.NOT_APPLIED
+    desk.git("push", "-q", str(desk.remote), ":refs/tags/rel")
+    desk.git("tag", "-d", "rel")
+    desk.git("tag", "rel/1")
+    desk.push()
+    assert hook.run(rollback()).outcome is HookOutcome.OK
+    assert not (clone_of(desk) / "broken").exists()
+
+
+def test_a_remote_that_is_away_costs_no_clone(desk: GitDesk) -> None:
+    """The network and the rights are not mended by fetching everything anew."""
+    hook = a_hook(desk)
+    assert hook.probe(rollback()) is ProbeAnswer.NOT_APPLIED
+    away = desk.remote.rename(desk.remote.with_name("away"))
+    assert hook.run(rollback()).outcome is HookOutcome.RETRY
+    assert not (clone_of(desk) / "broken").exists()
+    away.rename(desk.remote)
+    assert hook.run(rollback(2)).outcome is HookOutcome.OK
+
+
+def test_a_helper_for_passwords_that_cannot_be_run_is_written_anew(desk: GitDesk) -> None:
+    """A kill between writing it and its mode left it so for ever."""
+    hook = a_hook(desk)
+    hook.probe(rollback())
+    helper = clone_of(desk) / "askpass"
+    whole = helper.read_text()
+    for text, mode in ((whole, 0o600), ("", 0o700)):
+        helper.write_text(text)
+        helper.chmod(mode)
+        hook.probe(rollback())
+        assert (helper.read_text(), helper.stat().st_mode & 0o777) == (whole, 0o700)
 
 
 def test_a_second_run_adds_no_second_commit(desk: GitDesk) -> None:

@@ -4,8 +4,11 @@ No configuration of the machine or the user is read, hooks are off, one transpor
 Needs git 2.38 or newer (`merge-tree --write-tree`).
 """
 
+import logging
+import os
 import re
 import shlex
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,7 +21,17 @@ from pydantic import SecretStr
 from watchdog.hooks.process import Finished, Program, run
 from watchdog.hooks.wanted_state import Span, again_later, impossible, locked, unclear
 
+_log = logging.getLogger(__name__)
+
 MAX_PRINTED_BYTES = 256 * 1024 * 1024
+LOCK, ASKPASS, ASIDE = "clone.lock", "askpass", "broken"  # in the clone's folder, beside what is git's own
+# What git says of the clone itself: a lock that a killed git left, refs in each other's way, files that are no good.
+# The network, the rights and a full disk are not mended by a new clone.
+_LOCAL = re.compile(
+    r"cannot lock ref|\.lock': File exists|local refs could not be updated|not a git repository|bad config|corrupt"
+    r"|bad object|loose object|object file|unable to (?:read|resolve reference|find)|did not send all necessary objects"
+    r"|missing (?:blob|tree|commit|object)|invalid sha1 pointer|unresolved deltas|packfile|inflate|broken ref"
+)
 _SCP_LIKE = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^\s-]\S*")
 _SCHEMES = ("https", "http", "ssh", "file")
 _SETTINGS = ("core.hooksPath=/dev/null", "credential.helper=", "gc.auto=0", "maintenance.auto=false", "core.fsmonitor=")
@@ -75,12 +88,26 @@ class Repository:
     @contextmanager
     def session(self, span: Span, lock: int | None = None) -> Iterator["Session"]:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with locked(self.folder / "clone.lock", span):
+        with locked(self.folder / LOCK, span):
             session = Session(self, span, self._environment(), (lock,) if lock is not None else ())
-            if not (self.folder / "objects").exists():
-                session.git("init", "--quiet", "--bare", "--template=", str(self.folder), bare=False)
+            if not all((self.folder / name).exists() for name in ("objects", "HEAD")):
+                session.init()
             self._write_askpass()
             yield session
+
+    def move_aside(self) -> None:
+        """Empty the folder but for the lock that we hold; what was there stays in it until the next time, to be looked
+        at. A kill half-way leaves what is no repository, which comes here again."""
+        aside = self.folder / ASIDE
+        try:
+            if aside.exists():
+                shutil.rmtree(aside)
+            aside.mkdir(mode=0o700)
+            for entry in [*self.folder.iterdir()]:
+                if entry.name not in (LOCK, ASKPASS, ASIDE):
+                    entry.rename(aside / entry.name)
+        except OSError as error:
+            again_later(f"the clone is no good, and cannot be moved aside: {error}")
 
     def _environment(self) -> dict[str, str]:
         access = self.access
@@ -88,7 +115,7 @@ class Repository:
             "PATH": self.path, "HOME": str(self.folder), "LANG": "C", "LC_ALL": "C",
             "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_ATTR_NOSYSTEM": "1",
             "GIT_TERMINAL_PROMPT": "0", "GIT_LITERAL_PATHSPECS": "1", "GIT_NO_REPLACE_OBJECTS": "1",
-            "GIT_ALLOW_PROTOCOL": scheme_of(self.remote), "GIT_ASKPASS": str(self.folder / "askpass"),
+            "GIT_ALLOW_PROTOCOL": scheme_of(self.remote), "GIT_ASKPASS": str(self.folder / ASKPASS),
             "GIT_AUTHOR_NAME": access.author, "GIT_AUTHOR_EMAIL": access.email,
             "GIT_COMMITTER_NAME": access.author, "GIT_COMMITTER_EMAIL": access.email,
             "WATCHDOG_GIT_USER": access.username,
@@ -99,10 +126,13 @@ class Repository:
         return env
 
     def _write_askpass(self) -> None:
-        askpass = self.folder / "askpass"
-        if not askpass.exists():
-            askpass.write_text(_ASKPASS)
-            askpass.chmod(0o700)
+        """Whole and executable, or not at all: a kill in between must not leave one that nobody can run."""
+        askpass, fresh = self.folder / ASKPASS, self.folder / f"{ASKPASS}.new"
+        if askpass.exists() and os.access(askpass, os.X_OK) and askpass.read_text() == _ASKPASS:
+            return
+        fresh.write_text(_ASKPASS)
+        fresh.chmod(0o700)
+        fresh.replace(askpass)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +144,35 @@ class Session:
     env: Mapping[str, str]
     fds: tuple[int, ...]
 
+    def init(self) -> None:
+        self.git("init", "--quiet", "--bare", "--template=", str(self.repository.folder), bare=False)
+
     def fetch(self) -> str:
-        """Bring the branch and all tags up to date; the commit that the branch is on."""
+        """Bring the branch and all tags up to date; the commit that the branch is on.
+
+        Where it is the clone that is no good, once more into a new one: nobody else would ever mend it.
+        """
+        tip, said = self._fetched()
+        if tip is None and _is_local(said):
+            _log.warning("the clone in %s is made anew: %s", self.repository.folder, " ".join(said.split()))
+            self.repository.move_aside()
+            self.init()
+            tip, said = self._fetched()
+        if tip is None:
+            again_later(f"git fetch failed: {said}")
+        return tip
+
+    def _fetched(self) -> tuple[str | None, str]:
+        """The commit that the branch is on now, or None and what git said."""
         ours = "refs/remotes/deploy/tip"
         refs = (f"+refs/heads/{self.repository.branch}:{ours}", "+refs/tags/*:refs/tags/*")
-        quiet = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
+        # pruned: a tag that is gone may be in the way of a new one, as `rel` is of `rel/1`
+        quiet = ("--quiet", "--prune", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
         ended, _ = self._run(("fetch", *quiet, "--", self.repository.remote, *refs))
         if ended.exit_code != 0:
-            again_later(f"git fetch failed: {self.told(ended)}")
-        return self.git("rev-parse", "--verify", f"{ours}^{{commit}}").decode().strip()
+            return None, self.told(ended)
+        ended, printed = self._run(("rev-parse", "--verify", f"{ours}^{{commit}}"))
+        return (printed.decode().strip(), "") if ended.exit_code == 0 else (None, self.told(ended))
 
     def commit_of(self, name: str) -> str | None:
         """The commit that a tag or an id names, None where there is none."""
@@ -210,6 +260,11 @@ class Session:
                 unclear(f"git {words[0]} did not end in time")
             printed.seek(0)
             return ended, printed.read(MAX_PRINTED_BYTES)
+
+
+def _is_local(said: str) -> bool:
+    """Whether git speaks of our clone; what the other side says of its own comes after `remote:`."""
+    return any(_LOCAL.search(line) for line in said.splitlines() if not line.startswith("remote:"))
 
 
 def _is_below(entry: bytes, paths: Sequence[str]) -> bool:
