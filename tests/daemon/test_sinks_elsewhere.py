@@ -185,10 +185,10 @@ def test_a_page_instead_of_json_is_a_fault_that_may_pass(web: Receiver) -> None:
 
 @dataclass
 class FakeGithub:
-    """The four requests as GitHub answers them; `statuses` is what was told, by path."""
+    """The five requests as GitHub answers them; `statuses` is what was told, by path."""
 
     refs: dict[str, str] = field(default_factory=lambda: {"v2": SHA})
-    deployments: list[dict[str, Any]] = field(default_factory=lambda: [{"id": 42}])
+    deployments: list[dict[str, Any]] = field(default_factory=lambda: [{"id": 42, "sha": SHA}])
     statuses: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
 
@@ -199,6 +199,10 @@ class FakeGithub:
         if "/commits/" in request.path:
             sha = self.refs.get(request.path.rsplit("/", 1)[-1])
             return Answer(body=sha.encode()) if sha else Answer(422, b'{"message": "No commit found for SHA"}')
+        if request.method == "GET" and "/deployments/" in request.path:
+            number = request.path.rsplit("/", 1)[-1]
+            found = next((one for one in self.deployments if str(one["id"]) == number), None)
+            return Answer(body=json.dumps(found).encode()) if found else Answer(404, b'{"message": "Not Found"}')
         if request.method == "GET":
             is_asked_for = (request.query["sha"], request.query["environment"]) == (SHA, "production")
             return Answer(body=json.dumps(self.deployments if is_asked_for else []).encode())
@@ -229,11 +233,11 @@ def test_commit_and_deployment_are_told_where_it_stands(web: Receiver, github: F
     commit, deployment = f"/repos/example/shop/statuses/{SHA}", "/repos/example/shop/deployments/42/statuses"
     long = "x" * 139 + "…"
     assert github.statuses == [
-        (commit, {"state": "pending", "context": "deploy-watchdog/production", "description": "shop v2: errors",
+        (commit, {"state": "pending", "context": "deploy-watchdog/shop/production", "description": "shop v2: errors",
                   "target_url": PAGE}),
         (deployment, {"state": "in_progress", "auto_inactive": False, "description": "shop v2: errors",
                       "log_url": PAGE}),
-        (commit, {"state": "failure", "context": "deploy-watchdog/production", "description": long,
+        (commit, {"state": "failure", "context": "deploy-watchdog/shop/production", "description": long,
                   "target_url": PAGE}),
         (deployment, {"state": "failure", "auto_inactive": False, "description": long, "log_url": PAGE}),
     ]  # fmt: skip
@@ -257,6 +261,33 @@ def test_without_a_deployment_of_githubs_the_commit_is_told_alone(web: Receiver,
     assert (thread, len(github.statuses)) == ({"sha": SHA}, 1)
     github.deployments = [{"id": 42}]
     assert a_github(web).send(a_delivery(thread=thread))["deployment"] == "42"
+
+
+def test_services_of_one_repository_have_a_status_each(web: Receiver, github: FakeGithub) -> None:
+    """What went back is not painted green by its neighbour; of two deployments nobody guesses which is meant."""
+    github.deployments = [{"id": 42, "sha": SHA}, {"id": 43, "sha": SHA}]
+    for service, state in (("pay", State.ROLLED_BACK), ("shop", State.PASSED)):
+        told = a_delivery(state)
+        a_github(web).send(replace(told, deploy=replace(told.deploy, service=service)))
+    assert [(path.rsplit("/", 2)[-2], told["context"], told["state"]) for path, told in github.statuses] == [
+        ("statuses", "deploy-watchdog/pay/production", "failure"),
+        ("statuses", "deploy-watchdog/shop/production", "success"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("deploy_id", "told_to"),
+    [("github:186853002:43", "43"), ("github:186853002:44", ""), ("github:186853002:99", ""), ("mine:7:43", "")],
+    ids=["the one it came from", "of another commit", "none of this repository", "another system's id"],
+)
+def test_a_deploy_that_github_told_of_goes_to_its_own_deployment(
+    web: Receiver, github: FakeGithub, deploy_id: str, told_to: str
+) -> None:
+    """Its id names it; but ids can be chosen, so that the commit must be the same."""
+    github.deployments = [{"id": 42, "sha": SHA}, {"id": 43, "sha": SHA}, {"id": 44, "sha": "e" * 40}]
+    told = a_delivery()
+    thread = a_github(web).send(replace(told, deploy=replace(told.deploy, id=deploy_id)))
+    assert thread.get("deployment", "") == told_to
 
 
 def test_a_version_that_git_does_not_know_is_said_for_good(web: Receiver, github: FakeGithub) -> None:

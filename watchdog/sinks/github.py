@@ -1,9 +1,10 @@
 """Sink `github`: where a deploy stands, as a commit status and on GitHub's own deployment.
 
-Follows GitHub's REST API 2022-11-28: "Create a commit status", "List deployments", "Create a deployment status",
-"Get a commit" (media type sha).
+Follows GitHub's REST API 2022-11-28: "Create a commit status", "List deployments", "Get a deployment",
+"Create a deployment status", "Get a commit" (media type sha).
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 from urllib.parse import quote, urlencode
@@ -16,7 +17,9 @@ from watchdog.ports import Clock, Delivery
 from watchdog.signed_http import Reply, RootAddress
 from watchdog.sinks.json_http import as_json, ask, bearer, page_of, read_json
 
-DESCRIPTION_CHARS = 140  # GitHub's limit
+DESCRIPTION_CHARS, CONTEXT_CHARS = 140, 255  # GitHub's limits
+NO_DEPLOYMENT = frozenset({404, 410})
+_TOLD_BY_GITHUB = re.compile(r"github:[0-9]+:([0-9]+)")  # the id that the sender `github` gives: repository, deployment
 NO_COMMIT = frozenset({404, 409, 422})  # no such ref, an empty repository, a name that can be none
 _SHA_CHARS = frozenset("0123456789abcdef")
 
@@ -106,16 +109,29 @@ class GithubSink:
         return sha
 
     def _deployment(self, delivery: Delivery, sha: str) -> str:
-        """GitHub's newest deployment of this commit there; empty where CI made none."""
-        asked = urlencode({"sha": sha, "environment": _known(delivery.deploy.environment), "per_page": 1})
+        """The number of GitHub's deployment; empty where CI made none, or where nobody can tell which one it is."""
+        return self._named(delivery.deploy.id, sha) or self._only_one(delivery.deploy.environment, sha)
+
+    def _named(self, deploy_id: str, sha: str) -> str:
+        """The one that the deploy has its id from. Ids can be chosen, so it counts only if it is of this commit."""
+        told = _TOLD_BY_GITHUB.fullmatch(deploy_id)
+        if told is None:
+            return ""
+        reply = self._ask("GET", f"/deployments/{told[1]}", accept=NO_DEPLOYMENT)
+        found = read_json(f"github {self.name}", reply) if reply.status not in NO_DEPLOYMENT else None
+        return told[1] if isinstance(found, dict) and found.get("sha") == sha else ""
+
+    def _only_one(self, environment: str, sha: str) -> str:
+        """The only one of this commit there: of several services of a repository each may have made one."""
+        asked = urlencode({"sha": sha, "environment": _known(environment), "per_page": 2})
         found = read_json(f"github {self.name}", self._ask("GET", f"/deployments?{asked}"))
-        first = found[0] if isinstance(found, list) and found else {}
-        return str(first["id"]) if isinstance(first, dict) and isinstance(first.get("id"), int) else ""
+        only = found[0] if isinstance(found, list) and len(found) == 1 else {}
+        return str(only["id"]) if isinstance(only, dict) and isinstance(only.get("id"), int) else ""
 
     def _tell_commit(self, delivery: Delivery, sha: str) -> None:
         told = {
             "state": STATES[delivery.state][0],
-            "context": f"deploy-watchdog/{delivery.deploy.environment}",
+            "context": f"deploy-watchdog/{delivery.deploy.service}/{delivery.deploy.environment}"[:CONTEXT_CHARS],
             **self._words(delivery, "target_url"),
         }
         self._ask("POST", f"/statuses/{sha}", told)
