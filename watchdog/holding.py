@@ -56,7 +56,7 @@ def look_while_held(
     if decision.kind is DecisionKind.HOLD and _is_graver(decision.hold, watch.hold):
         return _escalated(change, watch, verdict, decision)
     mended = watch.hold is HoldReason.SHARE_MISMATCH and in_proportion(watch, tally)
-    if mended and watch.looks < watch.plan.judge.planned_looks:
+    if mended and not watch.is_over:
         why = f"{watch.deploy.version} gets the traffic that was asked for again; the watch goes on"
         on = _turned(change, watch, verdict, replace(decision, why=why), State.WATCHING, cancelled(held))
         return replace(on, fields={**on.fields, "generation": watch.generation + 1, "degraded_at": None})

@@ -49,10 +49,13 @@ def requests_for(watch: Watch, now: float, wants_past: Callable[[Sequence[int]],
 def _wants(watch: Watch, interval: int) -> bool:
     """Whether an interval is looked at: those of the plan, and further ones while others are waited for.
 
-    A release train ends when all of it is through, a step waits for its approval, a rollback for its proof.
+    A release train ends when all of it is through, a step waits for its approval, a rollback for its proof. And a
+    watch that its last look did not end goes on: a step is on its way, or the share that it brought must be seen.
     """
+    planned = watch.plan.judge.planned_looks
     waits = watch.deploy.train is not None or (watch.mode is Mode.APPROVE and watch.next_share is not None)
-    return watch.state is State.VERIFYING or waits or interval < watch.plan.judge.planned_looks
+    goes_on = watch.state is State.WATCHING and watch.looks >= planned
+    return watch.state is State.VERIFYING or waits or goes_on or interval < planned
 
 
 def with_frozen(

@@ -58,7 +58,7 @@ def decide(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Decisi
         return slower
     if watch.next_share is not None:
         return _step(watch, verdict, brakes, now)
-    if watch.looks < watch.plan.judge.planned_looks:
+    if not watch.is_over:
         return Decision(kind=DecisionKind.WAIT, why="the watch goes on")
     if brakes.mates:
         return _with_the_train(watch, brakes)
@@ -100,7 +100,7 @@ def _too_early_for_the_control(watch: Watch, verdict: Verdict) -> bool:
 
     Counted from the look at which the metric that is spoken of was enough by itself, which its path tells.
     """
-    if not watch.has_control or watch.looks >= watch.plan.judge.planned_looks:
+    if not watch.has_control or watch.is_over:
         return False
     spoken_of = next((e for e in verdict.evidence if e.metric == verdict.metric), None)
     if spoken_of is None:
@@ -122,8 +122,8 @@ def _may_lean(watch: Watch) -> bool:
 
 
 def _pace(watch: Watch, verdict: Verdict, brakes: Brakes) -> Decision | None:
-    """A roll-out is paused at the first suspicion, and goes on when that is gone."""
-    if watch.plan.pause_hook is None or watch.mode is not Mode.AUTO or brakes.paused is not None:
+    """A roll-out is paused at the first suspicion, and goes on when that is gone; after the last look it ends."""
+    if watch.plan.pause_hook is None or watch.mode is not Mode.AUTO or brakes.paused is not None or watch.is_over:
         return None
     suspicion = verdict.log_evidence / verdict.log_threshold
     if not brakes.slowed and suspicion >= SUSPICION:
@@ -151,8 +151,8 @@ def _step(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Decisio
     calm = verdict.reason is Reason.LOW_TRAFFIC and verdict.log_evidence <= SUSPICION * verdict.log_threshold
     if may and calm and steps.low_traffic is LowTraffic.ADVANCE and share <= steps.max_step:
         return _grow(watch, f"too little traffic to tell; going on to {100 * share:g} % as configured")
-    begun = watch.mode is Mode.APPROVE and watch.step > 0 and baked_s <= steps.bake_s  # it was approved late
-    if watch.looks < watch.plan.judge.planned_looks or (begun and not brakes.declined):
+    begun = watch.step > 0 and baked_s <= steps.bake_s  # it was approved, or took effect, late
+    if not watch.is_over or (begun and not brakes.declined):
         held_up = f"{_fires(brakes.alerts)} since the deploy" if brakes.alerts else "the watch goes on"
         return Decision(kind=DecisionKind.WAIT, why=held_up)
     if brakes.mates:
@@ -164,7 +164,8 @@ def _step(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Decisio
 def _may_grow(watch: Watch, brakes: Brakes) -> bool:
     """Whether a step may be taken, or put to a human where the mode wants one to say yes."""
     asked = brakes.declined or brakes.proposed_at is not None
-    return watch.mode in (Mode.AUTO, Mode.APPROVE) and brakes.paused is None and not brakes.alerts and not asked
+    late = watch.is_over and watch.mode is Mode.AUTO and not watch.is_before_its_last_step  # it would not be the end
+    return watch.mode in (Mode.AUTO, Mode.APPROVE) and brakes.paused is None and not (brakes.alerts or asked or late)
 
 
 def _grow(watch: Watch, why: str) -> Decision:

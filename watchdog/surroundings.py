@@ -79,13 +79,13 @@ class Surroundings:
 
     def _alerts(self, watch: Watch) -> tuple[str, ...]:
         """Alerts that fire since the deploy; asked only where something would be promoted or passed."""
-        if watch.next_share is None and watch.looks < watch.plan.judge.planned_looks:
+        if watch.next_share is None and not watch.is_over:
             return ()
         return firing(self.ledger.audit(watch.id), watch.deploy.deployed_at)
 
     def _mates(self, watch: Watch) -> tuple[str, ...]:
         """The rest of its release train; asked only where a deploy would pass, or take its last step."""
-        over = watch.looks >= watch.plan.judge.planned_looks
+        over = watch.is_over
         if watch.deploy.train is None or not (over or watch.is_before_its_last_step):
             return ()
         return self._trains.open_mates(watch)

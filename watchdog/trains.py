@@ -194,7 +194,7 @@ def _is_open(mate: Watch) -> bool:
 def _is_through(mate: Watch) -> bool:
     """Its own watch is over, or only the last step is left, which it takes together with the others."""
     waits = mate.is_before_its_last_step and mate.verdict == "HEALTHY"
-    return waits or mate.looks >= mate.plan.judge.planned_looks
+    return waits or mate.is_over
 
 
 def _awaits_its_switch(mate: Watch) -> bool:

@@ -160,6 +160,11 @@ class Watch:
         return self.state is State.WATCHING or (self.state is State.HELD and open_to_doubt)
 
     @property
+    def is_over(self) -> bool:
+        """Whether it has had all looks of its plan."""
+        return self.looks >= self.plan.judge.planned_looks
+
+    @property
     def has_control(self) -> bool:
         """Whether it is compared with the time before, beside what the deploy cannot have touched."""
         return self.plan.design is Design.BEFORE_AFTER and bool(self.plan.control_labels)

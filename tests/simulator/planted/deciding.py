@@ -8,7 +8,7 @@ from analysis.prepare import LookFacts
 from analysis.result import SourceStatus
 from tests.simulator.faults import Fault
 from tests.simulator.planted.bug import Bugs, Ground
-from watchdog import intake, pipeline, policy
+from watchdog import intake, intervals, pipeline, policy
 from watchdog.judging import Judging, Seen
 from watchdog.model import Change, Decision, DecisionKind, Limits, StoredLook, Watch
 from watchdog.pipeline import Pipeline
@@ -115,6 +115,20 @@ def _limited_by(ground: Ground, **limits: float) -> None:
 @FOUND.breaks("I3", 4)
 def the_mode_of_a_service_is_ignored(ground: Ground) -> None:
     ground.put(policy, "_MODE_HOLDS", {})
+
+
+@FOUND.breaks("P1", 2)
+def a_watch_that_its_last_look_did_not_end_is_never_looked_at_again(ground: Ground) -> None:
+    def decide(real: Callable[..., Decision], watch: Watch, *args: object) -> Decision:
+        found = real(watch, *args)
+        late = watch.looks == watch.plan.judge.planned_looks and found.kind in (
+            DecisionKind.PASS,
+            DecisionKind.CONCLUDE,
+        )
+        return replace(found, kind=DecisionKind.WAIT) if late else found
+
+    ground.wrap(pipeline, "decide", decide)
+    ground.put(intervals, "_wants", lambda watch, interval: interval < watch.plan.judge.planned_looks)
 
 
 @FOUND.breaks("P1", 1)
