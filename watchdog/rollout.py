@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from watchdog.baking import bake
 from watchdog.intended import percent, rollback_action, switch
 from watchdog.model import (
+    FINAL,
     GOES_FORWARD_IN,
     Action,
     ActionKind,
@@ -23,6 +24,7 @@ FORWARD = frozenset({ActionKind.SMOKE, ActionKind.SWITCH, ActionKind.PROMOTE})
 STEERING = frozenset({ActionKind.PROMOTE, ActionKind.PAUSE, ActionKind.RESUME})
 BESIDE = STEERING | {ActionKind.RESTORE_POINT}
 PENDING = frozenset({ActionState.INTENT, ActionState.RUNNING, ActionState.RETRY_WAIT})
+_DONE = frozenset({ActionState.APPLIED, ActionState.NOT_NEEDED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +39,11 @@ class Advance:
 
 
 def advance(watch: Watch, action: Action, state: ActionState, why: str, now: float) -> Advance:
-    """What follows from the outcome of a forward action, for a watch that still goes forward."""
-    if watch.state not in GOES_FORWARD_IN or state in (
-        ActionState.RETRY_WAIT,
-        ActionState.CANCELLED,
-        ActionState.INTENT,
-    ):
+    """What follows from the outcome of a forward action; of a watch that goes forward no more, where the traffic is."""
+    if state in (ActionState.RETRY_WAIT, ActionState.CANCELLED, ActionState.INTENT):
         return Advance()
+    if watch.state not in GOES_FORWARD_IN:
+        return _came_late(watch, action, now) if state in _DONE else Advance()
     if action.kind is ActionKind.SMOKE:
         return _smoked(watch, state, why, now)
     if action.kind is ActionKind.SWITCH:
@@ -59,7 +59,7 @@ def _smoked(watch: Watch, state: ActionState, why: str, now: float) -> Advance:
 
 
 def _switched(watch: Watch, state: ActionState, why: str, now: float) -> Advance:
-    if state in (ActionState.APPLIED, ActionState.NOT_NEEDED):
+    if state in _DONE:
         span = lasting(watch.plan.watch_s)
         said = f"{title(watch)}: all traffic is on {watch.deploy.version} now; watching for {span}"
         told = message(watch, MessageKind.PROGRESS, Severity.INFO, said, state=State.WATCHING, key="switched")
@@ -71,7 +71,7 @@ def _switched(watch: Watch, state: ActionState, why: str, now: float) -> Advance
 
 def _promoted(watch: Watch, action: Action, state: ActionState, why: str, now: float) -> Advance:
     share = float(action.params["share"])
-    if state not in (ActionState.APPLIED, ActionState.NOT_NEEDED):
+    if state not in _DONE:
         return _hold(watch, HoldReason.PROMOTE_FAILED, f"the promotion to {percent(share)}: {why}", now)
     fields: dict[str, object] = {"step": int(action.params["step"]), "step_at": now}
     moved = replace(watch, step=int(action.params["step"]))
@@ -85,6 +85,30 @@ def _promoted(watch: Watch, action: Action, state: ActionState, why: str, now: f
     fields["sentence"] = said
     told = message(moved, MessageKind.PROGRESS, Severity.GOOD, said, key=f"step:{action.params['step']}")
     return Advance(fields=fields, messages=(told,))
+
+
+def _came_late(watch: Watch, action: Action, now: float) -> Advance:
+    """A hook that ran while its deploy was held, ended or sent back: nothing goes on from there, and what it did to the
+    traffic is on record and told all the same."""
+    if action.kind is ActionKind.PROMOTE:
+        fields: dict[str, object] = {"step": int(action.params["step"]), "step_at": now}
+        share = percent(float(action.params["share"]))
+        moved = replace(watch, step=int(action.params["step"]))
+    elif action.kind is ActionKind.SWITCH:
+        # once there are looks their intervals are counted from where they are counted from
+        fields = {"switched_at": now} if watch.looks == 0 else {}
+        share, moved = percent(1.0), watch
+    else:
+        return Advance()
+    stands = "it is held" if watch.state is State.HELD else "it goes back"
+    stands = "it is watched no more" if watch.state in FINAL else stands
+    said = (
+        f"{title(moved)}: {action.deed} took effect, and {stands}: the share of {watch.deploy.version} is {share} now"
+    )
+    return Advance(
+        fields=fields,
+        messages=(message(moved, MessageKind.ACTION, Severity.WARNING, said, key=f"late:{action.id}"),),
+    )
 
 
 def _hold(watch: Watch, reason: HoldReason, why: str, now: float) -> Advance:

@@ -56,6 +56,7 @@ class Surroundings:
         degraded = verdict.kind is VerdictKind.DEGRADED
         recalled = self._trains.recalled_by(watch) if watch.deploy.train is not None else ""
         may_go_back = degraded or bool(recalled)  # else nobody asks what was rolled back lately
+        promoting = any(action.state in PENDING for action in steering)
         return Brakes(
             paused=paused,
             target_worse_at=target_worse_at(self.ledger, watch.deploy, self.limits, now) if may_go_back else None,
@@ -64,7 +65,7 @@ class Surroundings:
             limits=self.limits,
             migration=watch.deploy.migration,
             slowed=any(action.kind is ActionKind.PAUSE for action in steering[-1:]),
-            promoting=any(action.state in PENDING for action in steering),
+            promoting=promoting,
             proposed_at=next((a.created_at for a in _next_step(watch, steering) if a.state is ActionState.HELD), None),
             step_failed=next((a.detail for a in _next_step(watch, steering) if a.state in _NOT_TAKEN), ""),
             declined=any(a.params.get(DECLINED) for a in _next_step(watch, steering)),
@@ -74,7 +75,9 @@ class Surroundings:
             mates=self._mates(watch) if not degraded else (),
             recalled=recalled,
             beside=self._beside(watch, verdict, now) if verdict.alarm_look is not None else (),
-            mismatch=mismatch(watch, tally),
+            mismatch=mismatch(watch, tally)
+            if not promoting
+            else "",  # a hook may take a while from its effect to its end
         )
 
     def _alerts(self, watch: Watch) -> tuple[str, ...]:

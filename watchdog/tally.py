@@ -58,6 +58,7 @@ class Tally:
         self._intervals, self._old, self._new = array("l"), array("d"), array("d")  # of the first metric
         self.frozen_from: int | None = None  # the first interval in which the past stands in for the old version
         self.has_past = False  # whether anything of the time before the deploy is among the looks
+        self._shares = array("d")  # asked for through all of an interval; nan where it changed, or nobody knows
         self._telling = array("b")  # whether both arms were seen, or the candidate known to live
 
     @classmethod
@@ -85,14 +86,17 @@ class Tally:
             self._intervals.append(look.interval)
             self._old.append(requests(cells, (Arm.BASELINE,)))
             self._new.append(requests(cells, (Arm.CANDIDATE,)))
+            self._shares.append(math.nan if look.facts.share is None else look.facts.share)
             alone = bool(look.facts.candidate_down) or look.facts.frozen
             self._telling.append(look.facts.status is SourceStatus.OK and not alone)
 
-    def served(self) -> Iterator[tuple[int, float, float]]:
-        """The intervals that can tell how the traffic is shared, with the requests of candidate and baseline."""
-        for interval, old, new, tells in zip(self._intervals, self._old, self._new, self._telling, strict=True):
+    def served(self) -> Iterator[tuple[int, float, float, float]]:
+        """The intervals that can tell how the traffic is shared, with the asked share and the requests of candidate and
+        baseline."""
+        columns = (self._intervals, self._shares, self._old, self._new, self._telling)
+        for interval, share, old, new, tells in zip(*columns, strict=True):
             if tells:
-                yield interval, new, old
+                yield interval, share, new, old
 
     def radius_fields(self, watch: Watch) -> dict[str, float]:
         """The blast radius of a watch whose candidate still serves, as columns."""

@@ -16,8 +16,8 @@ SIGMA = 5.0
 def mismatch(watch: Watch, tally: Tally) -> str:
     """The share that is seen lately in words where it is far from the asked one, else nothing.
 
-    Only whole intervals since the present share took effect count, and only those in which both arms were seen or
-    the candidate was known to live: a candidate that is gone is another matter.
+    Only whole intervals with the present share count, none in which a promotion was under way, and only those in which
+    both arms were seen or the candidate was known to live: a candidate that is gone is another matter.
     """
     observed = _observed(watch, tally)
     if watch.share is None or observed is None or _fits(watch.share, *observed):
@@ -39,7 +39,11 @@ def _observed(watch: Watch, tally: Tally) -> tuple[float, float] | None:
     if watch.share is None or watch.share >= 1 or watch.deploy.previous_version is None:
         return None
     since = watch.step_at if watch.step_at is not None else watch.live_at
-    seen = [arms for interval, *arms in tally.served() if interval_bounds(watch, interval)[0] >= since][-LATELY:]
+    seen = [
+        (candidate, baseline)
+        for interval, share, candidate, baseline in tally.served()
+        if interval_bounds(watch, interval)[0] >= since and (watch.plan.steps is None or share == watch.share)
+    ][-LATELY:]
     total = sum(map(sum, seen))
     if len(seen) < FEWEST_LOOKS or total < FEWEST_REQUESTS:
         return None
