@@ -69,11 +69,12 @@ def promotion(watch: Watch, verdict: Verdict, earlier: Sequence[Action], now: fl
         raise ValueError(f"{watch.id} has no further step")
     before = [action for action in earlier if action.kind is ActionKind.PROMOTE]
     told = [line for action in before[-1:] for line in action.params.get("seen", ())]
+    since = "at" if watch.step == 0 else "up to"  # the looks at smaller shares are part of what would have shown it
     params: dict[str, object] = {
         "share": share,
         "percent": round(100 * share, 6),
         "step": watch.step + 1,
-        "seen": [*told, f"at {percent(watch.share)} {_would_have_seen(watch, verdict)}"],
+        "seen": [*told, f"{since} {percent(watch.share)} {_would_have_seen(watch, verdict)}"],
     }
     again = sum(
         action.params.get("step") == watch.step + 1 for action in before

@@ -26,10 +26,7 @@ def next_due(watch: Watch, now: float) -> float:
 
 def requests_for(watch: Watch, now: float, wants_past: Callable[[Sequence[int]], bool]) -> list[LookRequest]:
     """The closed intervals nobody has fetched yet, and where these want them those before the deploy."""
-    last = int((now - watch.plan.settle_s - watch.live_at) // watch.plan.step_s)
-    if last > watch.looks and closes_at(watch, last - 1) > now:
-        last -= 1
-    wanted = list(range(watch.looks, min(last, watch.looks + MAX_LOOKS_PER_TICK)))
+    wanted = list(range(watch.looks, min(_closed(watch, now), watch.looks + MAX_LOOKS_PER_TICK)))
     wanted = [interval for interval in wanted if _wants(watch, interval)]
     if wanted and wants_past(wanted):
         wanted = [*range(-watch.plan.baseline_looks, 0), *wanted]
@@ -44,6 +41,18 @@ def requests_for(watch: Watch, now: float, wants_past: Callable[[Sequence[int]],
         )
         for interval in wanted
     ]
+
+
+def is_behind(watch: Watch, now: float) -> bool:
+    """Whether intervals have closed that are wanted and were not read yet: what they show is not known, and can be."""
+    is_open = not watch.is_over or watch.deploy.train is not None or watch.next_share is not None
+    return is_open and _closed(watch, now) > watch.looks
+
+
+def _closed(watch: Watch, now: float) -> int:
+    """How many intervals have closed by now."""
+    last = int((now - watch.plan.settle_s - watch.live_at) // watch.plan.step_s)
+    return last - 1 if last > watch.looks and closes_at(watch, last - 1) > now else last
 
 
 def _wants(watch: Watch, interval: int) -> bool:

@@ -18,7 +18,7 @@ from watchdog.damage import damaged
 from watchdog.earlier_days import usual_course
 from watchdog.errors import LedgerCorruptError, concerns_all
 from watchdog.holding import held_expires, look_while_held
-from watchdog.intervals import in_order, next_due, with_frozen
+from watchdog.intervals import in_order, is_behind, next_due, with_frozen
 from watchdog.judge_pool import JudgePool
 from watchdog.judging import Judged, Judging, Seen, Watched, a_step_ahead
 from watchdog.memory import Memory, Recollection
@@ -197,7 +197,7 @@ class Pipeline:
                 brakes = self.surroundings.brakes(
                     counted, verdict, earlier, look.seen.tally, now=now, paused=look.paused, ahead=ahead
                 )
-                brakes = replace(brakes, usual=self._usual(counted, look))
+                brakes = replace(brakes, usual=self._usual(counted, look), behind=is_behind(counted, look.since))
                 decision = decide(counted, verdict, brakes, now)
                 span.set({"deploy_watchdog.decision": decision.kind.value, "deploy_watchdog.why": decision.why})
             if watch.state is State.HELD:

@@ -1,12 +1,24 @@
 """What follows from a verdict: pure, and the only place where modes and brakes are weighed."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from analysis.outcome import SUSPICION
 from analysis.result import Reason, Verdict, VerdictKind
 from analysis.sentence import named
-from watchdog.model import DEFAULT_LIMITS, Action, Decision, DecisionKind, HoldReason, Limits, LowTraffic, Mode, Watch
+from watchdog.model import (
+    DEFAULT_LIMITS,
+    Action,
+    Decision,
+    DecisionKind,
+    HoldReason,
+    Limits,
+    LowTraffic,
+    Mode,
+    Steps,
+    Watch,
+)
 
 CONTROL_LOOKS = 6  # so much later a regression may stand out from a control series: docs/statistics.md
 LIVES_WITH_BOTH = frozenset({"none", "expand"})  # migrations that the old version survives by design
@@ -35,6 +47,8 @@ class Brakes:
     migration: str = "none"
     slowed: bool = False  # the roll-out was paused, and has not been let go on
     promoting: bool = False  # a promotion is on its way
+    looked: int = 0  # looks that saw something of the present share
+    behind: bool = False  # later looks can be read already, and have not been
     proposed_at: float | None = None  # since when the next step waits for a human
     declined: bool = False  # a human said no to the next step
     step_failed: str = ""  # why the next step, taken before, was not or perhaps not taken
@@ -62,6 +76,8 @@ def decide(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Decisi
         return Decision(kind=DecisionKind.WAIT, why="the watch goes on")
     if brakes.mates:
         return _with_the_train(watch, brakes)
+    if brakes.behind:
+        return _catch_up()
     if verdict.kind is VerdictKind.HEALTHY and brakes.alerts:
         why = f"nothing measured got worse, but {_fires(brakes.alerts)} since the deploy: nobody can tell"
         return Decision(kind=DecisionKind.CONCLUDE, why=why)
@@ -143,7 +159,9 @@ def _step(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Decisio
     baked_s = now - (watch.step_at if watch.step_at is not None else watch.live_at)
     if brakes.proposed_at is not None and now - brakes.proposed_at <= watch.plan.hold_s:
         return Decision(kind=DecisionKind.WAIT, why=f"the step to {100 * share:g} % waits for approval")
-    may = _may_grow(watch, brakes) and baked_s >= steps.bake_s
+    may = _may_grow(watch, brakes) and baked_s >= steps.bake_s and brakes.looked >= _fewest_looks(watch, steps)
+    if may and brakes.behind:
+        return _catch_up()
     if may and brakes.mates and watch.is_before_its_last_step:
         return _with_the_train(watch, brakes)
     if may and verdict.kind is VerdictKind.HEALTHY:
@@ -151,7 +169,7 @@ def _step(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Decisio
     calm = verdict.reason is Reason.LOW_TRAFFIC and verdict.log_evidence <= SUSPICION * verdict.log_threshold
     if may and calm and steps.low_traffic is LowTraffic.ADVANCE and share <= steps.max_step:
         return _grow(watch, f"too little traffic to tell; going on to {100 * share:g} % as configured")
-    begun = watch.step > 0 and baked_s <= steps.bake_s  # it was approved, or took effect, late
+    begun = watch.step > 0 and baked_s <= _longest_bake_s(watch, steps)  # it was approved, or took effect, late
     if not watch.is_over or (begun and not brakes.declined):
         held_up = f"{_fires(brakes.alerts)} since the deploy" if brakes.alerts else "the watch goes on"
         return Decision(kind=DecisionKind.WAIT, why=held_up)
@@ -159,6 +177,24 @@ def _step(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Decisio
         return _with_the_train(watch, brakes)
     why = f"the watch is over at {100 * (watch.share or 0):g} %, before all steps were taken"
     return Decision(kind=DecisionKind.CONCLUDE, why=why)
+
+
+def _fewest_looks(watch: Watch, steps: Steps) -> int:
+    """How many looks must have seen the present share: time alone bakes nothing, where the source was away.
+
+    Of those of the bake time, the one in which the share changed and what has not closed yet are not missed.
+    """
+    step_s, settle_s = watch.plan.step_s, watch.plan.settle_s
+    return max(watch.plan.judge.min_looks, math.floor(steps.bake_s / step_s) - 1 - math.ceil(settle_s / step_s))
+
+
+def _longest_bake_s(watch: Watch, steps: Steps) -> float:
+    """In what time a share has baked, where no look is lost."""
+    return max(steps.bake_s, (_fewest_looks(watch, steps) + 1) * watch.plan.step_s + watch.plan.settle_s)
+
+
+def _catch_up() -> Decision:
+    return Decision(kind=DecisionKind.WAIT, why="what has happened since is read first")
 
 
 def _may_grow(watch: Watch, brakes: Brakes) -> bool:

@@ -66,6 +66,7 @@ class Surroundings:
             migration=watch.deploy.migration,
             slowed=any(action.kind is ActionKind.PAUSE for action in steering[-1:]),
             promoting=promoting,
+            looked=tally.looks_at(watch.share),
             proposed_at=next((a.created_at for a in _next_step(watch, steering) if a.state is ActionState.HELD), None),
             step_failed=next((a.detail for a in _next_step(watch, steering) if a.state in _NOT_TAKEN), ""),
             declined=any(a.params.get(DECLINED) for a in _next_step(watch, steering)),

@@ -6,6 +6,7 @@ same order.
 
 import math
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -59,6 +60,7 @@ class Tally:
         self.frozen_from: int | None = None  # the first interval in which the past stands in for the old version
         self.has_past = False  # whether anything of the time before the deploy is among the looks
         self._shares = array("d")  # asked for through all of an interval; nan where it changed, or nobody knows
+        self._answered: Counter[float] = Counter()  # usable intervals by asked share
         self._telling = array("b")  # whether both arms were seen, or the candidate known to live
 
     @classmethod
@@ -73,6 +75,9 @@ class Tally:
         self.has_past = self.has_past or look.interval < 0
         if look.facts.frozen and self.frozen_from is None:
             self.frozen_from = look.interval
+        usable = look.interval >= 0 and look.facts.status is SourceStatus.OK and bool(look.cells)
+        if usable and look.facts.share is not None:
+            self._answered[look.facts.share] += 1
         for metric in self._plan.metrics:
             cells = look.cells.get(metric.spec.name)
             if cells is None:
@@ -89,6 +94,10 @@ class Tally:
             self._shares.append(math.nan if look.facts.share is None else look.facts.share)
             alone = bool(look.facts.candidate_down) or look.facts.frozen
             self._telling.append(look.facts.status is SourceStatus.OK and not alone)
+
+    def looks_at(self, share: float | None) -> int:
+        """How many intervals were seen that had this share all through."""
+        return 0 if share is None else self._answered[share]
 
     def served(self) -> Iterator[tuple[int, float, float, float]]:
         """The intervals that can tell how the traffic is shared, with the asked share and the requests of candidate and

@@ -200,7 +200,7 @@ def test_a_healthy_canary_grows_to_all_traffic_and_says_what_each_step_would_hav
     assert [call.params["share"] for call in front.calls] == [0.25, 0.5, 1.0]
     assert {call.kind for call in front.calls} == {ActionKind.PROMOTE}
     assert len(said(ledger, MessageKind.PROGRESS)) == 2
-    for share in ("at 10 %", "at 25 %", "at 50 %"):
+    for share in ("; at 10 %", "; up to 25 %", "; up to 50 %"):
         assert share in watch.sentence
     assert watch.sentence.count("would have been seen") == 3
     assert clock.now() - DEPLOYED_AT >= 3 * STEPS.bake_s
