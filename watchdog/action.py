@@ -24,7 +24,7 @@ from watchdog.model import (
     HoldReason,
     Limits,
 )
-from watchdog.policy import still_limited
+from watchdog.other_rollbacks import still_limited
 from watchdog.ports import Clock, Failpoint, Hook, HookOutcome, HookResult, Ledger, LooksAhead, ProbeAnswer
 from watchdog.rollout import FORWARD
 from watchdog.settlement import Outcome, held, settlement
@@ -118,7 +118,7 @@ class ActionEdge:
         hook = self._hook(action)
         self.failpoint("action-before-probe")
         before = self._ask(action, hook)
-        closed = self._way_back.closed(action, before)
+        closed = self._way_back.closed(action, before, self.clock.now())
         if closed is not None:
             self._hold(action, *closed)
             return

@@ -76,7 +76,7 @@ def held_expires(watch: Watch, held: Action | None, now: float) -> Change:
     if held is not None and held.attempt:
         stands = f"attempt {held.attempt} of the rollback before that: {held.detail}; look which version is live"
     why = f"nobody decided within {watch.plan.hold_s / 60:.0f} min; {stands}"
-    quiet = watch.hold is HoldReason.MODE_OBSERVE
+    quiet = hold_severity(watch, watch.hold) is Severity.INFO  # in mode observe
     kind, severity = (MessageKind.ENDED, Severity.INFO if quiet else Severity.PAGE)
     return Change(
         watch_id=watch.id,
@@ -136,7 +136,7 @@ def _escalated(change: Change, watch: Watch, verdict: Verdict, decision: Decisio
     told: Message = message(
         replace(watch, **fields),
         MessageKind.HELD,
-        hold_severity(decision),
+        hold_severity(watch, decision.hold),
         said,
         state=State.HELD,
         key=f"held:{verdict.look}",

@@ -9,6 +9,7 @@ from analysis.sentence import seen
 from watchdog.model import Action, ActionKind, ActionState, State, Watch
 
 SCHEMA_KNOWN = "schema_known"  # parameter of a rollback that a human approved although the schema had changed
+UNTIL_KNOWN = "until_known"  # the same, although the time in which going back was safe is over
 DECLINED = "declined"  # parameter of a step that a human said no to
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from watchdog.errors import ConflictError, NotFoundError, RefusedError
-from watchdog.intended import DECLINED, SCHEMA_KNOWN, migrate_down, rollback_action
+from watchdog.intended import DECLINED, SCHEMA_KNOWN, UNTIL_KNOWN, migrate_down, rollback_action
 from watchdog.model import (
     Action,
     ActionKind,
@@ -18,12 +18,15 @@ from watchdog.model import (
     State,
     Watch,
 )
-from watchdog.policy import BY_HAND
+from watchdog.other_rollbacks import BY_HAND
 from watchdog.ports import Clock, Ledger
 from watchdog.telling import ending, message, title
 from watchdog.trains import ALONE
 
-_OVERRIDES = {HoldReason.TRAIN: ALONE, HoldReason.MIGRATION: SCHEMA_KNOWN}  # what an approval does not ask again
+_OVERRIDES = {  # what an approval does not ask again
+    HoldReason.TRAIN: {ALONE: True},
+    HoldReason.MIGRATION: {SCHEMA_KNOWN: True, UNTIL_KNOWN: True},
+}
 _DONE = {"approve": "approved", "deny": "denied", "cancel": "stopped", "rollback": "rollback asked for"}
 _OPEN = frozenset({ActionState.INTENT, ActionState.HELD})
 
@@ -45,8 +48,8 @@ class OperatorDesk:
         if self._proposed(watch) is not None:
             return self.approve_step(deploy_id, actor=actor, why=why)
         held = self._held_action(watch)
-        override = _OVERRIDES.get(watch.hold) if watch.hold is not None else None
-        params = {**held.params, BY_HAND: True} | ({override: True} if override is not None else {})
+        override = _OVERRIDES.get(watch.hold, {}) if watch.hold is not None else {}
+        params = {**held.params, BY_HAND: True, **override}
         update = _to(held, ActionState.INTENT, params=params)
         return self._move(watch, State.INTENT, "approve", actor, why, update=update)
 
@@ -90,7 +93,7 @@ class OperatorDesk:
             missing = "rollback hook" if watch.plan.rollback_hook is None else "previous version"
             raise RefusedError(f"{title(watch)} has no {missing}; there is nothing to roll back with")
         alone = {ALONE: True} if watch.deploy.train is not None else {}  # this one was asked for, not its train
-        intended = replace(intended, params={**intended.params, BY_HAND: True} | alone)
+        intended = replace(intended, params={**intended.params, BY_HAND: True, UNTIL_KNOWN: True} | alone)
         return self._move(watch, State.INTENT, "rollback", actor, why, new_action=intended)
 
     def migrate_down(self, deploy_id: str, *, actor: str, why: str = "") -> Watch:

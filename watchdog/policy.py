@@ -19,6 +19,7 @@ from watchdog.model import (
     Steps,
     Watch,
 )
+from watchdog.other_rollbacks import ago, limited
 
 CONTROL_LOOKS = 6  # so much later a regression may stand out from a control series: docs/statistics.md
 LIVES_WITH_BOTH = frozenset({"none", "expand"})  # migrations that the old version survives by design
@@ -29,10 +30,6 @@ _MODE_HOLDS: dict[Mode, tuple[HoldReason, str]] = {
     Mode.NOTIFY: (HoldReason.MODE_NOTIFY, "mode is notify: a human decides"),
     Mode.APPROVE: (HoldReason.APPROVAL, "waiting for approval"),
 }
-
-
-BY_HAND = "by_hand"  # parameter of a rollback that a human wants, whatever others were rolled back
-MANY_WATCHES = 10  # from so many active watches on, a share of them means something
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,24 +87,24 @@ def _stopped(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Deci
     """Back, or held, where the deploy is worse or may be; None where nothing speaks against going on."""
     if verdict.kind is VerdictKind.DEGRADED and brakes.leans_on_past and not _may_lean(watch):
         why = f"{watch.deploy.previous_version} is gone, and how often a comparison with its past is wrong is not known"
-        return _hold(HoldReason.UNCALIBRATED, f"{why}; {_CALIBRATE}")
+        return _hold(HoldReason.UNCALIBRATED, _and(why, _CALIBRATE, _way_closed(watch, brakes, now)))
     if brakes.usual:
-        return _as_usual(watch, brakes)
+        return _as_usual(watch, brakes, now)
     if verdict.kind is VerdictKind.DEGRADED:
         return roll_back_or_hold(watch, brakes, now)
     if brakes.recalled:
         found = roll_back_or_hold(watch, brakes, now)
         return replace(found, why=f"train {watch.deploy.train} goes back because of {brakes.recalled}; {found.why}")
     if verdict.reason is Reason.UNCALIBRATED and verdict.alarm_look is not None:
-        why = f"{_CALIBRATE}; {_either(brakes.beside)}" if brakes.beside else _CALIBRATE
+        why = _and(_CALIBRATE, _either(brakes.beside), _way_closed(watch, brakes, now))
         return _hold(HoldReason.UNCALIBRATED, why)
     if verdict.reason is Reason.SHARED_CAUSE and _too_early_for_the_control(watch, verdict):
         why = "worse than before the deploy; beside the control series it is too early to tell"
         return Decision(kind=DecisionKind.WAIT, why=why)
     if verdict.reason is Reason.SHARED_CAUSE:
-        return _hold(HoldReason.SHARED_CAUSE, _shared_cause(watch, brakes))
+        return _hold(HoldReason.SHARED_CAUSE, _and(_shared_cause(watch, brakes), no_longer_safe(watch, now)))
     if verdict.reason is Reason.NO_COUNTERPART:
-        return _hold(HoldReason.NO_COUNTERPART, "a human decides")
+        return _hold(HoldReason.NO_COUNTERPART, _and("a human decides", _way_closed(watch, brakes, now)))
     return _hold(HoldReason.SHARE_MISMATCH, brakes.mismatch) if brakes.mismatch else None
 
 
@@ -125,10 +122,10 @@ def _too_early_for_the_control(watch: Watch, verdict: Verdict) -> bool:
     return enough is not None and verdict.look - enough < CONTROL_LOOKS
 
 
-def _as_usual(watch: Watch, brakes: Brakes) -> Decision:
+def _as_usual(watch: Watch, brakes: Brakes, now: float) -> Decision:
     """Nobody goes back because of the hour, and nobody is told that all is well either."""
     reason, why = _MODE_HOLDS.get(watch.mode, (HoldReason.USUAL_COURSE, "a human decides"))
-    return _hold(reason, f"{brakes.usual}; {why}")
+    return _hold(reason, _and(brakes.usual, why, _way_closed(watch, brakes, now)))
 
 
 def _may_lean(watch: Watch) -> bool:
@@ -217,21 +214,16 @@ def _with_the_train(watch: Watch, brakes: Brakes) -> Decision:
 
 def roll_back_or_hold(watch: Watch, brakes: Brakes, now: float) -> Decision:
     """Whether a degraded deploy is rolled back by the daemon itself, or held for a human."""
+    if watch.mode in (Mode.OBSERVE, Mode.NOTIFY):
+        reason, why = _MODE_HOLDS[watch.mode]
+        return _hold(reason, _and(why, _either(brakes.beside), _way_closed(watch, brakes, now)))
+    closed = _way_closed(watch, brakes, now)
+    if closed:
+        return _hold(HoldReason.MIGRATION, closed)
+    too_many = limited(watch, brakes.recent, brakes.active, brakes.limits, now, target_worse_at=brakes.target_worse_at)
     if watch.mode in _MODE_HOLDS:
         reason, why = _MODE_HOLDS[watch.mode]
-        return _hold(reason, f"{why}; {_either(brakes.beside)}" if brakes.beside else why)
-    if brakes.migration not in LIVES_WITH_BOTH:
-        why = (
-            f"the deploy carries a migration ({brakes.migration}), so going back may do harm: "
-            "fix forward, or switch the new feature off"
-        )
-        return _hold(HoldReason.MIGRATION, why)
-    until = watch.deploy.safe_to_rollback_until
-    if until is not None and now > until:
-        why = (
-            f"going back was safe for {_ago(until - watch.live_at)} after the deploy, and may do harm now: fix forward"
-        )
-        return _hold(HoldReason.MIGRATION, why)
+        return _hold(reason, _and(why, _either(brakes.beside), too_many.why if too_many is not None else ""))
     if watch.plan.rollback_hook is None:
         return _hold(HoldReason.NO_HOOK, "the service has no rollback hook")
     if watch.deploy.previous_version is None:
@@ -240,96 +232,27 @@ def roll_back_or_hold(watch: Watch, brakes: Brakes, now: float) -> Decision:
         return _hold(HoldReason.KILL_SWITCH, f"rollbacks are paused: {brakes.paused}")
     if brakes.beside:
         return _hold(HoldReason.TWO_DEPLOYS, f"{_either(brakes.beside)}; a human decides which one goes back")
-    limited = _limited(watch, brakes, now)
-    if limited is not None:
-        return limited
+    if too_many is not None:
+        return too_many
     return Decision(kind=DecisionKind.ROLL_BACK, why=f"going back to {watch.deploy.previous_version}")
 
 
-def _limited(watch: Watch, brakes: Brakes, now: float) -> Decision | None:
-    """What the rollbacks of the last hours forbid."""
-    deploy = watch.deploy
-    way = _Way(deploy.service, deploy.environment, deploy.previous_version, deploy.train, brakes.target_worse_at)
-    return _stopped_by_others(way, brakes.recent, brakes.active, brakes.limits, now)
-
-
-def still_limited(
-    action: Action,
-    others: Sequence[Action],
-    active: int,
-    limits: Limits,
-    now: float,
-    *,
-    target_worse_at: float | None = None,
-) -> Decision | None:
-    """The same again for a rollback that the daemon decided on and nobody has begun: others may have begun meanwhile.
-
-    others: the rollbacks as far back as the limits look. Of those that nobody has begun, only the ones that were
-    intended before it count, so that of two that are decided at the same moment one may go. A human's word stands.
-    """
-    if action.attempt > 0 or action.params.get(BY_HAND):
-        return None
-    before = [a for a in others if a.id != action.id and (a.started_at is not None or _place(a) < _place(action))]
-    way = _Way(action.service, action.environment, action.to_version, action.params.get("train"), target_worse_at)
-    return _stopped_by_others(way, before, active, limits, now)
-
-
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """A rollback that is weighed."""
-
-    service: str
-    environment: str
-    to_version: str | None
-    train: str | None
-    target_worse_at: float | None
-
-
-def _stopped_by_others(
-    way: _Way, rollbacks: Sequence[Action], active: int, limits: Limits, now: float
-) -> Decision | None:
-    """Loops, bad targets and too many at once, in the light of other rollbacks, oldest first."""
-    recent = [a for a in rollbacks if way.train is None or a.params.get("train") != way.train]
-    own = [a for a in recent if (a.service, a.environment) == (way.service, way.environment)]
-    last = max((_begun(action) for action in own), default=None)
-    if last is not None and now - last < limits.cool_down_s:
-        why = f"this service was rolled back {_ago(now - last)} ago; a second automatic rollback so soon is a loop"
-        return _hold(HoldReason.COOL_DOWN, why)
-    worse = [a for a in own if a.from_version == way.to_version and now - _begun(a) < limits.bad_target_s]
-    if worse:
-        ago = _ago(now - _begun(worse[-1]))
-        why = f"{way.to_version} was itself rolled back {ago} ago; no version is known to be good"
-        return _hold(HoldReason.BAD_TARGET, why)
-    if way.target_worse_at is not None and now - way.target_worse_at < limits.bad_target_s:
-        why = (
-            f"{way.to_version} was itself found worse {_ago(now - way.target_worse_at)} ago, and nobody said that it "
-            "may stay; no version is known to be good"
+def _way_closed(watch: Watch, brakes: Brakes, now: float) -> str:
+    """Why going back may do harm; nothing where it may not. Whoever is asked for a rollback has to read it."""
+    if brakes.migration not in LIVES_WITH_BOTH:
+        return (
+            f"the deploy carries a migration ({brakes.migration}), so going back may do harm: "
+            "fix forward, or switch the new feature off"
         )
-        return _hold(HoldReason.BAD_TARGET, why)
-    # what goes back with its release train is one decision, however many services it takes
-    lately = len({a.params.get("train", a.id) for a in recent if now - _begun(a) < limits.breaker_window_s})
-    most = limits.breaker_share * active if active >= MANY_WATCHES else limits.breaker_rollbacks
-    if lately >= min(limits.breaker_rollbacks, max(most, 1)):
-        window = _ago(limits.breaker_window_s)
-        why = (
-            f"{lately} deploys were rolled back within {window}; so many at once have another cause, "
-            "a human decides from now on"
-        )
-        return _hold(HoldReason.BREAKER, why)
-    return None
+    return no_longer_safe(watch, now)
 
 
-def _place(action: Action) -> tuple[float, str]:
-    """Where an intent stands among those of the same time."""
-    return action.created_at, action.id
-
-
-def _begun(action: Action) -> float:
-    return action.created_at if action.started_at is None else action.started_at
-
-
-def _ago(seconds: float) -> str:
-    return f"{seconds / 3600:.0f} h" if seconds >= 2 * 3600 else f"{seconds / 60:.0f} min"
+def no_longer_safe(watch: Watch, now: float) -> str:
+    """Whether the time in which going back was safe is over, in words."""
+    until = watch.deploy.safe_to_rollback_until
+    if until is None or now <= until:
+        return ""
+    return f"going back was safe for {ago(until - watch.live_at)} after the deploy, and may do harm now: fix forward"
 
 
 def _shared_cause(watch: Watch, brakes: Brakes) -> str:
@@ -352,7 +275,13 @@ def _shared_cause(watch: Watch, brakes: Brakes) -> str:
     )
 
 
+def _and(*words: str) -> str:
+    return "; ".join(filter(None, words))
+
+
 def _either(beside: Sequence[str]) -> str:
+    if not beside:
+        return ""
     return f"{named(beside)} went live in the same time, and before and after cannot tell which of them it is"
 
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from analysis.result import Verdict
 from analysis.sentence import seen
-from watchdog.model import Decision, HoldReason, Message, MessageKind, Severity, State, Watch
+from watchdog.model import HoldReason, Message, MessageKind, Mode, Severity, State, Watch
 
 _ENDINGS: Mapping[State, tuple[Severity, str]] = {
     State.PASSED: (Severity.GOOD, "passed"),
@@ -22,7 +22,10 @@ _ENDINGS: Mapping[State, tuple[Severity, str]] = {
 }
 
 
-_QUIET_HOLDS = {HoldReason.MODE_OBSERVE: Severity.INFO, HoldReason.MODE_NOTIFY: Severity.WARNING}
+_QUIET_MODES = {Mode.OBSERVE: Severity.INFO, Mode.NOTIFY: Severity.WARNING}
+_QUIET_HOLDS = frozenset(  # what an alarm comes to: where a mode only tells, it wakes nobody up
+    {HoldReason.MODE_OBSERVE, HoldReason.MODE_NOTIFY, HoldReason.UNCALIBRATED, HoldReason.SHARED_CAUSE}
+)
 _SPANS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -65,9 +68,9 @@ def ending(watch: Watch, state: State, why: str, **facts: Any) -> Message:
     return message(watch, MessageKind.ENDED, severity, said, state=state, key="ended", **facts)
 
 
-def hold_severity(decision: Decision) -> Severity:
+def hold_severity(watch: Watch, reason: HoldReason | None) -> Severity:
     """How loudly a hold is told: in the careful modes it is only what would have been done."""
-    return _QUIET_HOLDS.get(decision.hold, Severity.PAGE) if decision.hold is not None else Severity.PAGE
+    return _QUIET_MODES.get(watch.mode, Severity.PAGE) if reason in _QUIET_HOLDS else Severity.PAGE
 
 
 def message(

@@ -166,7 +166,9 @@ def following(mate: Watch, culprit: Watch, decision: Decision, held_back: Sequen
         why=why,
         details={"train": mate.deploy.train, "because_of": culprit.id},
     )
-    kind, severity = (MessageKind.ACTION, Severity.WARNING) if goes else (MessageKind.HELD, hold_severity(decision))
+    kind, severity = (
+        (MessageKind.ACTION, Severity.WARNING) if goes else (MessageKind.HELD, hold_severity(mate, decision.hold))
+    )
     told = replace(mate, degraded_at=now)
     intended = rollback_action(mate, ActionState.INTENT if goes else ActionState.HELD, now)
     return Change(

@@ -229,7 +229,7 @@ def _turn_messages(
                 **facts,
             ),
         )
-    severity = hold_severity(decision)
+    severity = hold_severity(watch, decision.hold)
     return (
         message(
             watch,

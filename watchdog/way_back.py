@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from watchdog.hook_words import finding, last_words
-from watchdog.intended import SCHEMA_KNOWN
+from watchdog.intended import SCHEMA_KNOWN, UNTIL_KNOWN
 from watchdog.missing_hook import NO_HOOK
 from watchdog.model import Action, ActionKind, ActionState, HoldReason, Watch
+from watchdog.policy import no_longer_safe
 from watchdog.ports import Hook, HookCall, HookOutcome, Ledger, ProbeAnswer
 
 
@@ -17,13 +18,17 @@ class WayBack:
     ledger: Ledger
     hooks: Mapping[str, Hook]
 
-    def closed(self, action: Action, before: ProbeAnswer) -> tuple[HoldReason, str] | None:
-        """Why going back would make it worse. before: what the probe says of production."""
+    def closed(self, action: Action, before: ProbeAnswer, now: float) -> tuple[HoldReason, str] | None:
+        """Why going back would make it worse. before: what the probe says of production. A rollback may have waited for
+        a human until after the time in which it was safe."""
         if action.kind is not ActionKind.ROLLBACK or action.state is ActionState.RETRY_WAIT:  # looked at seconds ago
             return None
         watch = self.ledger.watch(action.watch_id)
         if watch is None:
             return None
+        late = no_longer_safe(watch, now) if before is not ProbeAnswer.APPLIED else ""
+        if late and not action.params.get(UNTIL_KNOWN):
+            return HoldReason.MIGRATION, f"{late}; approve to go back all the same"
         gone = self._target_gone(watch, action) if before is ProbeAnswer.NOT_APPLIED else None
         if gone is not None:
             return HoldReason.TARGET_GONE, gone

@@ -6,8 +6,11 @@ import pytest
 
 from analysis.result import Reason, Verdict, VerdictKind
 from tests.samples import a_watch
-from watchdog.model import Action, ActionKind, ActionState, DecisionKind, HoldReason, Limits, Mode, State
-from watchdog.policy import BY_HAND, Brakes, decide, still_limited
+from watchdog.holding import held_expires
+from watchdog.model import Action, ActionKind, ActionState, DecisionKind, HoldReason, Limits, Mode, Severity, State
+from watchdog.other_rollbacks import BY_HAND, still_limited
+from watchdog.policy import Brakes, decide
+from watchdog.telling import hold_severity
 
 NOW = 1_700_000_100.0
 
@@ -181,3 +184,63 @@ def test_a_shared_cause_that_hurts_other_services_too_is_sought_outside_of_the_d
     assert said.hold is HoldReason.SHARED_CAUSE
     assert "kiosk, mail got worse at the same time" in said.why
     assert "expand" in decide(a_watch(), shared, Brakes(hurt_too=("kiosk",), migration="expand"), NOW).why
+
+
+@pytest.mark.parametrize("mode", [Mode.APPROVE, Mode.AUTO])
+@pytest.mark.parametrize(("migration", "until"), [("irreversible", None), ("contract", None), ("none", NOW - 60.0)])
+def test_who_may_approve_a_rollback_is_told_first_that_the_way_back_is_closed(
+    mode: Mode, migration: str, until: float | None
+) -> None:
+    """A button that says approve, and no word that going back does harm, is pressed."""
+    watch = a_watch()
+    closed = replace(watch, mode=mode, deploy=replace(watch.deploy, safe_to_rollback_until=until))
+    decision = decide(closed, DEGRADED, Brakes(migration=migration), NOW)
+    assert (decision.kind, decision.hold) == (DecisionKind.HOLD, HoldReason.MIGRATION)
+    assert "may do harm" in decision.why
+
+
+@pytest.mark.parametrize("mode", [Mode.OBSERVE, Mode.NOTIFY])
+@pytest.mark.parametrize("migration", ["none", "irreversible"])
+def test_the_modes_that_only_tell_say_so_and_that_the_way_back_is_closed(mode: Mode, migration: str) -> None:
+    """They stay as quiet as they are."""
+    decision = decide(replace(a_watch(), mode=mode), DEGRADED, Brakes(migration=migration), NOW)
+    assert decision.hold in (HoldReason.MODE_OBSERVE, HoldReason.MODE_NOTIFY)
+    assert ("may do harm" in decision.why) == (migration == "irreversible")
+
+
+@pytest.mark.parametrize(
+    ("recent", "words"),
+    [([rolled_back(NOW - 600)], "is a loop"), ([rolled_back(NOW - 80_000, left="v1")], "v1 was itself rolled back")],
+)
+def test_an_approval_is_asked_for_with_what_else_speaks_against_it(recent: list[Action], words: str) -> None:
+    """The daemon by itself would not have gone back; whoever decides instead knows why."""
+    decision = decide(replace(a_watch(), mode=Mode.APPROVE), DEGRADED, Brakes(recent=recent), NOW)
+    assert decision.hold is HoldReason.APPROVAL
+    assert words in decision.why
+
+
+@pytest.mark.parametrize(
+    ("mode", "severity"),
+    [
+        (Mode.OBSERVE, Severity.INFO),
+        (Mode.NOTIFY, Severity.WARNING),
+        (Mode.APPROVE, Severity.PAGE),
+        (Mode.AUTO, Severity.PAGE),
+    ],
+)
+@pytest.mark.parametrize("reason", [Reason.UNCALIBRATED, Reason.SHARED_CAUSE])
+def test_an_alarm_that_nobody_may_act_on_is_as_loud_as_its_mode(mode: Mode, severity: Severity, reason: Reason) -> None:
+    """Mode observe is the first one, and wakes nobody up for a comparison that was never calibrated."""
+    watch = replace(a_watch(), mode=mode)
+    decision = decide(watch, verdict(VerdictKind.INCONCLUSIVE, reason, alarm=3), Brakes(), NOW)
+    assert decision.hold is not None
+    assert decision.hold.value == reason.value
+    assert hold_severity(watch, decision.hold) is severity
+    ended = held_expires(replace(watch, hold=decision.hold, hold_until=NOW), None, NOW)
+    assert ended.messages[0].severity is (Severity.INFO if mode is Mode.OBSERVE else Severity.PAGE)
+
+
+def test_a_hold_that_is_no_alarm_pages_in_every_mode() -> None:
+    """What a hook of ours left unclear, or a load balancer does wrong, is there whatever is done about versions."""
+    for reason in (HoldReason.SHARE_MISMATCH, HoldReason.SWITCH_FAILED, HoldReason.TARGET_GONE):
+        assert hold_severity(replace(a_watch(), mode=Mode.OBSERVE), reason) is Severity.PAGE

@@ -16,7 +16,7 @@ from watchdog.deploy_request import DeployRequest
 from watchdog.errors import ConfigError
 from watchdog.intake import Intake
 from watchdog.intended import first_actions
-from watchdog.model import ActionKind, HoldReason, MessageKind, Severity, State, Watch
+from watchdog.model import ActionKind, HoldReason, MessageKind, Mode, Severity, State, Watch
 from watchdog.operator_desk import OperatorDesk
 from watchdog.pipeline import Pipeline
 from watchdog.planning import Pace
@@ -120,6 +120,43 @@ def test_after_the_time_in_which_it_is_safe_a_human_decides(
     assert standing(ledger).state is state
     assert standing(ledger).hold is (HoldReason.MIGRATION if state is State.HELD else None)
     assert back.effects == (state is State.ROLLED_BACK)
+
+
+@pytest.mark.parametrize("waits", [60.0, 1200.0])
+def test_an_approval_that_comes_after_the_time_in_which_it_is_safe_is_asked_for_again(
+    waits: float, ledger: Ledger, clock: FakeClock
+) -> None:
+    """Held while going back was safe, approved ten minutes later: said once, and then it is the human's word."""
+    watch = replace(a_watch(), mode=Mode.APPROVE)
+    back = FakeHook()
+    deploy = replace(watch.deploy, safe_to_rollback_until=DEPLOYED_AT + 600.0)
+    pipeline = walk(ledger, clock, replace(watch, deploy=deploy), Schema(), back)
+    assert standing(ledger).hold is HoldReason.APPROVAL
+    clock.advance(waits)
+    desk = OperatorDesk(ledger=ledger, clock=clock)
+    desk.approve("d1", actor="ann")
+    on(pipeline, ledger, clock)
+    if waits > 600.0:
+        assert (standing(ledger).state, standing(ledger).hold, back.effects) == (State.HELD, HoldReason.MIGRATION, 0)
+        assert "going back was safe for 10 min" in standing(ledger).sentence
+        desk.approve("d1", actor="ann", why="the old version still works")
+        on(pipeline, ledger, clock)
+    assert (standing(ledger).state, back.effects) == (State.ROLLED_BACK, 1)
+
+
+def test_a_rollback_that_a_human_asks_for_is_not_asked_about(ledger: Ledger, clock: FakeClock) -> None:
+    """Whoever types it wants it now."""
+    watch = a_watch()
+    back = FakeHook()
+    ledger.record_deploy(
+        replace(watch, deploy=replace(watch.deploy, safe_to_rollback_until=DEPLOYED_AT + 1.0)),
+        [message(watch, MessageKind.STARTED, Severity.INFO, "on", key="started")],
+        [],
+    )
+    clock.advance(2.0)
+    OperatorDesk(ledger=ledger, clock=clock).rollback("d1", actor="ann", why="now")
+    on(road(ledger, clock, Schema(), back), ledger, clock)
+    assert (standing(ledger).state, back.effects) == (State.ROLLED_BACK, 1)
 
 
 CONFIG = """

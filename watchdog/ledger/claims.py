@@ -23,7 +23,7 @@ from watchdog.model import (
     State,
     Watch,
 )
-from watchdog.policy import still_limited
+from watchdog.other_rollbacks import still_limited
 from watchdog.ports import Lease
 
 UNREADABLE_S = 60.0  # until a watch whose row cannot be read is tried again: somebody may have mended it

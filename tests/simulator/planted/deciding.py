@@ -8,7 +8,7 @@ from analysis.prepare import LookFacts
 from analysis.result import SourceStatus
 from tests.simulator.faults import Fault
 from tests.simulator.planted.bug import Bugs, Ground
-from watchdog import intake, intervals, pipeline, policy
+from watchdog import intake, intervals, other_rollbacks, pipeline, policy
 from watchdog.judging import Judging, Seen
 from watchdog.model import Change, Decision, DecisionKind, Limits, StoredLook, Watch
 from watchdog.pipeline import Pipeline
@@ -100,7 +100,7 @@ def the_breaker_is_forgotten(ground: Ground) -> None:
 @FOUND.breaks("I3", 20)
 def a_rollback_is_rolled_back(ground: Ground) -> None:
     ground.put(intake, "_mode", lambda deploy, service, around, since: service.mode)
-    ground.put(policy, "_stopped_by_others", lambda *_: None)
+    ground.put(other_rollbacks, "_stopped_by_others", lambda *_: None)
 
 
 def _limited_by(ground: Ground, **limits: float) -> None:
@@ -109,7 +109,7 @@ def _limited_by(ground: Ground, **limits: float) -> None:
     ) -> object:
         return real(way, rollbacks, active, replace(by, **limits), now)  # type: ignore[arg-type]
 
-    ground.wrap(policy, "_stopped_by_others", stopped)
+    ground.wrap(other_rollbacks, "_stopped_by_others", stopped)
 
 
 @FOUND.breaks("I3", 4)
