@@ -26,7 +26,7 @@ from watchdog.model import (
 )
 from watchdog.other_rollbacks import still_limited
 from watchdog.ports import Clock, Failpoint, Hook, HookOutcome, HookResult, Ledger, LooksAhead, ProbeAnswer
-from watchdog.rollout import FORWARD
+from watchdog.rollout import FORWARD, is_paused
 from watchdog.settlement import Outcome, held, settlement
 from watchdog.tracing import NO_SPANS, Spans, of_action
 from watchdog.trains import Trains
@@ -334,7 +334,8 @@ class ActionEdge:
             if watch is None or self._is_settled(action):
                 _log.warning("action %s was settled by somebody else, or belongs to no watch", action.id)
                 return
-            if self.ledger.commit(settlement(watch, action, outcome, self.clock.now())):
+            paused = watch.plan.pause_hook is not None and is_paused(self.ledger.actions(watch_id=watch.id))
+            if self.ledger.commit(settlement(watch, action, outcome, self.clock.now(), paused=paused)):
                 self.failpoint("outcome-committed")
                 return
         _log.error("action %s: its watch changed too often to record what came of it: %s", action.id, outcome.why)

@@ -21,7 +21,7 @@ from watchdog.model import (
     Watch,
 )
 from watchdog.tally import Tally
-from watchdog.telling import hold_severity, look_sentence, message, title
+from watchdog.telling import and_paused, hold_severity, look_sentence, message, title
 from watchdog.traffic_share import in_proportion
 from watchdog.turns import cancelled, look_fields, source_messages, without_paths
 
@@ -70,12 +70,12 @@ def _is_graver(found: HoldReason | None, held: HoldReason | None) -> bool:
     return found is not held and (found, held) != (HoldReason.SHARE_MISMATCH, HoldReason.PROMOTE_FAILED)
 
 
-def held_expires(watch: Watch, held: Action | None, now: float) -> Change:
-    """A hold that nobody decided ends loudly; in observe mode it ends as it began, as a note."""
+def held_expires(watch: Watch, held: Action | None, now: float, *, paused: bool = False) -> Change:
+    """A hold that nobody decided ends loudly; in observe mode it ends as it began, as a note. paused: the roll-out."""
     stands = f"{watch.deploy.version} is still live"
     if held is not None and held.attempt:
         stands = f"attempt {held.attempt} of the rollback before that: {held.detail}; look which version is live"
-    why = f"nobody decided within {watch.plan.hold_s / 60:.0f} min; {stands}"
+    why = and_paused(f"nobody decided within {watch.plan.hold_s / 60:.0f} min; {stands}", paused=paused)
     quiet = hold_severity(watch, watch.hold) is Severity.INFO  # in mode observe
     kind, severity = (MessageKind.ENDED, Severity.INFO if quiet else Severity.PAGE)
     return Change(

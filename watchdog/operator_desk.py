@@ -20,7 +20,8 @@ from watchdog.model import (
 )
 from watchdog.other_rollbacks import BY_HAND
 from watchdog.ports import Clock, Ledger
-from watchdog.telling import ending, message, title
+from watchdog.rollout import is_paused
+from watchdog.telling import and_paused, ending, message, title
 from watchdog.trains import ALONE
 
 _OVERRIDES = {  # what an approval does not ask again
@@ -201,6 +202,7 @@ class OperatorDesk:
     ) -> Watch:
         now = self.clock.now()
         said = f"{_DONE[verb]} by {_who(actor)}" + (f": {why}" if why else "")
+        paused = to_state is State.CANCELLED and is_paused(self.ledger.actions(watch_id=watch.id))
         degraded_at = watch.degraded_at
         if to_state is State.INTENT and degraded_at is None:
             degraded_at = now
@@ -211,7 +213,7 @@ class OperatorDesk:
                 expect_state=watch.state,
                 to_state=to_state,
                 fields={
-                    "sentence": f"{title(watch)}: {said}",
+                    "sentence": f"{title(watch)}: {and_paused(said, paused=paused)}",
                     "hold": None,
                     "hold_until": None,
                     "next_look_at": now,
@@ -220,7 +222,7 @@ class OperatorDesk:
                 action=update,
                 new_action=new_action,
                 audit=(_audit(watch, to_state, verb, actor, why, now),),
-                messages=(_told(watch, to_state, said, f"operator:{verb}:{now:.3f}"),),
+                messages=(_told(watch, to_state, said, f"operator:{verb}:{now:.3f}", paused=paused),),
             )
         )
         if not moved:
@@ -254,8 +256,8 @@ def _audit(watch: Watch, to_state: State, verb: str, actor: str, why: str, now: 
     )
 
 
-def _told(watch: Watch, to_state: State, said: str, key: str) -> Message:
+def _told(watch: Watch, to_state: State, said: str, key: str, *, paused: bool) -> Message:
     if to_state is State.CANCELLED:
-        return ending(replace(watch, state=to_state), to_state, said)
+        return ending(replace(watch, state=to_state), to_state, said, paused=paused)
     sentence = f"{title(watch)}: {said}; rolling back to {watch.deploy.previous_version}"
     return message(watch, MessageKind.ACTION, Severity.WARNING, sentence, state=to_state, key=key)

@@ -26,6 +26,7 @@ from watchdog.model import FINAL, Action, ActionKind, ActionState, Change, State
 from watchdog.policy import decide
 from watchdog.ports import Clock, Failpoint, Lease, Ledger, Source
 from watchdog.recovery import verify
+from watchdog.rollout import is_paused
 from watchdog.source_order import SourceOrder
 from watchdog.surroundings import Surroundings
 from watchdog.telemetry import Telemetry
@@ -259,7 +260,9 @@ class Pipeline:
 
     def _expire(self, watch: Watch) -> None:
         if watch.hold_until is not None and (now := self.clock.now()) >= watch.hold_until:
-            self.ledger.commit(held_expires(watch, self._held(watch), now))
+            self.ledger.commit(
+                held_expires(watch, self._held(watch), now, paused=is_paused(self.surroundings.earlier(watch)))
+            )
 
     def _held(self, watch: Watch) -> Action | None:
         """The rollback that waits for a human."""

@@ -78,6 +78,8 @@ def decide(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Decisi
     if verdict.kind is VerdictKind.HEALTHY and brakes.alerts:
         why = f"nothing measured got worse, but {_fires(brakes.alerts)} since the deploy: nobody can tell"
         return Decision(kind=DecisionKind.CONCLUDE, why=why)
+    if verdict.kind is VerdictKind.HEALTHY and brakes.slowed and _may_steer(watch, brakes):
+        return Decision(kind=DecisionKind.RESUME, why="nothing proved to be worse: the roll-out goes on, and passes")
     if verdict.kind is VerdictKind.HEALTHY:
         return Decision(kind=DecisionKind.PASS, why="the watch is over and nothing proved to be worse")
     return Decision(kind=DecisionKind.CONCLUDE, why="the watch is over and nobody can tell")
@@ -136,7 +138,7 @@ def _may_lean(watch: Watch) -> bool:
 
 def _pace(watch: Watch, verdict: Verdict, brakes: Brakes) -> Decision | None:
     """A roll-out is paused at the first suspicion, and goes on when that is gone; after the last look it ends."""
-    if watch.plan.pause_hook is None or watch.mode is not Mode.AUTO or brakes.paused is not None or watch.is_over:
+    if watch.is_over or not _may_steer(watch, brakes):
         return None
     suspicion = verdict.log_evidence / verdict.log_threshold
     if not brakes.slowed and suspicion >= SUSPICION:
@@ -144,6 +146,10 @@ def _pace(watch: Watch, verdict: Verdict, brakes: Brakes) -> Decision | None:
     if brakes.slowed and suspicion <= SUSPICION / 2:
         return Decision(kind=DecisionKind.RESUME, why="the suspicion is gone: the roll-out goes on")
     return None
+
+
+def _may_steer(watch: Watch, brakes: Brakes) -> bool:
+    return watch.plan.pause_hook is not None and watch.mode is Mode.AUTO and brakes.paused is None
 
 
 def _step(watch: Watch, verdict: Verdict, brakes: Brakes, now: float) -> Decision:

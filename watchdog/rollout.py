@@ -1,5 +1,6 @@
 """What the outcome of a smoke test, a switch or a promotion changes: forward, held, or over. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from watchdog.baking import bake
@@ -25,6 +26,19 @@ STEERING = frozenset({ActionKind.PROMOTE, ActionKind.PAUSE, ActionKind.RESUME})
 BESIDE = STEERING | {ActionKind.RESTORE_POINT}
 PENDING = frozenset({ActionState.INTENT, ActionState.RUNNING, ActionState.RETRY_WAIT})
 _DONE = frozenset({ActionState.APPLIED, ActionState.NOT_NEEDED})
+
+
+_MAY_STAND = _DONE | {ActionState.RUNNING, ActionState.RETRY_WAIT, ActionState.UNKNOWN}
+_MAY_NOT_HAVE = frozenset({ActionState.FAILED, ActionState.UNKNOWN, ActionState.CANCELLED})
+
+
+def is_paused(actions: Sequence[Action]) -> bool:
+    """Whether a roll-out that was paused has not surely been let go on; actions: oldest first, of any kind."""
+    paces = [action for action in actions if action.kind in (ActionKind.PAUSE, ActionKind.RESUME)]
+    if not paces:
+        return False
+    last = paces[-1]
+    return last.state in (_MAY_STAND if last.kind is ActionKind.PAUSE else _MAY_NOT_HAVE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,8 +38,11 @@ class Outcome:
     why: str
 
 
-def settlement(watch: Watch, action: Action, outcome: Outcome, now: float) -> Change:
-    """The change that records an outcome. A rollback's watch moves along; other actions leave it where it is."""
+def settlement(watch: Watch, action: Action, outcome: Outcome, now: float, *, paused: bool = False) -> Change:
+    """The change that records an outcome. A rollback's watch moves along; other actions leave it where it is.
+
+    paused: the roll-out is, which the end of the watch says.
+    """
     delay = RETRY_DELAYS_S[min(max(action.attempt, 1), len(RETRY_DELAYS_S)) - 1]
     fields: dict[str, object] = {"detail": outcome.why}
     if outcome.state in (ActionState.RETRY_WAIT, ActionState.INTENT):
@@ -66,7 +69,7 @@ def settlement(watch: Watch, action: Action, outcome: Outcome, now: float) -> Ch
         action=_settled(action, outcome, fields),
         audit=(_entry(action, outcome, now),),
         messages=(
-            ending(moved, to_state, outcome.why)
+            ending(moved, to_state, outcome.why, paused=paused)
             if to_state in (State.FAILED, State.NOT_NEEDED)
             else message(
                 moved,

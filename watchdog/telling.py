@@ -61,11 +61,18 @@ def look_sentence(watch: Watch, said: str, *, next_look_s: float | None) -> str:
     return f"{title(watch)}: {said}{tail}"
 
 
-def ending(watch: Watch, state: State, why: str, **facts: Any) -> Message:
-    """The closing message; every final state has one, good or bad."""
+def ending(watch: Watch, state: State, why: str, *, paused: bool = False, **facts: Any) -> Message:
+    """The closing message; every final state has one, good or bad. paused: nobody lets the roll-out go on any more."""
     severity, word = _ENDINGS[state]
-    said = f"{title(watch)} {word}: {why}"
+    said = f"{title(watch)} {word}: {and_paused(why, paused=paused)}"
+    if paused and severity is not Severity.PAGE:
+        severity = Severity.WARNING
     return message(watch, MessageKind.ENDED, severity, said, state=state, key="ended", **facts)
+
+
+def and_paused(why: str, *, paused: bool) -> str:
+    """Words of an ending, with what is left undone."""
+    return f"{why}; the roll-out is still paused" if paused else why
 
 
 def hold_severity(watch: Watch, reason: HoldReason | None) -> Severity:

@@ -25,9 +25,10 @@ from watchdog.model import (
     Strategy,
     Watch,
 )
+from watchdog.rollout import is_paused
 from watchdog.strategies.rolling import updated_servers
 from watchdog.tally import Tally
-from watchdog.telling import ending, hold_severity, look_sentence, message, reasons, title
+from watchdog.telling import and_paused, ending, hold_severity, look_sentence, message, reasons, title
 
 _ENDS = {DecisionKind.PASS: State.PASSED, DecisionKind.CONCLUDE: State.INCONCLUSIVE}
 _PACES = {DecisionKind.PAUSE: ActionKind.PAUSE, DecisionKind.RESUME: ActionKind.RESUME}
@@ -48,8 +49,9 @@ def look_recorded(
     earlier: what was done beside judging so far (restore point, promotions, pauses), oldest first.
     """
     to_state = _next_state(decision)
+    paused = is_paused(earlier) and decision.kind in _ENDS
     next_look_s = watch.plan.step_s if to_state is None else None
-    told = verdict.sentence if to_state is None else f"{verdict.sentence}; {decision.why}"
+    told = verdict.sentence if to_state is None else f"{verdict.sentence}; {and_paused(decision.why, paused=paused)}"
     suspect = _suspect_data(watch, earlier) if decision.kind in (DecisionKind.ROLL_BACK, DecisionKind.HOLD) else ""
     told += suspect
     if any(look.facts.frozen for look in fresh):
@@ -72,7 +74,10 @@ def look_recorded(
         verdict=verdict if to_state is not None else without_paths(verdict),
         new_action=_with_servers(watch, fresh, _intended(watch, decision, verdict, earlier, now)),
         audit=_audit(watch, decision, to_state, verdict, now),
-        messages=(*source_messages(watch, verdict), *_turn_messages(told_watch, decision, to_state, verdict, suspect)),
+        messages=(
+            *source_messages(watch, verdict),
+            *_turn_messages(told_watch, decision, to_state, verdict, suspect, paused=paused),
+        ),
     )
 
 
@@ -204,7 +209,7 @@ def _proposal(watch: Watch, decision: Decision, verdict: Verdict) -> Message:
 
 
 def _turn_messages(
-    watch: Watch, decision: Decision, to_state: State | None, verdict: Verdict, suspect: str
+    watch: Watch, decision: Decision, to_state: State | None, verdict: Verdict, suspect: str, *, paused: bool
 ) -> tuple[Message, ...]:
     if to_state is None and decision.kind is DecisionKind.PROMOTE and decision.hold is not None:
         return (_proposal(watch, decision, verdict),)
@@ -216,7 +221,7 @@ def _turn_messages(
         said = verdict.sentence if decision.kind is DecisionKind.PASS else told
         if worth_knowing := [note for note in verdict.notes if note.startswith(WORTH_KNOWING)]:
             facts["worth_knowing"] = worth_knowing
-        return (ending(watch, to_state, said, **facts),)
+        return (ending(watch, to_state, said, paused=paused, **facts),)
     if decision.kind is DecisionKind.ROLL_BACK:
         return (
             message(

@@ -23,7 +23,7 @@ FOUND = Bugs()
 @FOUND.breaks("I5", 5)
 def an_outcome_without_an_outbox_row(ground: Ground) -> None:
     ground.put(commit, "check", lambda change: None)
-    ground.wrap(action, "settlement", lambda real, *args: replace(real(*args), messages=()))
+    ground.wrap(action, "settlement", lambda real, *args, **named: replace(real(*args, **named), messages=()))
 
 
 @FOUND.breaks("I5", 1)
@@ -44,7 +44,7 @@ def message_and_outcome_in_two_transactions(ground: Ground) -> None:
 @FOUND.breaks("I9", 5)
 def an_outcome_without_an_audit_entry(ground: Ground) -> None:
     ground.put(commit, "check", lambda change: None)
-    ground.wrap(action, "settlement", lambda real, *args: replace(real(*args), audit=()))
+    ground.wrap(action, "settlement", lambda real, *args, **named: replace(real(*args, **named), audit=()))
 
 
 @FOUND.breaks("I9", 1)
@@ -54,13 +54,13 @@ def audit_entries_do_not_hold_on_to_each_other(ground: Ground) -> None:
 
 @FOUND.breaks("P3", 1)
 def a_hold_expires_silently(ground: Ground) -> None:
-    ground.wrap(pipeline, "held_expires", lambda real, *args: _quieter(real(*args)))
+    ground.wrap(pipeline, "held_expires", lambda real, *args, **named: _quieter(real(*args, **named)))
 
 
 @FOUND.breaks("P3", 16)
 def nobody_is_paged_about_what_nobody_knows(ground: Ground) -> None:
-    def settlement(real: Callable[..., Change], *args: object) -> Change:
-        change = real(*args)
+    def settlement(real: Callable[..., Change], *args: object, **named: object) -> Change:
+        change = real(*args, **named)
         return _quieter(change) if change.to_state is State.UNKNOWN else change
 
     ground.wrap(action, "settlement", settlement)
