@@ -8,7 +8,7 @@ from analysis.prepare import LookFacts
 from analysis.result import SourceStatus
 from tests.simulator.faults import Fault
 from tests.simulator.planted.bug import Bugs, Ground
-from watchdog import intake, intervals, other_rollbacks, pipeline, policy
+from watchdog import collecting, intake, intervals, other_rollbacks, pipeline, policy
 from watchdog.judging import Judging, Seen
 from watchdog.model import Change, Decision, DecisionKind, Limits, StoredLook, Watch
 from watchdog.pipeline import Pipeline
@@ -37,7 +37,7 @@ def _taken_as_gone(ground: Ground, when: Callable[[StoredLook], bool]) -> None:
     def kept(real: Callable[..., list[StoredLook]], looks: list[StoredLook]) -> list[StoredLook]:
         return [replace(look, facts=_GONE) if when(look) else look for look in real(looks)]
 
-    ground.wrap(pipeline, "kept", kept)
+    ground.wrap(collecting, "kept", kept)
 
 
 @FOUND.breaks("I8", 2, needs=(Fault.SOURCE_DOWN,))
