@@ -34,11 +34,11 @@ class Broken(WantedStateHook):
 
 def test_a_hook_that_breaks_has_failed_and_can_tell_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """An answer at once, with what broke in printable words; not an action that seems to run until its deadline."""
-    hook = Broken(tmp_path, RuntimeError("no such\x1b[31m pool \ud83d\u202e"))
+    hook = Broken(tmp_path, RuntimeError("no such\x1b[31m pool\u202e"))
     ended = hook.run(rollback())
     assert (ended.outcome, ended.output) == (
         HookOutcome.FAILED,
-        "the hook broke: RuntimeError: no such\ufffd[31m pool ?\ufffd",
+        "the hook broke: RuntimeError: no such\ufffd[31m pool\ufffd",
     )
     assert (hook.probe(rollback()), hook.share(rollback())) == (ProbeAnswer.UNKNOWN, None)
     assert hook.preflight(rollback()) == ended.output
