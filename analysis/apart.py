@@ -29,20 +29,20 @@ class Apart:
     alone: CountTest
     whole: CountTest
     candidate: Side  # without a counterpart, (1, looks)
-    served: float  # all exposure of the new version
+    share: float  # of the new version's exposure that has no counterpart
+    unserved: float  # of it that lies in strata of which the old version served nothing (next to nothing) at all
     rate: float  # of all of the old version
 
 
 def without_counterpart(candidate: Side, baseline: Side) -> Flags:
-    """(strata, looks) where the new version has exposure and the old one, which has some elsewhere, has had none yet.
+    """(strata, looks) where the new version has exposure and the old one, which has some elsewhere, has none.
 
     >>> new, old = np.array([[5.0, 5.0], [5.0, 5.0]]), np.array([[0.0, 9.0], [9.0, 9.0]])
     >>> without_counterpart(Side(new, new), Side(old, old))
     array([[ True, False],
            [False, False]])
     """
-    seen = np.add.accumulate(baseline.exposure, axis=1)
-    return (candidate.exposure > 0) & (seen <= 0) & (total(seen) > 0)
+    return (candidate.exposure > 0) & (baseline.exposure <= 0) & (total(baseline.exposure) > 0)
 
 
 def beside(tests: Sequence[CountTest], candidate: Side, baseline: Side) -> tuple[Apart, ...]:
@@ -51,9 +51,11 @@ def beside(tests: Sequence[CountTest], candidate: Side, baseline: Side) -> tuple
     if not alone.any():
         return ()
     mine, all_of_it, theirs = _pooled(_only(candidate, alone)), _pooled(candidate), _pooled(baseline)
-    served, rate = _served(candidate), rate_of(baseline)
+    never = np.add.accumulate(baseline.exposure, axis=1)[:, -1:] <= 0
+    share, unserved = (_served(_only(candidate, at)) / _served(candidate) for at in (alone, alone & never))
     return tuple(
-        Apart(_paired(test, mine, theirs), _paired(test, all_of_it, theirs), mine, served, rate) for test in tests
+        Apart(_paired(test, mine, theirs), _paired(test, all_of_it, theirs), mine, share, unserved, rate_of(baseline))
+        for test in tests
     )
 
 
@@ -77,7 +79,8 @@ def since(test: CountTest, candidate: Side, before: Side, limit: float) -> Apart
         return None
     mine, all_of_it = _pooled(_only(candidate, alone)), _pooled(candidate)
     own, whole = (_one_sample(test, side, limit) for side in (mine, all_of_it))
-    return Apart(own, whole, mine, _served(candidate), rate_of(before))
+    share = _served(mine) / _served(candidate)
+    return Apart(own, whole, mine, share, share, rate_of(before))
 
 
 def _one_sample(test: CountTest, mine: Side, limit: float) -> CountTest:
@@ -110,11 +113,6 @@ def told_by_past(rates: Floats, limits: Floats, whole: float, *, fewer: bool) ->
     if fewer:
         return np.asarray(limits > rates * gain)
     return np.asarray(limits < np.maximum(rates, whole) * gain * ratio)
-
-
-def share_of(own: Apart) -> float:
-    """How much of the new version's exposure has no counterpart."""
-    return _served(own.candidate) / own.served if own.served > 0 else 0.0
 
 
 def rate_of(side: Side) -> float:

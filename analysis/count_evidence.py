@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from analysis.apart import share_of
 from analysis.contrast import Contrast
 from analysis.decode import Floats
 from analysis.effect import rate_ratios
@@ -80,7 +79,7 @@ def _evidence(
     if spec.kind is Kind.LABELS and amounts.events == 0:
         return replace(found, sentence=nothing_new(spec))
     words = comparison(spec, found, contrast.label)
-    without = max((share_of(apart) for apart in contrast.apart), default=0.0)
+    without = max((apart.unserved for apart in contrast.apart), default=0.0)
     if without >= WORTH_SAYING:
         words += f"; {unlike(without, Design.CONCURRENT if spoken.test.known_rate is None else Design.BEFORE_AFTER)}"
     return replace(found, sentence=words)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis import conditions, sentence
-from analysis.apart import rate_of, share_of
+from analysis.apart import rate_of
 from analysis.combine import average
 from analysis.decode import Decoded, Floats
 from analysis.methods.histogram import layouts
@@ -156,7 +156,7 @@ class Outcome:
         loud = [last + float(np.log(max(one.share, 1e-12))) for last, one in zip(lasts, self.apart, strict=True)]
         worst = self.apart[int(np.argmax(loud))]
         rates = rate_of(worst.apart.candidate), worst.apart.rate
-        words = sentence.no_counterpart(worst.name, share_of(worst.apart), rates, self.watch.design)
+        words = sentence.no_counterpart(worst.name, worst.apart.share, rates, self.watch.design)
         words += f"; {sentence.evidence_of(said, self.threshold)}"
         return self._say(VerdictKind.INCONCLUSIVE, Reason.NO_COUNTERPART, words, metric=worst.metric)
 

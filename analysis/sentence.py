@@ -308,9 +308,11 @@ def unlike(share: float, design: Design) -> str:
 
 def no_counterpart(name: str, share: float, rates: tuple[float, float], design: Design) -> str:
     """Worse where there is nothing like it to compare with. rates: there, and of all of the old version."""
+    then = " at the time" if design is Design.CONCURRENT else ""
     return (
-        f"{unlike(share, design)} (or of other values of `by`): {name} {percent(rates[0])} there, {percent(rates[1])} "
-        "in all of the old version; a fault, or routes that are so by nature: nobody can tell"
+        f"{unlike(share, design)}{then} (or of other values of `by`): "
+        f"{name} {percent(rates[0])} there, {percent(rates[1])} in all of the old version; "
+        "a fault, or routes that are so by nature: nobody can tell"
     )
 
 

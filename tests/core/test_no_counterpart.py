@@ -1,6 +1,7 @@
 """Routes that the old version does not serve: no like to compare with, and neither healthy nor rolled back for it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -99,6 +100,34 @@ def test_failing_requests_that_lost_their_label_hold_up_nobody() -> None:
     verdict = _judged(_watch(new, Design.CONCURRENT))
     assert verdict.reason is not Reason.NO_COUNTERPART
     assert verdict.kind is not VerdictKind.DEGRADED
+
+
+def test_a_route_that_the_old_version_served_once_is_no_shelter() -> None:
+    """One request of it, and from then on only the new version has it: half of its requests, most of them bad."""
+    watch = _watch({"/a": (50, 0.005), "/b": (50, 0.005), "/v2": (100, 0.6)}, Design.CONCURRENT)
+    c = watch.samples[ERRORS.name, 0]
+    once = Cells((*c.arm, "baseline"), (*c.replica, "b0"), (*c.stratum, "/v2"), (), (*c.value, 0.0), (*c.total, 1.0))
+    verdict = _judged(replace(watch, samples={**watch.samples, (ERRORS.name, 0): once}))
+    assert (verdict.kind, verdict.reason) == (VerdictKind.INCONCLUSIVE, Reason.NO_COUNTERPART)
+
+
+def test_a_long_tail_of_rare_routes_holds_up_nobody() -> None:
+    """Most of them are missing from one arm at any look, and fail more often than the busy ones."""
+    tail = {f"/rare{i}": (1, 0.1) for i in range(20)}
+    rng = np.random.default_rng(5)
+    watch = _watch({"/a": (100, 0.005), **tail}, Design.CONCURRENT, old={"/a": (100, 0.005), **tail})
+    samples = {
+        key: _some(cells, [route == "/a" or rng.random() < 0.3 for route in cells.stratum])
+        for key, cells in watch.samples.items()
+    }
+    verdict = _judged(replace(watch, samples=samples))
+    assert verdict.reason is not Reason.NO_COUNTERPART
+    assert "did not serve" not in verdict.sentence
+
+
+def _some(cells: Cells, kept: list[bool]) -> Cells:
+    columns = (cells.arm, cells.replica, cells.stratum, (), cells.value, cells.total)
+    return Cells(*(tuple(one for one, keep in zip(column, kept, strict=False) if keep) for column in columns))  # type: ignore[arg-type]
 
 
 def test_what_is_worse_like_for_like_still_goes_back() -> None:
