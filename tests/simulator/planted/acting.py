@@ -65,7 +65,7 @@ def a_stale_claim_starts_its_hook(ground: Ground) -> None:
     ground.put(action, "CLAIM_FRESH_S", 1e9)
 
 
-@FOUND.breaks("I3", 474, needs=(Fault.HOOK_FAILS,))
+@FOUND.breaks("I3", 491, needs=(Fault.HOOK_FAILS,))
 def retries_never_end(ground: Ground) -> None:
     ground.put(ActionEdge, "_again", lambda s, found, why: Outcome(state=ActionState.RETRY_WAIT, why=why))
 
