@@ -167,8 +167,8 @@ def test_a_step_waits_while_an_alert_fires() -> None:
     steps = Steps(shares=(0.1, 0.5, 1.0), bake_s=60.0, hook="promote")
     watch = replace(a_watch(), mode=Mode.AUTO, looks=7, plan=replace(a_watch().plan, steps=steps))
     late = watch.live_at + 600
-    assert decide(watch, HEALTHY, Brakes(), late).kind is DecisionKind.PROMOTE
-    assert decide(watch, HEALTHY, Brakes(alerts=("A",)), late).kind is DecisionKind.WAIT
+    assert decide(watch, HEALTHY, Brakes(looked=12), late).kind is DecisionKind.PROMOTE
+    assert decide(watch, HEALTHY, Brakes(looked=12, alerts=("A",)), late).kind is DecisionKind.WAIT
 
 
 def test_an_alert_neither_makes_nor_stops_a_rollback() -> None:
