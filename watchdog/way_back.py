@@ -10,6 +10,8 @@ from watchdog.model import Action, ActionKind, ActionState, HoldReason, Watch
 from watchdog.policy import no_longer_safe
 from watchdog.ports import Hook, HookCall, HookOutcome, Ledger, ProbeAnswer
 
+_LEFT_ALONE = frozenset({ProbeAnswer.APPLIED, ProbeAnswer.MOVED_ON})  # answers after which nothing is switched
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WayBack:
@@ -29,7 +31,9 @@ class WayBack:
         late = no_longer_safe(watch, now) if before is not ProbeAnswer.APPLIED else ""
         if late and not action.params.get(UNTIL_KNOWN):
             return HoldReason.MIGRATION, f"{late}; approve to go back all the same"
-        gone = self._target_gone(watch, action) if before is ProbeAnswer.NOT_APPLIED else None
+        # Only where production is known to be elsewhere is nobody asked; a hook without a probe knows nothing, and
+        # that is no reason to switch everybody to a version that may be dead.
+        gone = self._target_gone(watch, action) if before not in _LEFT_ALONE else None
         if gone is not None:
             return HoldReason.TARGET_GONE, gone
         changed = self._schema_changed(watch, action) if before is not ProbeAnswer.APPLIED else None

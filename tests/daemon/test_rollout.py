@@ -484,13 +484,26 @@ def test_a_switch_that_fails_is_held(ledger: Ledger, clock: FakeClock) -> None:
     assert (watch.state, watch.hold) == (State.HELD, HoldReason.SWITCH_FAILED)
 
 
-def test_nothing_is_switched_back_onto_a_colour_that_does_not_answer(ledger: Ledger, clock: FakeClock) -> None:
-    """Both colours are bad; a switch would only move the outage."""
-    front = Front(share=0.0, dead=frozenset({"v1"}))
+@pytest.mark.parametrize("probe", [True, False])
+def test_nothing_is_switched_back_onto_a_colour_that_does_not_answer(
+    ledger: Ledger, clock: FakeClock, probe: bool
+) -> None:
+    """Both colours are bad; a switch would only move the outage, whether or not the hook can say what is live."""
+    front = Front(share=0.0, dead=frozenset({"v1"}), has_probe=probe)
     begin(ledger, blue_green())
     watch = walk(road(ledger, clock, Shop(front, bad_from=3)), ledger, clock)
     assert (watch.state, watch.hold, front.share) == (State.HELD, HoldReason.TARGET_GONE, 1.0)
     assert front.done(ActionKind.ROLLBACK) == 0
+
+
+def test_a_colour_that_answers_is_tested_and_switched_back_to_without_a_probe(ledger: Ledger, clock: FakeClock) -> None:
+    """A hook that is only a URL, as in the docs' example: the old colour is tested once, then gets everybody."""
+    front = Front(share=0.0, has_probe=False)
+    begin(ledger, blue_green())
+    watch = walk(road(ledger, clock, Shop(front, bad_from=3)), ledger, clock)
+    assert (watch.state, front.share) == (State.ROLLED_BACK, 0.0)
+    tested = [call.to_version for call in front.calls if call.kind is ActionKind.SMOKE]
+    assert tested == ["v2", "v1"]
 
 
 def test_a_roll_out_is_paused_at_the_first_suspicion_and_then_put_back(ledger: Ledger, clock: FakeClock) -> None:
