@@ -124,6 +124,8 @@ def _may_be_it(watch: Watch, other: Watch, onset: float) -> bool:
     mine, its = watch.deploy, other.deploy
     if other.state in _NEVER_LIVE or its.service == mine.service or (its.train is not None and its.train == mine.train):
         return False
+    if other.plan.bakes and other.verdict != VerdictKind.DEGRADED.value:
+        return False  # for hours it could be anything's cause; its first watch stands for it, unless this one is worse
     cleared = other.plan.design is Design.CONCURRENT and other.verdict == VerdictKind.HEALTHY.value
     gone = other.recovered_at is not None and other.recovered_at <= watch.live_at
     return other.live_at <= onset <= other.live_at + other.plan.watch_s and not cleared and not gone

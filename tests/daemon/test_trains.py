@@ -11,9 +11,11 @@ from analysis.result import Arm, Design
 from tests.fakes import FakeClock, FakeHook, FakeSource, counts
 from tests.roads import a_road
 from tests.samples import DEPLOYED_AT, a_plan, a_watch
+from watchdog.baking import bake
 from watchdog.model import (
     FINAL,
     ActionKind,
+    Bake,
     DecisionKind,
     HoldReason,
     MessageKind,
@@ -399,3 +401,41 @@ def test_a_deploy_that_cannot_be_the_cause_is_not_named(cleared: str, ledger: Le
     walk = Walk(ledger, clock, town, [before_after(a_member("basket", train=None))])
     walk.until(lambda: standing(ledger, "basket").state in FINAL)
     assert standing(ledger, "basket").state is State.ROLLED_BACK
+
+
+@pytest.mark.parametrize(
+    ("found", "state"), [("HEALTHY", State.WATCHING), (None, State.WATCHING), ("HEALTHY", State.CANCELLED)]
+)
+def test_a_deploy_that_passed_hours_ago_is_not_named_because_it_bakes(
+    found: str | None, state: State, ledger: Ledger, clock: FakeClock
+) -> None:
+    """It is looked at for six hours more and nothing is wrong with it: the direct deploy goes back by itself."""
+    baking = replace(a_bake_of("accounts", ago=5 * 3600.0), verdict=found, state=state)
+    town = Town(errors={"basket": 0.08})
+    begin(ledger, baking)
+    walk = Walk(ledger, clock, town, [before_after(a_member("basket", train=None))])
+    walk.until(lambda: standing(ledger, "basket").state in FINAL | {State.HELD})
+    assert standing(ledger, "basket").state is State.ROLLED_BACK
+
+
+def test_a_deploy_whose_bake_finds_it_worse_is_named(ledger: Ledger, clock: FakeClock) -> None:
+    """Its late fault may as well be what hurts the direct deploy: a human decides which one goes back."""
+    worse = replace(a_bake_of("accounts", ago=5 * 3600.0), verdict="DEGRADED", state=State.HELD)
+    town = Town(errors={"basket": 0.08})
+    begin(ledger, replace(worse, hold=HoldReason.UNCALIBRATED, hold_until=DEPLOYED_AT + 7200.0))
+    walk = Walk(ledger, clock, town, [before_after(a_member("basket", train=None))])
+    walk.until(lambda: standing(ledger, "basket").state in FINAL | {State.HELD})
+    held = standing(ledger, "basket")
+    assert (held.state, held.hold) == (State.HELD, HoldReason.TWO_DEPLOYS)
+    assert "accounts v2 (bake)" in held.sentence
+
+
+def a_bake_of(service: str, *, ago: float) -> Watch:
+    """What follows a canary that passed: it bakes for six hours from its deploy on."""
+    member = a_member(service, train=None)
+    wanted = Bake(for_s=6 * 3600.0, look_s=300.0, baseline_s=3600.0, budget=0.0025)
+    deploy = replace(member.deploy, deployed_at=DEPLOYED_AT - ago, received_at=DEPLOYED_AT - ago)
+    passed = replace(member, deploy=deploy, plan=replace(member.plan, bake=wanted), state=State.PASSED)
+    follow = bake(passed, DEPLOYED_AT - ago + 900.0)
+    assert follow is not None
+    return replace(follow.watch, next_look_at=DEPLOYED_AT + 1e6)
