@@ -10,6 +10,7 @@ from watchdog.model import Metric, Plan, StoredLook, Watch
 
 REQUEST_KINDS = (Kind.RATIO, Kind.LATENCY)
 LEVEL_LOOKS = 3  # intervals that say how far the metric had fallen when the rollback began
+SIGMAS = 3.0  # standard errors within which two levels are called the same
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,19 +133,23 @@ def recovered(
     *,
     deciding: str | None,
     previous: StoredLook | None = None,
+    absent: bool = False,
 ) -> bool | None:
     """Whether one interval after the rollback shows that it took effect; None where the interval cannot tell.
 
     Concurrent: the candidate serves nothing any more; one that merely has no samples must be known to be gone, or,
     where nobody watches its instances, have none in the `previous` interval after the rollback either; of one that
     is up, missing samples prove nothing. Before/after: the deciding metric is nearer to the baseline's level than to
-    the level it had fallen to in the last intervals of `past`.
+    the level it had fallen to in the last intervals of `past`; where there was no level at all, because nothing was
+    served any more (`absent`: the verdict said so), that the traffic is back.
     """
     if look.facts.status is not SourceStatus.OK:
         return None
     metric = request_metric(plan, deciding)
     if plan.design is Design.CONCURRENT:
         return _candidate_is_silent(look, previous, metric)
+    if metric is not None and (absent or _was_silent(past, metric)):
+        return _traffic_is_back(past, look, metric)
     metric = next((m for m in plan.metrics if m.spec.name == deciding), metric)
     if metric is None:
         return None
@@ -154,6 +159,64 @@ def recovered(
     if not all(map(math.isfinite, (before, fallen, now))):
         return None
     return abs(now - before) < abs(now - fallen)
+
+
+def nothing_was_worse(
+    plan: Plan, past: Sequence[StoredLook], after: Sequence[StoredLook], *, deciding: str | None
+) -> bool:
+    """Before/after: whether there was nothing to recover from, so that no interval can ever show it.
+
+    Every metric of requests, and the one that decided, was on the baseline's level in the last intervals of `past`, and
+    is on it in those `after` the rollback, as far as noise and the tolerated worsening let anybody tell.
+    """
+    drifting = (Kind.GAUGE, Kind.TREND)
+    metrics = [m for m in plan.metrics if m.spec.kind not in drifting or m.spec.name == deciding]
+    found = [_stayed(plan, metric, past, after) for metric in metrics]
+    return any(found) and False not in found
+
+
+def _stayed(plan: Plan, metric: Metric, past: Sequence[StoredLook], after: Sequence[StoredLook]) -> bool | None:
+    """Whether one metric stayed on the baseline's level; None where it has none."""
+    baseline = [x for x in past if x.interval < 0]
+    before = _level(baseline, metric, Arm.BASELINE, past)
+    if not math.isfinite(before):
+        return None
+    tolerated = plan.judge.margin if metric.spec.margin is None else metric.spec.margin
+    near = max(tolerated * abs(before), metric.spec.floor or 0.0)
+    for looks in ([x for x in past if x.interval >= 0][-LEVEL_LOOKS:], after):
+        level = _level(looks, metric, Arm.CANDIDATE, past)
+        noise = 0.0
+        if metric.spec.kind not in (Kind.GAUGE, Kind.TREND):
+            sizes = _exposure(baseline, metric, Arm.BASELINE), _exposure(looks, metric, Arm.CANDIDATE)
+            noise = SIGMAS * math.sqrt(max(before, 0.0) * sum(1 / size for size in sizes if size > 0))
+        if not abs(level - before) <= max(near, noise):  # an unknown level is none that stayed
+            return False
+    return True
+
+
+def _exposure(looks: Sequence[StoredLook], metric: Metric, arm: Arm) -> float:
+    return sum(requests(look.cells[metric.spec.name], (arm,)) for look in looks if metric.spec.name in look.cells)
+
+
+def _was_silent(past: Sequence[StoredLook], counted: Metric) -> bool:
+    """Whether nothing was served in the last intervals, of which the source knew."""
+    last = [look for look in past if look.interval >= 0][-LEVEL_LOOKS:]
+    known = all(look.facts.status is SourceStatus.OK for look in last)
+    return bool(last) and known and _exposure(last, counted, Arm.CANDIDATE) == 0
+
+
+def _traffic_is_back(past: Sequence[StoredLook], look: StoredLook, counted: Metric) -> bool | None:
+    """Whether an interval has the traffic of the time before the deploy again: nearer to it than to none, and what is
+    served nearer to the level of then than to all bad."""
+    baseline = [x for x in past if x.interval < 0 and counted.spec.name in x.cells]
+    usual = _exposure(baseline, counted, Arm.BASELINE)
+    if usual <= 0:
+        return None
+    if _exposure([look], counted, Arm.CANDIDATE) <= usual / len(baseline) / 2:
+        return False
+    before = _level(baseline, counted, Arm.BASELINE, past)
+    now = _level([look], counted, Arm.CANDIDATE, past)
+    return abs(now - before) < abs(1.0 - now)
 
 
 def requests(cells: Cells, arms: Iterable[Arm]) -> float:

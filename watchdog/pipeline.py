@@ -247,7 +247,9 @@ class Pipeline:
     def _verify(self, watch: Watch, fresh: Sequence[StoredLook]) -> None:
         """A rollback that took effect by its own word: do the metrics say so too?"""
         rollback = self._rollback_of(watch)
-        change = verify(watch, self.ledger.looks(watch.id), fresh, rollback, self.clock.now())
+        change = verify(
+            watch, self.ledger.looks(watch.id), fresh, rollback, self.clock.now(), newest=self._newest(watch)
+        )
         self.failpoint("verify-before-commit")
         if change is not None and self.ledger.commit(change) and change.to_state is not None:
             self.failpoint("verify-committed")
@@ -257,6 +259,11 @@ class Pipeline:
     def _rollback_of(self, watch: Watch) -> Action | None:
         applied = self.ledger.actions(watch_id=watch.id, states=frozenset({ActionState.APPLIED}))
         return next((action for action in applied if action.kind is ActionKind.ROLLBACK), None)
+
+    def _newest(self, watch: Watch) -> Watch | None:
+        place = watch.deploy
+        found = self.ledger.watches(service=place.service, environment=place.environment, limit=1)
+        return found[0] if found else None
 
     def _expire(self, watch: Watch) -> None:
         if watch.hold_until is not None and (now := self.clock.now()) >= watch.hold_until:

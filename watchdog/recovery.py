@@ -1,41 +1,51 @@
 """After a rollback: does production show that it took effect? Pure."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
-from analysis.result import Direction, Kind, Reason
+from analysis.result import Design, Direction, Kind, Reason, SourceStatus, VerdictKind
 from analysis.sentence import count
-from watchdog.blast_radius import fallen, radius_fields, recovered
+from watchdog.blast_radius import fallen, nothing_was_worse, radius_fields, recovered
 from watchdog.model import Action, AuditEntry, Change, State, StoredLook, Watch
 from watchdog.strategies.window import interval_bounds
 from watchdog.telling import ending, title
 
 FEWEST_LOOKS = 4  # a rollback is given the time of so many looks to show, however short verify_s is
+_UNSEEN = "was rolled back, look now"
 
 
 def verify(
-    watch: Watch, past: Sequence[StoredLook], fresh: Sequence[StoredLook], rollback: Action | None, now: float
+    watch: Watch,
+    past: Sequence[StoredLook],
+    fresh: Sequence[StoredLook],
+    rollback: Action | None,
+    now: float,
+    *,
+    newest: Watch | None = None,
 ) -> Change | None:
-    """What the newest looks say about a rollback: recovered, not in time, or wait (looks are recorded anyway)."""
+    """What the newest looks say about a rollback: recovered, not in time, or wait (looks are recorded anyway).
+
+    newest: the newest deploy of the same place. What another one has brought since proves nothing about this one.
+    """
     applied_at = rollback.finished_at if rollback is not None and rollback.finished_at is not None else watch.updated_at
-    proof = _first_proof(watch, [*past, *fresh], applied_at)
-    if proof is not None:
-        return _ended(watch, past, fresh, State.ROLLED_BACK, _recovered_words(watch, applied_at), now, applied_at)
+    newer = newest if newest is not None and _is_another(watch, newest) else None
+    looks = [*past, *fresh]
+    if _is_proven(watch, looks, applied_at, newer):
+        end = _End(State.ROLLED_BACK, _recovered_words(watch, applied_at), applied_at, applied_at)
+        return _ended(watch, past, fresh, end, now)
     patience_s = max(watch.plan.verify_s, FEWEST_LOOKS * watch.plan.step_s + watch.plan.settle_s)
     catching_up = any(
         interval_bounds(watch, look.interval)[1] <= applied_at for look in fresh
     )  # nobody looked till now
     if now - applied_at > patience_s and not catching_up:
-        why = (
-            f"the rollback to {watch.deploy.previous_version} is done, but within {patience_s:.0f} s "
-            "the metrics did not show that it took effect"
-        )
-        return _ended(watch, past, fresh, State.NOT_RECOVERED, why, now, None)
+        return _ended(watch, past, fresh, _unproven(watch, looks, applied_at, newer, patience_s), now)
     if not fresh:
         return None
     fields = {
         "looks": max(look.interval for look in fresh) + 1,
-        **radius_fields(watch, [*past, *fresh], applied_at=applied_at),
+        **radius_fields(watch, looks, applied_at=applied_at),
     }
     return Change(
         watch_id=watch.id,
@@ -47,15 +57,65 @@ def verify(
     )
 
 
-def _first_proof(watch: Watch, looks: Sequence[StoredLook], applied_at: float) -> StoredLook | None:
-    """The first whole interval after the rollback that shows it; intervals that overlap it prove nothing."""
+class _End(NamedTuple):
+    """How a rollback ends."""
+
+    state: State
+    why: str
+    effect_at: float | None  # since when nobody was on the new version; None: that is not known
+    recovered_at: float | None  # the same, where the metrics have shown it
+    word: str | None = None  # of the closing message, where the state's own would not be true
+
+
+def _is_another(watch: Watch, newest: Watch) -> bool:
+    """Whether another version has gone live since. A deploy of the version gone back to is the rollback itself, as
+    whatever carried it out reports it; one that waits for its switch has changed nothing yet."""
+    awaits = newest.plan.switch_hook is not None and newest.switched_at is None
+    return newest.id != watch.id and not awaits and newest.deploy.version != watch.deploy.previous_version
+
+
+def _answers(watch: Watch, looks: Sequence[StoredLook], applied_at: float) -> Iterator[tuple[StoredLook, bool | None]]:
+    """The whole intervals after the rollback, each with whether it shows it; those that overlap it prove nothing."""
     past = [look for look in looks if interval_bounds(watch, look.interval)[0] < applied_at]
+    absent = watch.reason == Reason.CANDIDATE_ABSENT.value
     previous = None
     for look in looks[len(past) :]:
-        if recovered(watch.plan, past, look, deciding=watch.metric, previous=previous):
-            return look
+        yield look, recovered(watch.plan, past, look, deciding=watch.metric, previous=previous, absent=absent)
         previous = look
-    return None
+
+
+def _is_proven(watch: Watch, looks: Sequence[StoredLook], applied_at: float, newer: Watch | None) -> bool:
+    """Whether an interval shows it. Where only before and after are known, none in which a newer deploy was live can;
+    where the versions are told apart, the old one was seen to serve and the new one not."""
+    until = math.inf
+    if newer is not None and watch.plan.design is Design.BEFORE_AFTER:
+        until = newer.live_at
+    found = _answers(watch, looks, applied_at)
+    return any(shows and interval_bounds(watch, look.interval)[1] <= until for look, shows in found)
+
+
+def _unproven(
+    watch: Watch, looks: Sequence[StoredLook], applied_at: float, newer: Watch | None, patience_s: float
+) -> _End:
+    """Nothing has shown in time that it took effect: because it did not, or because nobody could see it."""
+    done = f"the rollback to {watch.deploy.previous_version} is done"
+    found = list(_answers(watch, looks, applied_at))
+    before_after = watch.plan.design is Design.BEFORE_AFTER
+    still = [shows for _, shows in found if shows is not None][-1:] == [False]
+    if newer is not None and (before_after or not still):
+        why = f"{done}, and {newer.deploy.version} was deployed meanwhile: nobody saw whether it took effect"
+        return _End(State.ROLLED_BACK, why, applied_at, None)
+    if not any(look.facts.status is SourceStatus.OK for look, _ in found):
+        why = f"{done}, but nobody could see whether it recovered: the source does not answer"
+        return _End(State.NOT_RECOVERED, why, None, None, _UNSEEN)
+    past, after = looks[: len(looks) - len(found)], [look for look, _ in found]
+    degraded = watch.verdict == VerdictKind.DEGRADED.value
+    if before_after and not degraded and nothing_was_worse(watch.plan, past, after, deciding=watch.metric):
+        by = f" by the word of hook {watch.plan.rollback_hook}" if watch.plan.rollback_hook is not None else ""
+        why = f"{done}{by}; nothing was seen to be worse before, so nothing could be seen in the metrics"
+        return _End(State.ROLLED_BACK, why, applied_at, None)
+    why = f"{done}, but within {patience_s:.0f} s the metrics did not show that it took effect"
+    return _End(State.NOT_RECOVERED, why, None, None)
 
 
 def _recovered_words(watch: Watch, applied_at: float) -> str:
@@ -72,17 +132,15 @@ def _ended(
     watch: Watch,
     past: Sequence[StoredLook],
     fresh: Sequence[StoredLook],
-    state: State,
-    why: str,
+    end: _End,
     now: float,
-    recovered_at: float | None,
 ) -> Change:
-    radius = radius_fields(watch, [*past, *fresh], applied_at=recovered_at)
-    fields: dict[str, object] = {"recovered_at": recovered_at, **radius}
+    radius = radius_fields(watch, [*past, *fresh], applied_at=end.effect_at)
+    fields: dict[str, object] = {"recovered_at": end.recovered_at, **radius}
     if fresh:
         fields["looks"] = max(look.interval for look in fresh) + 1
     told = replace(watch, **fields)  # type: ignore[arg-type]
-    why = f"{why}; {_radius_words(told)}"
+    state, why = end.state, f"{end.why}; {_radius_words(told)}"
     fields["sentence"] = f"{title(watch)}: {why}"
     return Change(
         watch_id=watch.id,
@@ -103,7 +161,7 @@ def _ended(
                 why=why,
             ),
         ),
-        messages=(ending(told, state, why),),
+        messages=(ending(told, state, why, word=end.word),),
     )
 
 

@@ -61,10 +61,13 @@ def look_sentence(watch: Watch, said: str, *, next_look_s: float | None) -> str:
     return f"{title(watch)}: {said}{tail}"
 
 
-def ending(watch: Watch, state: State, why: str, *, paused: bool = False, **facts: Any) -> Message:
-    """The closing message; every final state has one, good or bad. paused: nobody lets the roll-out go on any more."""
-    severity, word = _ENDINGS[state]
-    said = f"{title(watch)} {word}: {and_paused(why, paused=paused)}"
+def ending(
+    watch: Watch, state: State, why: str, *, word: str | None = None, paused: bool = False, **facts: Any
+) -> Message:
+    """The closing message; every final state has one, good or bad. word: where the state's own would not be true;
+    paused: nobody lets the roll-out go on any more."""
+    severity, usual = _ENDINGS[state]
+    said = f"{title(watch)} {word or usual}: {and_paused(why, paused=paused)}"
     if paused and severity is not Severity.PAGE:
         severity = Severity.WARNING
     return message(watch, MessageKind.ENDED, severity, said, state=state, key="ended", **facts)
