@@ -17,6 +17,7 @@ from watchdog.model import (
     FINAL,
     GOES_FORWARD_IN,
     TAKES_DOWN_IN,
+    UPDATED,
     Action,
     ActionKind,
     ActionState,
@@ -115,7 +116,7 @@ class ActionEdge:
         if limited is not None:
             self._hold(action, *limited)
             return
-        hook = self._hook(action)
+        action, hook = self._way_back.with_servers(action, self.clock.now()), self._hook(action)
         self.failpoint("action-before-probe")
         before = self._ask(action, hook)
         closed = self._way_back.closed(action, before, self.clock.now())
@@ -176,7 +177,10 @@ class ActionEdge:
 
     def _claim(self, action: Action, hook: Hook) -> Claim:
         now, limits = self.clock.now(), self.limits
-        return Claim(action_id=action.id, owner=self.owner, now=now, timeout_s=hook.timeout_s, limits=limits)
+        updated = tuple(action.params.get(UPDATED, ()))
+        return Claim(
+            action_id=action.id, owner=self.owner, now=now, timeout_s=hook.timeout_s, limits=limits, updated=updated
+        )
 
     def _hook(self, action: Action) -> Hook:
         """The hook an action names; one that is no longer configured fails aloud instead of being forgotten."""

@@ -22,11 +22,9 @@ from watchdog.model import (
     Severity,
     State,
     StoredLook,
-    Strategy,
     Watch,
 )
 from watchdog.rollout import is_paused
-from watchdog.strategies.rolling import updated_servers
 from watchdog.tally import Tally
 from watchdog.telling import and_paused, ending, hold_severity, look_sentence, message, reasons, title
 
@@ -72,7 +70,7 @@ def look_recorded(
         looks=tuple(fresh),
         then=bake(told_watch, now) if to_state is State.PASSED else None,
         verdict=verdict if to_state is not None else without_paths(verdict),
-        new_action=_with_servers(watch, fresh, _intended(watch, decision, verdict, earlier, now)),
+        new_action=_intended(watch, decision, verdict, earlier, now),
         audit=_audit(watch, decision, to_state, verdict, now),
         messages=(
             *source_messages(watch, verdict),
@@ -133,14 +131,6 @@ def _intended(
     if decision.kind is DecisionKind.HOLD:
         return rollback_action(watch, ActionState.HELD, now)
     return None
-
-
-def _with_servers(watch: Watch, fresh: Sequence[StoredLook], action: Action | None) -> Action | None:
-    """Of a roll-out only the servers that were updated are put back: its rollback says which these are."""
-    if action is None or action.kind is not ActionKind.ROLLBACK or watch.deploy.strategy is not Strategy.ROLLING:
-        return action
-    servers = updated_servers(fresh, watch.deploy.instances.get("candidate", ()))
-    return replace(action, params={**action.params, "updated": servers}) if servers else action
 
 
 def cancelled(action: Action | None) -> ActionUpdate | None:

@@ -1,16 +1,21 @@
 """Before a rollback begins: does the version to go back to answer, and would it know the schema of the data?"""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from watchdog.errors import LedgerCorruptError
 from watchdog.hook_words import finding, last_words
 from watchdog.intended import SCHEMA_KNOWN, UNTIL_KNOWN
 from watchdog.missing_hook import NO_HOOK
-from watchdog.model import Action, ActionKind, ActionState, HoldReason, Watch
+from watchdog.model import UPDATED, Action, ActionKind, ActionState, HoldReason, Strategy, Watch
 from watchdog.policy import no_longer_safe
 from watchdog.ports import Hook, HookCall, HookOutcome, Ledger, ProbeAnswer
+from watchdog.strategies.rolling import updated_servers
+from watchdog.strategies.window import interval_bounds
 
 _LEFT_ALONE = frozenset({ProbeAnswer.APPLIED, ProbeAnswer.MOVED_ON})  # answers after which nothing is switched
+SEEN_STEPS = 3  # steps for which what was seen of a roll-out is believed; it goes on behind it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +43,33 @@ class WayBack:
             return HoldReason.TARGET_GONE, gone
         changed = self._schema_changed(watch, action) if before is not ProbeAnswer.APPLIED else None
         return None if changed is None else (HoldReason.MIGRATION, changed)
+
+    def with_servers(self, action: Action, now: float) -> Action:
+        """Of a roll-out only the servers that were updated are put back: its rollback says which these are.
+
+        They are named as it is carried out, not as it is decided on: a roll-out goes on while somebody is asked. Where
+        nobody has looked for a while they are not known, and the hook takes them all.
+        """
+        watch = self.ledger.watch(action.watch_id)
+        if action.kind is not ActionKind.ROLLBACK or action.state is ActionState.RETRY_WAIT or watch is None:
+            return action
+        others = {name: value for name, value in action.params.items() if name != UPDATED}
+        servers = self._updated(watch, now) if watch.deploy.strategy is Strategy.ROLLING else []
+        return replace(action, params={**others, UPDATED: servers} if servers else others)
+
+    def _updated(self, watch: Watch, now: float) -> list[str]:
+        if watch.plan.bakes:  # all have it by then
+            return []
+        try:
+            looks = self.ledger.looks(watch.id)
+        except LedgerCorruptError:  # no reason to leave a bad version live
+            return []
+        telling = [look for look in looks if look.interval >= 0 and look.cells]
+        seen_at = interval_bounds(watch, telling[-1].interval)[1] if telling else -math.inf
+        if now - seen_at > watch.plan.settle_s + SEEN_STEPS * watch.plan.step_s:
+            return []
+        unnamed = {metric.spec.name for metric in watch.plan.metrics if metric.promql is not None}
+        return updated_servers(looks, watch.deploy.instances.get("candidate", ()), unnamed=unnamed)
 
     def _target_gone(self, watch: Watch, action: Action) -> str | None:
         """Whether the version to switch back to does not answer."""

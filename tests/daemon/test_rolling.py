@@ -1,6 +1,6 @@
 """A roll-out: servers join and leave, the old version goes, and only what was updated is put back."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,8 +11,23 @@ from analysis.result import Arm, SourceStatus
 from tests.fakes import FakeClock, FakeHook, FakeSource, counts
 from tests.roads import a_road
 from tests.samples import a_plan, a_watch
-from watchdog.model import FINAL, HoldReason, MessageKind, Severity, State, StoredLook, Strategy, Watch
-from watchdog.ports import HookCall, HookResult, Ledger, LookRequest
+from watchdog.model import (
+    FINAL,
+    ActionKind,
+    HoldReason,
+    MessageKind,
+    Mode,
+    Severity,
+    State,
+    StoredLook,
+    Strategy,
+    Watch,
+)
+from watchdog.operator_desk import OperatorDesk
+from watchdog.ports import ArmWindow, HookCall, HookOutcome, HookResult, Ledger, LookRequest
+from watchdog.selector import parse_selector
+from watchdog.sources.fold import fold
+from watchdog.sources.questions import Ask, Question, Role, Series
 from watchdog.strategies.rolling import frozen, updated_servers
 from watchdog.telling import message
 
@@ -147,12 +162,122 @@ def test_only_an_old_version_that_is_gone_is_stood_in_for() -> None:
     assert frozen(past, looks) == looks
 
 
-def test_the_servers_that_were_updated_are_those_announced_and_those_seen() -> None:
-    """Of the last look that says anything."""
+def test_the_servers_that_were_updated_are_those_announced_and_those_ever_seen() -> None:
+    """Also one that was seen once and has crashed since; not by what an expression has left of its labels."""
+    seen = replace(a_look(1, "candidate"), cells={"errors": counts([("candidate", "pod-9", 1.0, 100.0)])})
     looks = [
-        a_look(0, "candidate", "baseline"),
-        a_look(1, "candidate"),
-        StoredLook(interval=2, facts=LookFacts(), cells={}),
+        a_look(-1, "candidate"),
+        seen,
+        a_look(2, "candidate", "baseline"),
+        StoredLook(interval=3, facts=LookFacts(), cells={"orders": counts([("candidate", "zone=a", 1.0, 9.0)])}),
     ]
-    assert updated_servers(looks, ["pod-7"]) == ["candidate-0", "pod-7"]
+    assert updated_servers(looks, ["pod-7"], unnamed={"orders"}) == ["candidate-0", "pod-7", "pod-9"]
     assert updated_servers([], []) == []
+
+
+def test_servers_that_are_stored_in_groups_are_not_named() -> None:
+    """Of more than sixteen nobody knows the names: a list of some of them would leave the others on the new version."""
+    metric, window = a_plan().metrics[0], ArmWindow(arm="candidate", start=0.0, end=5.0)
+    role = Role(metric="errors", name="total", ask=Ask.COUNT, selector=parse_selector("requests_total"))
+    many = [Series({"instance": f"10.0.0.{n}:80"}, 100.0) for n in range(17)]
+    crowd = fold(metric, [(Question(role, window), many)], max_replicas=16)
+    first = a_look(0, "candidate", "baseline")
+    assert updated_servers([first, replace(first, interval=1, cells={"errors": crowd})], ["pod-7"]) == []
+
+
+@dataclass
+class Street:
+    """A roll-out on its road, with a hook that is told which servers to put back."""
+
+    ledger: Ledger
+    clock: FakeClock
+    fleet: Fleet
+    mode: Mode = Mode.AUTO
+    hook: FakeHook = field(default_factory=FakeHook)
+
+    def __post_init__(self) -> None:
+        watch = replace(rolling(), mode=self.mode)
+        self.ledger.record_deploy(watch, [message(watch, MessageKind.STARTED, Severity.INFO, "on", key="started")], [])
+        self.pipeline = a_road(self.ledger, self.clock, FakeSource(self.fleet), {"back": self.hook})
+
+    @property
+    def desk(self) -> OperatorDesk:
+        return OperatorDesk(ledger=self.ledger, clock=self.clock)
+
+    @property
+    def state(self) -> State:
+        watch = self.ledger.watch("d1")
+        assert watch is not None
+        return watch.state
+
+    def on(self, seconds: int, until: Callable[[], bool] = lambda: False) -> None:
+        for _ in range(seconds):
+            if until():
+                return
+            self.clock.advance(1.0)
+            self.pipeline.tick()
+
+    def named(self) -> list[list[str] | None]:
+        """The servers that each attempt was told of; None: of none, so all are meant."""
+        return [call.params.get("updated") for call in self.hook.calls if call.kind is ActionKind.ROLLBACK]
+
+
+@pytest.mark.parametrize("minutes", [0, 30])
+def test_what_is_approved_later_puts_back_what_was_updated_meanwhile(
+    minutes: int, ledger: Ledger, clock: FakeClock
+) -> None:
+    """The roll-out goes on while it is held, and nobody looks: then all are put back; at once only those seen."""
+    street = Street(ledger, clock, Fleet(bad_from=0, bad=0.3), mode=Mode.APPROVE)
+    street.on(60, until=lambda: street.state is State.HELD)
+    clock.advance(60.0 * minutes)
+    street.on(2)
+    street.desk.approve("d1", actor="ann")
+    street.on(2)
+    assert street.named() == [None if minutes else ["v2-a"]]
+
+
+def test_a_server_that_crashed_before_the_last_look_is_put_back_too(ledger: Ledger, clock: FakeClock) -> None:
+    """It has the new version, and no samples any more."""
+    street = Street(ledger, clock, Crashing(bad_from=EVERY + 1, bad=0.02))
+    street.on(5 * (EVERY + 3))
+    street.desk.rollback("d1", actor="ann", why="it crashes")
+    street.on(2)
+    assert street.named() == [["v2-a", "v2-b"]]
+
+
+def test_a_human_who_asks_for_it_gets_the_updated_servers_put_back(ledger: Ledger, clock: FakeClock) -> None:
+    """Whoever decides, the hook is told the same; and further tries are told what the first one was."""
+    street = Street(ledger, clock, Fleet(), hook=FakeHook(outcome=HookOutcome.RETRY, works=False))
+    street.on(30)
+    street.desk.rollback("d1", actor="ann", why="not wanted")
+    street.on(60)
+    assert len(street.named()) == 3
+    assert [names for names in street.named() if names != ["v2-a", "v2-b"]] == []
+
+
+def test_a_rollback_that_is_approved_between_two_tries_takes_what_was_updated_since(
+    ledger: Ledger, clock: FakeClock
+) -> None:
+    """The kill switch held it for an hour after its first try."""
+    street = Street(ledger, clock, Fleet(), hook=FakeHook(outcome=HookOutcome.RETRY, works=False))
+    street.on(30)
+    street.desk.rollback("d1", actor="ann", why="not wanted")
+    street.on(1)
+    street.desk.pause(actor="ann", why="network")
+    street.on(10, until=lambda: street.state is State.HELD)
+    clock.advance(3600.0)
+    street.desk.resume(actor="ann", why="over")
+    street.desk.approve("d1", actor="ann")
+    street.on(2)
+    assert street.named() == [["v2-a", "v2-b"], None]
+
+
+@dataclass
+class Crashing(Fleet):
+    """The first server that was updated crashes."""
+
+    def __call__(self, request: LookRequest) -> Mapping[str, Cells]:
+        cells = super().__call__(request)["errors"]
+        rows = zip(cells.arm, cells.replica, cells.value, cells.total, strict=True)
+        gone = request.interval >= self.bad_from
+        return {"errors": counts([row for row in rows if not (gone and row[1] == "v2-a")])}

@@ -1,7 +1,8 @@
 """Who may work on what: leases on watches, claims on actions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, exists, insert, or_, select, update
 
@@ -12,6 +13,7 @@ from watchdog.ledger.schema import IS_OPEN, actions, fences, watches
 from watchdog.model import (
     GOES_FORWARD_IN,
     TAKES_DOWN_IN,
+    UPDATED,
     Action,
     ActionKind,
     ActionState,
@@ -118,12 +120,21 @@ def claim(connection: Connection, wish: Claim, sinks_for: Callable[[str], Sequen
         deadline_at=wish.now + wish.timeout_s,
         started_at=action.started_at if action.state is ActionState.RETRY_WAIT else wish.now,
         finished_at=None,
+        params=_params(action, wish),
     )
     connection.execute(update(actions).where(actions.c.id == action.id).values(rows.action_row(claimed)))
     journal.append(connection, [_entry(action, claimed, wish)])
     if action.kind is ActionKind.ROLLBACK:
         _start_rollback(connection, claimed, wish.now, sinks_for(action.service))
     return claimed
+
+
+def _params(action: Action, wish: Claim) -> Mapping[str, Any]:
+    """A rollback begins with the servers that have the new version by then; each further try says the same as it."""
+    if action.kind is not ActionKind.ROLLBACK or action.state is ActionState.RETRY_WAIT:
+        return action.params
+    others = {name: value for name, value in action.params.items() if name != UPDATED}
+    return {**others, UPDATED: list(wish.updated)} if wish.updated else others
 
 
 def _opposed(connection: Connection, action: Action, watch_state: State) -> bool:

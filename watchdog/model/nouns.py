@@ -303,6 +303,7 @@ class Claim:
     now: float
     timeout_s: float
     limits: Limits = DEFAULT_LIMITS
+    updated: tuple[str, ...] = ()  # of a roll-out: the servers to put back, as far as is known now; empty: all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,6 +73,9 @@ TAKES_DOWN_IN: frozenset[State] = frozenset(
 )
 
 
+UPDATED = "updated"  # parameter of a roll-out's rollback: the servers that have the new version
+
+
 RESTING: frozenset[State] = FINAL | {State.HELD, State.UNKNOWN}
 
 

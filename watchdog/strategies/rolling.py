@@ -1,12 +1,15 @@
 """Rolling: the old version's servers are replaced one by one; both versions serve side by side meanwhile."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from analysis.prepare import Cells
 from analysis.result import Arm, SourceStatus
 from watchdog.model import StoredLook
 from watchdog.strategies.canary import Canary
+
+_GROUP = re.compile(r"group-\d+")  # what `sources.fold` calls a part of an arm's instances, where there are many
 
 
 class Rolling(Canary):
@@ -33,13 +36,21 @@ def frozen(before: Sequence[StoredLook], fresh: Sequence[StoredLook]) -> list[St
     return filled
 
 
-def updated_servers(looks: Sequence[StoredLook], announced: Sequence[str]) -> list[str]:
-    """The servers that have the new version: those that were announced, and those seen with it in the last look."""
-    seen = next((look for look in reversed(looks) if look.interval >= 0 and look.cells), None)
+def updated_servers(
+    looks: Sequence[StoredLook], announced: Sequence[str], *, unnamed: Collection[str] = ()
+) -> list[str]:
+    """The servers that have the new version: those that were announced, and those ever seen with it.
+
+    Nothing where that is not all of them: what an arm has too many of is stored in groups, under no name that anybody
+    could put back. unnamed: metrics whose series are not told apart by server.
+    """
     found = set(announced)
-    for cells in seen.cells.values() if seen is not None else ():
-        found |= {name for arm, name in zip(cells.arm, cells.replica, strict=True) if arm == Arm.CANDIDATE and name}
-    return sorted(found)
+    for look in looks:
+        for metric, cells in look.cells.items():
+            if look.interval < 0 or metric in unnamed:
+                continue
+            found |= {name for arm, name in zip(cells.arm, cells.replica, strict=True) if arm == Arm.CANDIDATE and name}
+    return [] if any(map(_GROUP.fullmatch, found)) else sorted(found)
 
 
 def is_alone(look: StoredLook) -> bool:
