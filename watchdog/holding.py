@@ -73,6 +73,8 @@ def _is_graver(found: HoldReason | None, held: HoldReason | None) -> bool:
 def held_expires(watch: Watch, held: Action | None, now: float, *, paused: bool = False) -> Change:
     """A hold that nobody decided ends loudly; in observe mode it ends as it began, as a note. paused: the roll-out."""
     stands = f"{watch.deploy.version} is still live"
+    if watch.awaits_switch:
+        stands = f"the switch to {watch.deploy.version} was not made, or failed; look which version is live"
     if held is not None and held.attempt:
         stands = f"attempt {held.attempt} of the rollback before that: {held.detail}; look which version is live"
     why = and_paused(f"nobody decided within {watch.plan.hold_s / 60:.0f} min; {stands}", paused=paused)

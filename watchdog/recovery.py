@@ -70,8 +70,7 @@ class _End(NamedTuple):
 def _is_another(watch: Watch, newest: Watch) -> bool:
     """Whether another version has gone live since. A deploy of the version gone back to is the rollback itself, as
     whatever carried it out reports it; one that waits for its switch has changed nothing yet."""
-    awaits = newest.plan.switch_hook is not None and newest.switched_at is None
-    return newest.id != watch.id and not awaits and newest.deploy.version != watch.deploy.previous_version
+    return newest.id != watch.id and not newest.awaits_switch and newest.deploy.version != watch.deploy.previous_version
 
 
 def _answers(watch: Watch, looks: Sequence[StoredLook], applied_at: float) -> Iterator[tuple[StoredLook, bool | None]]:

@@ -42,6 +42,11 @@ def _code(watch: Watch) -> list[str]:
         back = f"Only if you are sure that {deploy.previous_version} works with the schema: `{ask.format('approve')}`."
         return [first, back] if can_go_back else [first]
     stay = f"To stay on {deploy.version}: `{ask.format('deny')}`."
+    if watch.awaits_switch:
+        look = f"The switch to {deploy.version} was not made, or failed: look which version of {deploy.service} serves."
+        back = f"To put all traffic on {deploy.previous_version}: `{ask.format('approve')}`."
+        leave = f"To leave the traffic where it is: `{ask.format('deny')}`."
+        return [look, back, leave] if can_go_back else [look, leave]
     if not can_go_back:
         return [
             f"The watchdog has no way back ({_lack(watch)}): put a good version of {deploy.service} back by hand.",

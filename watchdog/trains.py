@@ -102,7 +102,7 @@ class Trains:
         self._gather(watch, now)
         train = self._all(watch)
         after = train[[mate.id for mate in train].index(watch.id) + 1 :]
-        later = [mate for mate in after if not _awaits_its_switch(mate)]
+        later = [mate for mate in after if not mate.awaits_switch]
         staying = [mate for mate in later if mate.state not in _OUT_OF_THE_WAY | _ON_ITS_WAY and not _is_asked(mate)]
         if staying:
             self._hold(watch, action, staying, now)
@@ -197,11 +197,6 @@ def _is_through(mate: Watch) -> bool:
     """Its own watch is over, or only the last step is left, which it takes together with the others."""
     waits = mate.is_before_its_last_step and mate.verdict == "HEALTHY"
     return waits or mate.is_over
-
-
-def _awaits_its_switch(mate: Watch) -> bool:
-    """Whether it has no traffic yet: there is nothing of it to put back."""
-    return mate.plan.switch_hook is not None and mate.switched_at is None
 
 
 def _only_stopped(mate: Watch) -> bool:

@@ -40,6 +40,7 @@ from watchdog.model import (
 from watchdog.operator_desk import OperatorDesk
 from watchdog.pipeline import Pipeline
 from watchdog.ports import HookCall, HookOutcome, HookResult, Ledger, LookRequest, ProbeAnswer
+from watchdog.recovery_steps import recovery_steps
 from watchdog.telling import message
 
 STEPS = Steps(shares=(0.1, 0.25, 0.5, 1.0), bake_s=40.0, hook="front")
@@ -482,6 +483,23 @@ def test_a_switch_that_fails_is_held(ledger: Ledger, clock: FakeClock) -> None:
     begin(ledger, blue_green(smoke=False))
     watch = walk(road(ledger, clock, Shop(front)), ledger, clock)
     assert (watch.state, watch.hold) == (State.HELD, HoldReason.SWITCH_FAILED)
+
+
+def test_a_switch_that_was_not_made_is_not_told_as_a_version_that_is_live(ledger: Ledger, clock: FakeClock) -> None:
+    """What to do, and what the hold ends with, speak of traffic that stayed where it was."""
+    front = Front(share=0.0, fails=frozenset({ActionKind.SWITCH}))
+    begin(ledger, blue_green(smoke=False))
+    pipeline = road(ledger, clock, Shop(front))
+    watch = walk(pipeline, ledger, clock)
+    steps = " ".join(recovery_steps(watch, ledger.actions(watch_id="d1")))
+    assert "The switch to v2 was not made, or failed: look which version of shop serves." in steps
+    assert "To put all traffic on v1: `deploy-watchdog approve d1`." in steps
+    assert "To leave the traffic where it is: `deploy-watchdog deny d1`." in steps
+    assert "stay on v2" not in steps
+    clock.advance(watch.plan.hold_s)
+    pipeline.tick()
+    assert standing(ledger).state is State.CANCELLED
+    assert "the switch to v2 was not made, or failed; look which version is live" in standing(ledger).sentence
 
 
 @pytest.mark.parametrize("probe", [True, False])

@@ -170,6 +170,11 @@ class Watch:
         return self.plan.design is Design.BEFORE_AFTER and bool(self.plan.control_labels)
 
     @property
+    def awaits_switch(self) -> bool:
+        """Whether no switch of ours has put traffic on it: none was made yet, or none that is known to have worked."""
+        return self.plan.switch_hook is not None and self.switched_at is None
+
+    @property
     def live_at(self) -> float:
         """When the new version began to take traffic: interval 0 begins here."""
         return self.deploy.deployed_at if self.switched_at is None else self.switched_at
