@@ -229,6 +229,20 @@ def test_versions_that_cannot_be_told_apart_are_a_warning(tmp_path: Path) -> Non
     assert (told.level, "set strategy" in told.remedy) == ("warning", True)
 
 
+@pytest.mark.parametrize(("known", "levels"), [(b'["job", "version"]', []), (b"[]", ["problem"])])
+def test_a_service_that_was_there_lately_is_only_asleep(tmp_path: Path, known: bytes, levels: list[str]) -> None:
+    """No traffic in the last interval is a warning of each metric; series that never were are a mistake."""
+    nothing = b'{"resultType": "vector", "result": []}'
+    with receiver() as server:
+        server.otherwise = lambda asked: Answer(
+            body=b'{"status": "success", "data": %s}' % (known if "labels" in asked.path else nothing)
+        )
+        config = configured(tmp_path, url=server.url)
+        found = list(source_findings(config, parts_of(config), Seen()))
+    assert [one.level for one in found if one.about == "services.shop.metrics"] == levels
+    assert [one.level for one in found if one.about == "services.shop.metrics.errors"] == ["warning"]
+
+
 def test_one_sample_is_not_some(tmp_path: Path) -> None:
     """What `check` says of a metric counts in words: 1 sample, 2 samples."""
     metric = configured(tmp_path).services["shop"].metrics[0]

@@ -137,12 +137,23 @@ def test_a_source_that_does_not_answer_is_a_problem(check: Check) -> None:
 
 
 def test_a_metric_without_samples_is_a_warning(check: Check) -> None:
-    """A service may be asleep: it is said, with the labels that were asked for, and is no failure."""
-    code, findings, _ = check(
-        {'bad = "bad_total"': 'bad = "bda_total"\nby = []', 'total = "all_total"': 'total = "al_total"'}
-    )
+    """Beside others that have some: it is said, with the labels that were asked for, and the last line counts it."""
+    files = '\n[[services.shop.metrics]]\nname = "files"\nkind = "gauge"\ngauge = "opne_files"\nby = []\n'
+    code, findings, said = check(text=CONFIG + files)
     assert code == 0
-    assert of(findings, "warning") == [("services.shop.metrics.errors", "no samples in the last interval")]
+    assert of(findings, "warning") == [("services.shop.metrics.files", "no samples in the last interval")]
+    assert said.endswith("config.toml: ready, with 1 warning\n")
+
+
+def test_a_service_that_brings_nothing_at_all_is_a_problem(check: Check) -> None:
+    """A pipeline must not take a wrong selector for ready; it is said how to go on with a service yet to come."""
+    code, findings, said = check({'source = "pages"': 'source = "pages"\nselector = { job = "shpo" }'})
+    assert code == 4
+    ((about, message),) = of(findings, "problem")
+    assert about == "services.shop.metrics"
+    assert "not one brings samples" in message
+    assert "where it is not deployed yet, check again once it has traffic" in said
+    assert said.endswith("config.toml: 1 to correct\n")
 
 
 def test_a_metric_that_cannot_be_told_apart_by_version_is_a_warning(check: Check) -> None:

@@ -132,11 +132,37 @@ def _told(
         else:
             yield Finding("ok", about, _shown(metric, cells, look_s))
             yield from ratio_findings(about, metric, service, catalogue)
+    yield from _silence_findings(source, key, service, answer, catalogue)
     if _is_whole(answer, service):
         seen.whole.add(key)
     yield from _version_findings(key, service, answer, catalogue, seen)
     if catalogue is not None:
         yield from _rhythm_findings(f"services.{key}.look_s", service, look_s, catalogue)
+
+
+def _silence_findings(
+    source: str, key: str, service: ServiceConfig, answer: LookAnswer, catalogue: Catalogue | None
+) -> Iterator[Finding]:
+    """Say that no metric at all brings samples, where the source shows no sign of the service either."""
+    if answer.facts.status is not SourceStatus.OK or not service.metrics:
+        return
+    if any(cells.value for cells in answer.cells.values()) or _heard_of(service, catalogue):
+        return
+    said = f"not one brings samples, and {source} knows no series of them: every deploy would end as inconclusive"
+    remedy = "correct the selector and the names; where it is not deployed yet, check again once it has traffic"
+    yield Finding("problem", f"services.{key}.metrics", said, remedy)
+
+
+def _heard_of(service: ServiceConfig, catalogue: Catalogue | None) -> bool:
+    """Some series of the service was there lately: it is only asleep. Also where the names cannot be asked for."""
+    if catalogue is None:
+        return False
+    conditions = [Matcher(name, "=", value) for name, value in sorted(service.selector.items())]
+    series = [selector for metric in service.metrics for selector in _series(metric)]
+    try:
+        return any(catalogue.labels(selector.with_matchers(*conditions)) for selector in series)
+    except SourceError:
+        return True
 
 
 # --- what was found ---------------------------------------------------------------------------------------

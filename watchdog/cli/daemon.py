@@ -42,7 +42,8 @@ def check(*, config: ConfigFile = DEFAULT_CONFIG, json: Json = False) -> int:
 
     Then ask every source once: what it brings of each version, how often, and by which clock; ask the probes of the
     rollback hooks, look for the hooks' programs, and knock at the sinks; and say which mode the evidence supports. No
-    hook is run, nobody is told, nothing is changed. Exit code: 0 ready; 4 something must be corrected.
+    hook is run, nobody is told, nothing is changed. Exit code: 0 ready, if need be with warnings; 4 something must be
+    corrected, such as a service none of whose metrics brings a sample.
     """
     from watchdog.cli.checking import check_file
 
@@ -52,7 +53,9 @@ def check(*, config: ConfigFile = DEFAULT_CONFIG, json: Json = False) -> int:
         print_json({"ok": not broken, "config": str(config), "findings": [finding.as_json() for finding in findings]})
     else:
         print_lines(finding.line() for finding in findings)
-        print_lines([f"{config}: {len(broken)} to correct" if broken else f"{config}: ready"])
+        warnings = sum(finding.level == "warning" for finding in findings)
+        ready = "ready" if not warnings else f"ready, with {warnings} warning{'' if warnings == 1 else 's'}"
+        print_lines([f"{config}: {f'{len(broken)} to correct' if broken else ready}"])
     return BROKEN if broken else 0
 
 
