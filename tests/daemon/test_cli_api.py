@@ -13,7 +13,7 @@ import pytest
 
 from watchdog.app import build, load_config
 from watchdog.cli import command_line
-from watchdog.cli.client import ApiClient, ClientError
+from watchdog.cli.client import ApiClient, ClientError, completed
 from watchdog.cli.deploys import EXIT_CODES, follow
 from watchdog.model import RESTING
 from watchdog.web import serve
@@ -152,6 +152,66 @@ def test_list_prints_lines_for_programs(run: Run) -> None:
     assert len(watches) == 1
 
 
+ROWS = [
+    {
+        "id": f"{number}0" * 10,
+        "service": "shop",
+        "version": "v2",
+        "previous_version": "v1",
+        "strategy": "canary",
+        "state": "WATCHING",
+        "deployed_at": 1.7e9,
+        "sentence": f"shop v2 (canary): look {number} of at least 6, " + "and much more is known " * 4 + "here",
+    }
+    for number in (1, 2)
+]
+
+
+@pytest.mark.parametrize(("width", "row"), [(40, 3), (80, 3), (120, 7), (400, 8)])
+def test_list_never_cuts_what_other_commands_need(
+    width: int, row: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal: id and time stay whole at every width, and the sentence moves below where there is no room."""
+    monkeypatch.setattr("watchdog.cli.output.sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    with standing((200, "application/json", json.dumps({"deploys": ROWS}))) as stand:
+        assert command_line(["list", "--url", stand.url]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert len(said[0].split()) == row
+    for told in ROWS:
+        (line,) = [one for one in said if str(told["id"]) in one]
+        assert "2023-11-14 22:13:20Z" in line
+    assert " ".join(" ".join(said).split()).count("and much more is known here") == 2
+    assert all(len(line) <= width for line in said if line.startswith("  "))
+
+
+def test_a_deploy_can_be_named_by_the_beginning_of_its_id(run: Run, daemon: Daemon) -> None:
+    """Of an id that the daemon gave; one that somebody chose must be whole, for the next may begin alike."""
+    shop = ("--service", "shop", "--previous-version", "v1", "--environment", "short")
+    code, out, _ = run("trigger", *shop, "--version", "v7")
+    whole = out.splitlines()[0]
+    assert json.loads(run("show", whole[:6], "--json")[1])["id"] == whole
+    assert json.loads(run("show", whole[:6], "--json", "--ledger", str(daemon.ledger))[1])["id"] == whole
+    assert run("cancel", whole[:6])[0] == 0
+    assert run("label", whole[:8], "unclear")[1] == f"{whole}: labelled unclear\n"
+    assert run("wait", whole[:6])[0] == 2
+    code, _, err = run("show", whole[:5])
+    assert (code, f"There is no deploy '{whole[:5]}'." in err) == (4, True)
+    deploy(run, "abcdef-123", "--environment", "chosen")
+    code, _, err = run("cancel", "abcdef")
+    assert (code, "There is no deploy 'abcdef'." in err) == (4, True)
+
+
+def test_a_beginning_that_two_ids_share_is_refused() -> None:
+    """With both, so that one can be chosen; an id that is whole is never taken for a beginning."""
+    one, two = "abcdef" + "0" * 14, "abcdef" + "1" * 14
+    assert completed("abcdef0", [one, two, "shop-1"]) == one
+    assert completed("abcdef", [one, two, "abcdef"]) == "abcdef"
+    assert completed("shop-1", ["shop-12"]) == "shop-1"
+    with pytest.raises(ClientError, match=f"'abcdef' may be any of {one}, {two}; give more"):
+        completed("abcdef", [one, two])
+
+
 def test_show_tells_the_timeline(run: Run) -> None:
     """Ids may hold slashes and signs; the JSON is the API's."""
     deploy(run, "a/b:c@d+e", "--environment", "show")
@@ -190,6 +250,7 @@ def test_an_empty_list_of_a_mistyped_service_is_told_beside_it(run: Run, daemon:
     assert run("list", "--service", "shop", *where)[2] == ""
     code, _, err = run("list", "--service", "shop", "--state", "failed", *where)
     assert (code, err) == (0, "no deploy of 'shop' in the state FAILED is on record\n")
+    assert run("list", "--state", "failed", *where) == (0, "", "no deploy in the state FAILED is on record\n")
 
 
 def test_an_operator_decides(run: Run) -> None:

@@ -1,7 +1,8 @@
 """Talks to a running daemon's API."""
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -15,6 +16,10 @@ TOKEN_VARIABLE = "DEPLOY_WATCHDOG_TOKEN"  # noqa: S105 - the name of the variabl
 _ANOTHER_TOKEN = (
     f"The daemon knows no such token: compare {TOKEN_VARIABLE} or --token-file with [[auth.tokens]] of its config.toml"
 )
+# Only ids that the daemon gave may be shortened: `shop-12` must never mean somebody's `shop-123`.
+_GIVEN = re.compile(r"[0-9a-f]{20}|key-[0-9a-f]{24}")
+_BEGINNING = re.compile(r"[0-9a-f]{6,19}|key-[0-9a-f]{6,23}")
+LOOKED_AT = 500  # newest deploys that a shortened id may mean
 _CONNECT_S = 5.0
 _ANSWER_S = 30.0
 
@@ -56,6 +61,28 @@ class ApiClient:
 
     def post(self, path: str, body: Mapping[str, Any]) -> Answer:
         return self._ask("POST", path, json=body)
+
+    def whole(self, deploy_id: str) -> str:
+        """Return the id that a beginning of six signs or more stands for; any other id as it is (ClientError)."""
+        if _BEGINNING.fullmatch(deploy_id) is None:
+            return deploy_id
+        try:
+            newest = self.get("/api/v1/deploys", limit=LOOKED_AT).get("deploys", [])
+        except ClientError as error:
+            if error.status == 403:  # whoever may decide need not be able to read
+                return deploy_id
+            raise
+        meant = completed(deploy_id, (str(watch.get("id")) for watch in newest))
+        return deploy_id if meant != deploy_id and self._is_known(deploy_id) else meant
+
+    def _is_known(self, deploy_id: str) -> bool:
+        try:
+            self.get(deploy_path(deploy_id))
+        except ClientError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
 
     def _ask(self, method: str, path: str, *, answer_s: float = _ANSWER_S, **request: Any) -> Answer:
         import requests
@@ -102,6 +129,19 @@ def deploy_path(deploy_id: str, verb: str = "") -> str:
         raise ClientError(f"{deploy_id!r} is no deploy id; `deploy-watchdog list` shows them")
     path = f"/api/v1/deploys/{quote(deploy_id, safe='')}"
     return f"{path}/{verb}" if verb else path
+
+
+def completed(beginning: str, known: Iterable[str]) -> str:
+    """Return the one id given by the daemon that begins so; without one the text as it is (ClientError: several)."""
+    if _BEGINNING.fullmatch(beginning) is None:
+        return beginning
+    ids = set(known)
+    meant = sorted(one for one in ids if one.startswith(beginning) and _GIVEN.fullmatch(one))
+    if beginning in ids or not meant:
+        return beginning
+    if len(meant) > 1:
+        raise ClientError(f"{beginning!r} may be any of {', '.join(meant)}; give more of its signs")
+    return meant[0]
 
 
 def _checked_url(url: str) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from watchdog.cli.client import ApiClient, ClientError, deploy_path
 from watchdog.cli.options import DEFAULT_URL, DeployId, Json, LedgerFile, TokenFile, Url
-from watchdog.cli.output import print_json, print_lines, print_table, required, sentence_of, tell, when, word
+from watchdog.cli.output import print_json, print_lines, print_records, required, sentence_of, tell, when, word
 from watchdog.telling import lasting
 
 EXIT_CODES = {
@@ -30,6 +30,7 @@ _POLL_S = 30.0
 _RETRY_S = 2.0
 _ARMS = ("baseline", "candidate")
 _COLUMNS = ("ID", "SERVICE", "VERSION", "BEFORE", "STRATEGY", "OUTCOME", "DEPLOYED", "SENTENCE")
+_KEPT = ("ID", "OUTCOME", "DEPLOYED")  # the sentence names service and version, the other commands need the id
 
 
 def register(app: typer.Typer) -> None:
@@ -109,7 +110,8 @@ def wait(
     Exit code: 0 passed; 1 rolled_back, not_recovered, smoke_failed; 2 inconclusive, superseded, cancelled, not_needed;
     3 held, failed, unknown; 4 usage or connection error, or no outcome in time.
     """
-    watch = follow(ApiClient.connect(url, token_file), deploy_id, timeout_s=timeout, pause=Event().wait)
+    client = ApiClient.connect(url, token_file)
+    watch = follow(client, client.whole(deploy_id), timeout_s=timeout, pause=Event().wait)
     outcome = watch.get("outcome")
     if json:
         print_json(watch)
@@ -139,12 +141,13 @@ def list_deploys(
     else:
         client = ApiClient.connect(url, token_file)
         watches = required(client.get("/api/v1/deploys", service=service, state=state, limit=limit), "deploys")
-    if service is not None and not watches:
-        tell(f"no deploy of {service!r}{f' in the state {state.upper()}' if state else ''} is on record")
+    if not watches and (service is not None or state is not None):
+        of = f" of {service!r}" if service is not None else ""
+        tell(f"no deploy{of}{f' in the state {state.upper()}' if state else ''} is on record")
     if json:
         print_json({"deploys": watches})
     else:
-        print_table(_COLUMNS, [_row(watch) for watch in watches])
+        print_records(_COLUMNS, [_row(watch) for watch in watches], keep=_KEPT)
 
 
 def show(
@@ -164,7 +167,8 @@ def show(
 
         watch = read_one(ledger, deploy_id)
     else:
-        watch = ApiClient.connect(url, token_file).get(deploy_path(deploy_id))
+        client = ApiClient.connect(url, token_file)
+        watch = client.get(deploy_path(client.whole(deploy_id)))
     if json:
         print_json(watch)
     else:

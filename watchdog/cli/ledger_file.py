@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from watchdog.app import read_ledger
+from watchdog.cli.client import LOOKED_AT, completed
 from watchdog.errors import NotFoundError, WatchdogError
 from watchdog.model import State
 from watchdog.ports import Ledger
@@ -24,7 +25,9 @@ def read_list(path: Path, *, service: str | None, state: str | None, limit: int)
 def read_one(path: Path, deploy_id: str) -> dict[str, Any]:
     """Return one watch of a ledger, as the API shows it."""
     with _opened(path) as ledger:
-        watch = ledger.watch(deploy_id)
+        watch = ledger.watch(deploy_id) or ledger.watch(
+            completed(deploy_id, (one.id for one in ledger.watches(limit=LOOKED_AT)))
+        )
         if watch is None:
             raise NotFoundError(
                 f"no deploy {deploy_id!r} is on record in {path}; `deploy-watchdog list --ledger {path}` shows them",

@@ -94,7 +94,8 @@ def _reason(why: str) -> str:
 
 
 def _decide(verb: str, deploy_id: str, why: str, url: str, token_file: TokenFile, *, json: bool) -> None:
-    watch = ApiClient.connect(url, token_file).post(deploy_path(deploy_id, verb), {"why": why})
+    client = ApiClient.connect(url, token_file)
+    watch = client.post(deploy_path(client.whole(deploy_id), verb), {"why": why})
     if json:
         print_json(watch)
     else:

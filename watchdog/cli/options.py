@@ -18,7 +18,12 @@ TokenFile = Annotated[
         "--token-file", metavar="FILE", help="File with the API token; or set DEPLOY_WATCHDOG_TOKEN, never an argument."
     ),
 ]
-DeployId = Annotated[str, typer.Argument(metavar="ID", help="Id of the deploy.", show_default=False)]
+DeployId = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID", help="Id of the deploy; of one that the daemon gave, six signs are enough.", show_default=False
+    ),
+]
 Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, for the audit and the team.")]
 LedgerFile = Annotated[
     Path | None, typer.Option("--ledger", metavar="FILE", help="Read this ledger itself; no daemon is asked.")

@@ -4,6 +4,8 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import Any
 
 import typer
@@ -41,6 +43,40 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     Console().print(table)
+
+
+def print_records(columns: Sequence[str], rows: Sequence[Sequence[str]], *, keep: Sequence[str]) -> None:
+    """Print like `print_table`, for rows that end in a sentence; nothing is ever cut off or broken in the middle.
+
+    Where a terminal has no room for it beside the row, the sentence stands on a line of its own below; where it has
+    none for the row either, only the columns to keep are shown.
+    """
+    if not sys.stdout.isatty():
+        print_lines("\t".join(row) for row in rows)
+        return
+    width = get_terminal_size().columns
+    *others, _ = shown = [[printable(cell) for cell in column] for column in zip(columns, *rows, strict=True)]
+    if _room(shown) <= width:
+        typer.echo("\n".join(_aligned(shown)))
+        return
+    if _room(others) > width:
+        others = [column for column in others if column[0] in keep]
+    head, *lines = _aligned(others)
+    typer.echo(head)
+    for line, row in zip(lines, rows, strict=True):
+        indented = fill(
+            printable(row[-1]), max(width, 20), initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
+        )
+        typer.echo(f"{line}\n{indented}")
+
+
+def _room(columns: Sequence[Sequence[str]]) -> int:
+    return sum(max(map(len, column)) + 2 for column in columns) - 2
+
+
+def _aligned(columns: Sequence[Sequence[str]]) -> list[str]:
+    wide = [[cell.ljust(max(map(len, column))) for cell in column] for column in columns]
+    return ["  ".join(cells).rstrip() for cells in zip(*wide, strict=True)]
 
 
 def printable(text: str) -> str:

@@ -58,11 +58,13 @@ def label(
     The newest label counts; the audit keeps all.
     """
     body = {"label": word.value, "note": note}
-    watch = ApiClient.connect(url, token_file).post(deploy_path(deploy_id, "label"), body)
+    client = ApiClient.connect(url, token_file)
+    known = client.whole(deploy_id)
+    watch = client.post(deploy_path(known, "label"), body)
     if json:
         print_json(watch)
     else:
-        print_lines([f"{deploy_id}: labelled {word.value}" + (f", {note}" if note else "")])
+        print_lines([f"{known}: labelled {word.value}" + (f", {note}" if note else "")])
 
 
 def quality(

@@ -11,6 +11,7 @@ from watchdog.model import RESTING, State, Watch
 from watchdog.ports import Clock, Ledger
 from watchdog.web.auth import Caller
 from watchdog.web.errors import NO_SUCH_DEPLOY, ApiError
+from watchdog.web.strict_json import printable
 
 IDENTIFIER = r"^[A-Za-z0-9._:/@+][A-Za-z0-9._:/@+-]{0,127}$"
 MAX_WAIT_S = 120.0
@@ -44,7 +45,7 @@ class Reading:
         deploy_id = deploy_id.replace("%2F", "/")
         found = self.ledger.watch(deploy_id) if re.fullmatch(IDENTIFIER, deploy_id) else None
         if found is None or not caller.serves(found.deploy.service):
-            raise ApiError(404, "There is no such deploy.", remedy=NO_SUCH_DEPLOY)
+            raise ApiError(404, f"There is no deploy '{printable(deploy_id, 128)}'.", remedy=NO_SUCH_DEPLOY)
         return found
 
     def services(self, caller: Caller) -> list[str]:
