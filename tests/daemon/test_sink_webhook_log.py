@@ -17,6 +17,7 @@ import watchdog.sinks
 from tests.fakes import FakeClock
 from tests.receivers import Answer, Receiver, receiver
 from tests.samples import a_deploy
+from watchdog.cli.logs import JsonLines, PlainLines, log_to_stderr
 from watchdog.clock import SystemClock
 from watchdog.errors import ConfigError, SinkError
 from watchdog.model import Message, MessageKind, Severity, State
@@ -154,6 +155,29 @@ def test_a_message_is_one_line_of_json(caplog: pytest.LogCaptureFixture) -> None
     assert record.name == "told"
     assert "×2.9 (1.7–4.8)" in record.getMessage()
     assert json.loads(record.getMessage())["sentence"] == "errors ×2.9 (1.7–4.8)"
+
+
+def test_a_log_for_people_has_the_sentence_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """The rest of the message is for programs: `run --json` writes it."""
+    caplog.set_level(logging.INFO)
+    a_log("told").send(a_delivery('shop "v2": errors ×2.9\n\u2028forged'))
+    (record,) = caplog.records
+    assert PlainLines().format(record).partition("INFO    ")[2] == 'shop "v2": errors ×2.9\\n\\u2028forged'
+    assert json.loads(json.loads(JsonLines().format(record))["body"])["kind"] == "ended"
+
+
+def test_a_server_that_is_down_does_not_flood_the_log() -> None:
+    """urllib3 warns of every single try; what came of them is told once, by the source."""
+    loggers = [logging.root, logging.getLogger("urllib3"), logging.getLogger("watchdog")]
+    handlers, levels = logging.root.handlers[:], [one.level for one in loggers]
+    try:
+        log_to_stderr(as_json=False)
+        assert not logging.getLogger("urllib3.connectionpool").isEnabledFor(logging.WARNING)
+        assert logging.getLogger("watchdog.sources").isEnabledFor(logging.INFO)
+    finally:
+        logging.root.handlers[:] = handlers
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)
 
 
 @pytest.mark.parametrize(

@@ -35,11 +35,12 @@ class JsonLines(logging.Formatter):
 
 
 class PlainLines(logging.Formatter):
-    """Time, level and message; nothing from outside can begin a line of its own."""
+    """Time, level and message, of one to people its sentence; nothing from outside can begin a line of its own."""
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        said = record.getMessage().replace("\r", "\\r").replace("\n", "\\n")
+        said = getattr(record, "sentence", "") or record.getMessage()
+        said = said.replace("\r", "\\r").replace("\n", "\\n")
         trace = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
         return f"{at} {record.levelname:<7} {said}{trace}"
 
@@ -59,3 +60,5 @@ def log_to_stderr(*, as_json: bool) -> None:
     handler.setFormatter(JsonLines() if as_json else PlainLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("watchdog").setLevel(logging.INFO)
+    # it warns of every try while a server is down; what came of them all is told once, by whoever asked
+    logging.getLogger("urllib3").setLevel(logging.ERROR)

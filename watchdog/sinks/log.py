@@ -1,4 +1,4 @@
-"""Sink `log`: each message as one line of JSON through the standard logging."""
+"""Sink `log`: each message as one line of JSON through the standard logging; a log for people shows its sentence."""
 
 import json
 import logging
@@ -42,11 +42,15 @@ class LogSink:
         self._logger = logging.getLogger(options.logger)
 
     def send(self, delivery: Delivery) -> Mapping[str, str]:
-        self._logger.log(LEVELS[delivery.message.severity], "%s", line(delivery))
+        sentence = _seen(json.dumps(delivery.message.sentence, ensure_ascii=False)[1:-1]).replace('\\"', '"')
+        self._logger.log(LEVELS[delivery.message.severity], "%s", line(delivery), extra={"sentence": sentence})
         return {}
 
 
 def line(delivery: Delivery) -> str:
     """The message as one line; letters of all scripts stay readable, unseen characters are escaped."""
-    text = json.dumps(payload(delivery), ensure_ascii=False, separators=(",", ":"))
+    return _seen(json.dumps(payload(delivery), ensure_ascii=False, separators=(",", ":")))
+
+
+def _seen(text: str) -> str:
     return _UNSEEN.sub(lambda found: json.dumps(found.group())[1:-1], text)
