@@ -1,7 +1,7 @@
 """Every error the daemon raises on purpose. `permanent` alone decides whether a retry makes sense."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -18,7 +18,10 @@ class WatchdogError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake in a configuration file, told as `file:line: key: what is wrong, what was expected`."""
+    """One mistake in a configuration file, told as `file:line: key: what is wrong, what was expected`.
+
+    file: "" where whoever found it does not know the file.
+    """
 
     file: str
     line: int | None
@@ -27,7 +30,7 @@ class Problem:
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}" if self.line is not None else self.file
-        return f"{where}: {self.key}: {self.message}" if self.key else f"{where}: {self.message}"
+        return ": ".join(part for part in (where, self.key, self.message) if part)
 
 
 class ConfigError(WatchdogError):
@@ -36,6 +39,10 @@ class ConfigError(WatchdogError):
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("\n".join(str(p) for p in problems), permanent=True)
         self.problems = problems
+
+    def in_file(self, file: str) -> "ConfigError":
+        """The same mistakes, named after this file where nobody knew the file."""
+        return ConfigError([replace(problem, file=problem.file or file) for problem in self.problems])
 
 
 class SourceError(WatchdogError):

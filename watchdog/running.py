@@ -170,4 +170,4 @@ def _refuse_what_lasts(former: Config, config: Config) -> None:
     changed = [key for key in LASTING if getattr(former.daemon, key) != getattr(config.daemon, key)]
     if changed:
         told = "cannot change while the daemon runs; restart it, or put the former value back"
-        raise ConfigError([Problem("config.toml", None, f"daemon.{key}", told) for key in changed])
+        raise ConfigError([Problem("", None, f"daemon.{key}", told) for key in changed])

@@ -70,7 +70,7 @@ def test_the_readmes_signature_is_accepted() -> None:
     show = "curl() { printf '%s\\n' \"$@\"; }\n"
     told = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", show + script],
-        env={**os.environ, "WATCHDOG_WEBHOOK_SECRET": secret, "CI_RUN_ID": "77", "WATCHDOG_URL": "http://127.0.0.1:1"},
+        env={**os.environ, "WATCHDOG_WEBHOOK_SECRET": secret, "CI_RUN_ID": "77", "DEPLOY_WATCHDOG_URL": "http://127.0.0.1:1"},
         capture_output=True, text=True, check=True,
     ).stdout.splitlines()  # fmt: skip
     body = told[told.index("--json") + 1]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.fakes import FakeHook
+from watchdog.app import parts_of
 from watchdog.cli import command_line
 from watchdog.cli.check_ends import _probed
 
@@ -301,6 +302,22 @@ def test_an_authority_that_is_not_there_is_told_with_its_line(
         assert "config.toml:4: sources.prometheus.ca_file" in told
         assert str(tmp_path / "beside" / "ca.pem") in told
         assert said in told
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_mistake_is_told_of_the_file_that_was_given(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not of a config.toml that does not exist: also where it is found only when the daemon is put together."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SHORT", "too-short")
+    monkeypatch.setattr("watchdog.running.run", lambda config, _: parts_of(config))
+    token = '[[auth.tokens]]\nname = "ci"\nscopes = ["read"]\ntoken_env = "SHORT"\n'
+    (tmp_path / "shop.toml").write_text(token + CONFIG.replace("{url}", "http://127.0.0.1:1"))
+    assert command_line([command, "--config", "shop.toml"]) == 4
+    said = "".join(capsys.readouterr())
+    assert "shop.toml: auth.tokens.ci: expected a token of at least" in said
+    assert "config.toml" not in said
 
 
 def test_a_broken_file_is_refused_by_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -210,7 +210,7 @@ def _spans(config: Config, clock: Clock, owner: str) -> Spans:
         from watchdog.otel import otlp_spans
     except ImportError:
         wanted = "'otlp' needs OpenTelemetry: install deploy-watchdog[otel]"
-        raise ConfigError([Problem("config.toml", None, "daemon.traces", wanted)]) from None
+        raise ConfigError([Problem("", None, "daemon.traces", wanted)]) from None
     return otlp_spans(clock, owner)
 
 

@@ -19,7 +19,7 @@ def check_file(path: Path) -> list[Finding]:
         config = load_config(path)
         parts = parts_of(config)
     except ConfigError as error:
-        return [_mistake(problem) for problem in error.problems]
+        return [_mistake(problem) for problem in error.in_file(str(path)).problems]
     except WatchdogError as error:
         return [Finding("problem", str(path), error.message, "correct it")]
     seen = Seen()

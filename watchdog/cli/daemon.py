@@ -8,7 +8,7 @@ import typer
 from watchdog.cli.options import ConfigFile, Json
 from watchdog.cli.output import print_json, print_lines
 from watchdog.demo.scenarios import SCENARIOS  # a table of plain values, for --help
-from watchdog.errors import WatchdogError
+from watchdog.errors import ConfigError, WatchdogError
 
 DEFAULT_CONFIG = Path("config.toml")
 BROKEN = 4
@@ -34,7 +34,10 @@ def run(
 
     settings = app.load_config(config)
     log_to_stderr(as_json=json)
-    running.run(settings, lambda: app.load_config(config))
+    try:
+        running.run(settings, lambda: app.load_config(config))
+    except ConfigError as error:  # found while the parts were built, which do not know the file
+        raise error.in_file(str(config)) from None
 
 
 def check(*, config: ConfigFile = DEFAULT_CONFIG, json: Json = False) -> int:

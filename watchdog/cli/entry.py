@@ -46,7 +46,7 @@ def command_line(arguments: Sequence[str] | None = None) -> int:
     try:
         result = app(args=arguments, prog_name=PROGRAM, standalone_mode=False)
     except ConfigError as error:
-        return _failed("\n".join(str(problem).removeprefix(": ") for problem in error.problems))
+        return _failed(error.message)
     except WatchdogError as error:
         return _failed(f"error: {error.message}")
     except OSError as error:  # a file that cannot be what the command was told it is

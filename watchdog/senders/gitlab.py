@@ -114,4 +114,4 @@ def _signing_key(name: str, secret: SecretStr) -> bytes | None:
     try:
         return read_key(secret)
     except ValueError as error:
-        raise ConfigError([Problem("config.toml", None, f"senders.{name}.secret", str(error))]) from None
+        raise ConfigError([Problem("", None, f"senders.{name}.secret", str(error))]) from None

@@ -202,12 +202,12 @@ def _token_problem(credential: Credential) -> Problem | None:
     if len(credential.secret.get_secret_value()) >= MIN_TOKEN_LENGTH:
         return None
     wanted = f"expected a token of at least {MIN_TOKEN_LENGTH} characters, such as `openssl rand -hex 32` gives"
-    return Problem("config.toml", None, f"auth.tokens.{credential.name}", wanted)
+    return Problem("", None, f"auth.tokens.{credential.name}", wanted)
 
 
 def _webhook_problem(secret: SecretStr) -> Problem | None:
     try:
         read_key(secret)
     except ValueError as error:
-        return Problem("config.toml", None, "auth.webhook_secret", str(error))
+        return Problem("", None, "auth.webhook_secret", str(error))
     return None
