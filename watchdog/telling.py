@@ -1,11 +1,12 @@
 """The words: one sentence per look, and the messages of each turn of the road. Pure."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from analysis.result import Verdict
+from analysis.result import Verdict, VerdictKind
 from analysis.sentence import seen
 from watchdog.model import HoldReason, Message, MessageKind, Mode, Severity, State, Watch
 
@@ -26,6 +27,7 @@ _QUIET_MODES = {Mode.OBSERVE: Severity.INFO, Mode.NOTIFY: Severity.WARNING}
 _QUIET_HOLDS = frozenset(  # what an alarm comes to: where a mode only tells, it wakes nobody up
     {HoldReason.MODE_OBSERVE, HoldReason.MODE_NOTIFY, HoldReason.UNCALIBRATED, HoldReason.SHARED_CAUSE}
 )
+_FIRST_WORDS = re.compile(r"[^(;,:]+")
 _SPANS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -59,6 +61,19 @@ def look_sentence(watch: Watch, said: str, *, next_look_s: float | None) -> str:
     """The sentence that goes to log, page, Slack, API and ledger alike."""
     tail = f", next look in {next_look_s:.0f} s" if next_look_s is not None else ""
     return f"{title(watch)}: {said}{tail}"
+
+
+def found_worse(watch: Watch) -> str | None:
+    """`was worse (errors 4.9 % vs 1.0 %)`: what was found of a deploy that ended otherwise; None where nothing was.
+
+    Of its sentence the first words alone, before the numbers behind them and what was decided.
+    """
+    if watch.degraded_at is None or watch.verdict != VerdictKind.DEGRADED.value:
+        return None
+    head, _, said = watch.sentence.partition(": ")
+    short = _FIRST_WORDS.match(said) if head.startswith(f"{watch.deploy.service} {watch.deploy.version}") else None
+    found = short[0].strip() if short is not None else watch.metric
+    return f"was worse ({found})" if found else "was worse"
 
 
 def ending(

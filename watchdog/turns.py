@@ -26,7 +26,16 @@ from watchdog.model import (
 )
 from watchdog.rollout import is_paused
 from watchdog.tally import Tally
-from watchdog.telling import and_paused, ending, hold_severity, look_sentence, message, reasons, title
+from watchdog.telling import (
+    and_paused,
+    ending,
+    found_worse,
+    hold_severity,
+    look_sentence,
+    message,
+    reasons,
+    title,
+)
 
 _ENDS = {DecisionKind.PASS: State.PASSED, DecisionKind.CONCLUDE: State.INCONCLUSIVE}
 _PACES = {DecisionKind.PAUSE: ActionKind.PAUSE, DecisionKind.RESUME: ActionKind.RESUME}
@@ -93,12 +102,16 @@ def look_fields(watch: Watch, tally: Tally, verdict: Verdict) -> dict[str, objec
 def superseded(watch: Watch, by: str, intended: Action | None, now: float) -> Change:
     """A newer deploy of the same service ends this watch; what it intended and nobody claimed is cancelled."""
     why = f"{by} was deployed meanwhile"
+    said = f"superseded, {why}"
+    if (found := found_worse(watch)) is not None:
+        stood = "nobody decided" if watch.state is State.HELD else "its rollback had not begun"
+        why = said = f"{found}, {stood}; {why}"
     return Change(
         watch_id=watch.id,
         at=now,
         expect_state=watch.state,
         to_state=State.SUPERSEDED,
-        fields={"sentence": f"{title(watch)}: superseded, {why}"},
+        fields={"sentence": f"{title(watch)}: {said}"},
         action=cancelled(intended),
         audit=(_entry(watch, "watch.superseded", State.SUPERSEDED, why, now),),
         messages=(ending(watch, State.SUPERSEDED, why),),

@@ -172,7 +172,7 @@ def test_list_never_cuts_what_other_commands_need(
     width: int, row: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a terminal: id and time stay whole at every width, and the sentence moves below where there is no room."""
-    monkeypatch.setattr("watchdog.cli.output.sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("watchdog.cli.output.is_terminal", lambda: True)
     monkeypatch.setenv("COLUMNS", str(width))
     with standing((200, "application/json", json.dumps({"deploys": ROWS}))) as stand:
         assert command_line(["list", "--url", stand.url]) == 0
@@ -183,6 +183,25 @@ def test_list_never_cuts_what_other_commands_need(
         assert "2023-11-14 22:13:20Z" in line
     assert " ".join(" ".join(said).split()).count("and much more is known here") == 2
     assert all(len(line) <= width for line in said if line.startswith("  "))
+
+
+def test_what_was_worse_is_marked_where_it_ended_otherwise(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For people; the outcome that programs cut out stays one word. Nothing holds a deploy that is over."""
+    over = {**ROWS[0], "outcome": "superseded", "state": "SUPERSEDED", "verdict": "DEGRADED", "degraded_at": 1.0}
+    with standing((200, "application/json", json.dumps({"deploys": [over]}))) as stand:
+        assert command_line(["list", "--url", stand.url]) == 0
+        assert capsys.readouterr().out.split("\t")[5] == "superseded"
+        monkeypatch.setattr("watchdog.cli.output.is_terminal", lambda: True)
+        monkeypatch.setattr("watchdog.cli.deploys.is_terminal", lambda: True)
+        assert command_line(["list", "--url", stand.url]) == 0
+        assert "superseded, was worse" in capsys.readouterr().out
+    with standing((200, "application/json", json.dumps({**over, "hold": "APPROVAL"}))) as stand:
+        assert command_line(["show", "d", "--url", stand.url]) == 0
+    said = capsys.readouterr().out
+    assert "superseded, was worse" in said
+    assert "held by" not in said
 
 
 def test_a_deploy_can_be_named_by_the_beginning_of_its_id(run: Run, daemon: Daemon) -> None:

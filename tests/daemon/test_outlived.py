@@ -15,7 +15,7 @@ from watchdog.intended import first_actions
 from watchdog.model import Action, ActionKind, ActionState, Change, HoldReason, MessageKind, Severity, State
 from watchdog.operator_desk import OperatorDesk
 from watchdog.ports import HookCall, HookOutcome, Ledger, ProbeAnswer
-from watchdog.telling import message
+from watchdog.telling import message, title
 from watchdog.turns import superseded
 
 
@@ -37,6 +37,25 @@ def cancel(ledger: Ledger, clock: FakeClock) -> None:
 def only(ledger: Ledger, kind: ActionKind) -> Action:
     (found,) = (action for action in ledger.actions(watch_id="d1") if action.kind is kind)
     return found
+
+
+@pytest.mark.parametrize(
+    ("state", "verdict", "told"),
+    [
+        (State.HELD, "DEGRADED", "was worse (errors 4.9 % vs 1.0 %), nobody decided; v3 was deployed meanwhile"),
+        (State.INTENT, "DEGRADED", "was worse (errors 4.9 % vs 1.0 %), its rollback had not begun; v3 was deployed"),
+        (State.HELD, "INCONCLUSIVE", "superseded, v3 was deployed meanwhile"),
+        (State.WATCHING, "INCONCLUSIVE", "superseded, v3 was deployed meanwhile"),
+    ],
+)
+def test_a_deploy_that_was_worse_is_not_forgotten_with_the_next(state: State, verdict: str, told: str) -> None:
+    """What was found stays in its sentence, in a few words; what nobody found is not said."""
+    watch = a_watch(state=state)
+    said = f"{title(watch)}: errors 4.9 % vs 1.0 % (×4.8, 2.6–8.6; 489 vs 4 620 requests), evidence 325 of 100; held"
+    found = replace(watch, verdict=verdict, degraded_at=1.0 if verdict == "DEGRADED" else None, sentence=said)
+    change = superseded(found, "v3", None, 2.0)
+    assert str(change.fields["sentence"]).startswith(f"{title(watch)}: {told}")
+    assert told.removeprefix("superseded, ") in change.messages[0].sentence
 
 
 @pytest.mark.parametrize("meanwhile", [overtake, cancel])

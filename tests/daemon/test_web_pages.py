@@ -10,8 +10,8 @@ import pytest
 
 from analysis.result import VerdictKind
 from tests.samples import a_deploy, a_watch
-from tests.web_server import World, credential, running, token
-from watchdog.model import Action, ActionKind, ActionState, AuditEntry, Mode, State, Steps, Watch
+from tests.web_server import NOW, World, credential, running, token
+from watchdog.model import Action, ActionKind, ActionState, AuditEntry, HoldReason, Mode, State, Steps, Watch
 from watchdog.ports import StoredVerdict
 
 OURS = ("/", "/services", "#main", "/static/style.css", "/static/live.js", "/static/icon.svg", "…")
@@ -111,6 +111,20 @@ def test_what_would_have_been_seen_is_told_as_what_was_measured(world: World, ki
     metric = world.ledger.stored["d1"].plan.metrics[0].spec.name
     world.ledger.judged[0].payload["evidence"][:] = [{"metric": metric, "effect_kind": kind, "detectable": 3.0}]
     assert f"An effect of {told} would have been seen" in world.get("/deploys/d1").text
+
+
+def test_what_was_worse_is_marked_where_it_ended_otherwise(world: World) -> None:
+    """In the list and on its page; what held it once holds it no more."""
+    over = replace(a_watch(state=State.SUPERSEDED), verdict="DEGRADED", degraded_at=NOW, hold=HoldReason.APPROVAL)
+    world.ledger.put(over)
+    for path in ("/", "/deploys/d1"):
+        page = world.get(path).text
+        assert page.count('<span class="state was-worse">was worse</span>') == 1
+        assert "mode approve asks first" not in page
+    world.ledger.put(replace(over, state=State.HELD))
+    page = world.get("/").text
+    assert "was-worse" not in page
+    assert "mode approve asks first" in page
 
 
 def test_an_empty_ledger_tells_the_next_step(world: World) -> None:

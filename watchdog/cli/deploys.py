@@ -9,7 +9,18 @@ import typer
 
 from watchdog.cli.client import ApiClient, ClientError, deploy_path
 from watchdog.cli.options import DEFAULT_URL, DeployId, Json, LedgerFile, TokenFile, Url
-from watchdog.cli.output import print_json, print_lines, print_records, required, sentence_of, tell, when, word
+from watchdog.cli.output import (
+    is_terminal,
+    marked,
+    print_json,
+    print_lines,
+    print_records,
+    required,
+    sentence_of,
+    tell,
+    when,
+    word,
+)
 from watchdog.telling import lasting
 
 EXIT_CODES = {
@@ -219,7 +230,8 @@ def _instances(pairs: list[str]) -> dict[str, list[str]]:
 
 def _row(watch: dict[str, Any]) -> list[str]:
     texts = [watch.get(key) or "-" for key in ("id", "service", "version", "previous_version", "strategy")]
-    return [*map(str, texts), word(watch), when(watch.get("deployed_at")), sentence_of(watch)]
+    outcome = marked(watch) if is_terminal() else word(watch)
+    return [*map(str, texts), outcome, when(watch.get("deployed_at")), sentence_of(watch)]
 
 
 def _told(watch: dict[str, Any]) -> list[str]:
@@ -227,9 +239,9 @@ def _told(watch: dict[str, Any]) -> list[str]:
         "deploy": f"{watch.get('service')} {watch.get('version')} in {watch.get('environment')}",
         "before": watch.get("previous_version"),
         "strategy": f"{watch.get('strategy')}, mode {watch.get('mode')}",
-        "outcome": word(watch),
+        "outcome": marked(watch),
         "verdict": " ".join(str(watch[key]) for key in ("verdict", "reason", "metric") if watch.get(key)),
-        "held by": watch.get("hold"),
+        "held by": watch.get("hold") if word(watch).lower() == "held" else None,  # who held it once is over with it
         "seen after": _seconds(watch.get("time_to_detect_s")),
         "recovered in": _seconds(watch.get("time_to_recover_s")),
         "requests": f"{watch.get('exposed_requests')} exposed, {watch.get('affected_requests')} affected, "

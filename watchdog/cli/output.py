@@ -30,9 +30,14 @@ def tell(sentence: str) -> None:
     typer.echo(printable(sentence), err=True)
 
 
+def is_terminal() -> bool:
+    """Whether people read it; else it is for cut and awk, and its words stay as they are."""
+    return sys.stdout.isatty()
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a drawn table on a terminal, else one line a row with tabs between, for cut and awk."""
-    if not sys.stdout.isatty():
+    if not is_terminal():
         print_lines("\t".join(row) for row in rows)
         return
     from rich.console import Console
@@ -51,7 +56,7 @@ def print_records(columns: Sequence[str], rows: Sequence[Sequence[str]], *, keep
     Where a terminal has no room for it beside the row, the sentence stands on a line of its own below; where it has
     none for the row either, only the columns to keep are shown.
     """
-    if not sys.stdout.isatty():
+    if not is_terminal():
         print_lines("\t".join(row) for row in rows)
         return
     width = get_terminal_size().columns
@@ -97,6 +102,13 @@ def when(at: float | None) -> str:
 def word(watch: Mapping[str, Any]) -> str:
     """Return the outcome, or while there is none the state."""
     return str(watch.get("outcome") or watch.get("state") or "-")
+
+
+def marked(watch: Mapping[str, Any]) -> str:
+    """Return the outcome for people: with what had been found, where it does not say so itself."""
+    found = watch.get("verdict") == "DEGRADED" and watch.get("degraded_at") is not None
+    ended_otherwise = watch.get("outcome") in ("superseded", "cancelled", "inconclusive")
+    return f"{word(watch)}, was worse" if found and ended_otherwise else word(watch)
 
 
 def sentence_of(watch: Mapping[str, Any]) -> str:
