@@ -1,9 +1,10 @@
 """How good verdicts were, by what analysts said of them afterwards. Pure.
 
 A deploy is healthy where its label says so: `false_alarm`, or `right` on one that was not called DEGRADED; and where it
-was not called DEGRADED and has no label, as long as nobody objects. It was worse where its label says so: `missed`, or
-`right` on one that was called DEGRADED. An alarm without a label is neither; what it could do to the rate is told
-beside it (`at_most`). `unclear` counts nowhere.
+was called HEALTHY and has no label, as long as nobody objects. One that ended inconclusive (without traffic, say) and
+has no label is neither, and is told beside the others: nobody judged it. It was worse where its label says so:
+`missed`, or `right` on one that was called DEGRADED. An alarm without a label is neither; what it could do to the rate
+is told beside it (`at_most`). `unclear` counts nowhere.
 """
 
 from collections import defaultdict
@@ -16,7 +17,8 @@ from analysis.evaluate import exact_interval
 from watchdog.model import FINAL, LabelKind, State
 from watchdog.ports import Tally
 
-_CALLED_BAD = "DEGRADED"
+_CALLED_BAD, _CALLED_GOOD = "DEGRADED", "HEALTHY"
+JUDGED = frozenset({_CALLED_BAD, _CALLED_GOOD})  # the verdicts that say something of a deploy
 _MOVED = frozenset({State.ROLLED_BACK, State.NOT_RECOVERED, State.FAILED, State.UNKNOWN})
 _DAY_S = 86400
 PERIODS = ("month", "week")
@@ -46,7 +48,8 @@ class Share:
 class Quality:
     """The verdicts of some deploys, counted."""
 
-    judged: int  # deploys that are over and had at least one verdict
+    judged: int  # deploys that are over and were called HEALTHY or DEGRADED
+    inconclusive: int  # that are over, and about which nobody can tell
     alarms: int  # called DEGRADED
     labelled: int
     true_alarms: int
@@ -107,6 +110,7 @@ class Quality:
     def as_json(self) -> dict[str, Any]:
         counted = (
             "judged",
+            "inconclusive",
             "alarms",
             "labelled",
             "true_alarms",
@@ -133,7 +137,7 @@ def quality(tallies: Iterable[Tally]) -> Quality:
         if tally.verdict is None or (tally.state not in FINAL and tally.label is None):
             continue
         alarm = tally.verdict == _CALLED_BAD
-        for name in ("judged", *_counts_as(tally, alarm=alarm)):
+        for name in _counts_as(tally, alarm=alarm):
             found[name] += tally.count
         if _is_healthy(tally, alarm=alarm):
             promised += tally.budget * tally.count
@@ -142,14 +146,16 @@ def quality(tallies: Iterable[Tally]) -> Quality:
 
 
 def _is_healthy(tally: Tally, *, alarm: bool) -> bool:
-    if tally.label is None or tally.label is LabelKind.RIGHT:
+    if tally.label is None:
+        return tally.verdict == _CALLED_GOOD
+    if tally.label is LabelKind.RIGHT:
         return not alarm
     return tally.label is LabelKind.FALSE_ALARM
 
 
 def _counts_as(tally: Tally, *, alarm: bool) -> list[str]:
     moved = tally.state in _MOVED
-    names = ["alarms"] if alarm else []
+    names = ["judged" if tally.verdict in JUDGED else "inconclusive", *(["alarms"] if alarm else [])]
     if tally.label is not None:
         names.append("labelled")
     elif alarm:

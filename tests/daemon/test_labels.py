@@ -192,6 +192,15 @@ def test_what_is_not_over_or_was_never_judged_does_not_count() -> None:
     assert quality([none, a_tally(5, state=State.WATCHING)]).judged == 0
 
 
+def test_what_nobody_could_tell_is_no_healthy_deploy() -> None:
+    """A deploy that never had a sample proves nothing; an analyst may still say what it was."""
+    unknown = a_tally(400, verdict="INCONCLUSIVE", state=State.INCONCLUSIVE)
+    found = quality([unknown, a_tally(3), replace(unknown, label=LabelKind.RIGHT, count=2)])
+    assert (found.judged, found.inconclusive, found.healthy) == (3, 402, 5)
+    assert quality([unknown]).standing == "open"
+    assert quality([replace(unknown, label=LabelKind.MISSED)]).missed == 400
+
+
 @given(st.lists(st.builds(
     Tally, service=st.sampled_from(["a", "b"]), mode=st.just("auto"), day=st.integers(0, 60_000),
     state=st.sampled_from(State), verdict=st.sampled_from(["HEALTHY", "DEGRADED", "INCONCLUSIVE", None]),
@@ -201,7 +210,7 @@ def test_the_parts_of_a_report_add_up(tallies: list[Tally], by: str) -> None:
     """Every deploy is in one service and one period, and every report is JSON of the documented shape."""
     told = report(tallies, by=by)
     QualityBody.model_validate(json.loads(json.dumps(told)))
-    for name in ("judged", "alarms", "labelled", "healthy", "missed", "false_alarms", "true_alarms"):
+    for name in ("judged", "inconclusive", "alarms", "labelled", "healthy", "missed", "false_alarms", "true_alarms"):
         assert sum(s[name] for s in told["services"]) == sum(p[name] for p in told["periods"]) == told["all"][name]
 
 

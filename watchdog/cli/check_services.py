@@ -8,10 +8,10 @@ from watchdog.model import LabelKind, Mode, Strategy
 from watchdog.planning import STEPPED
 from watchdog.policy import LIVES_WITH_BOTH
 from watchdog.ports import Tally
+from watchdog.quality import JUDGED
 
 APPROVE_DEPLOYS, AUTO_DEPLOYS = 5, 20  # deploys judged without a false alarm before the mode is supported
 _ORDER = (Mode.OBSERVE, Mode.NOTIFY, Mode.APPROVE, Mode.AUTO)
-_JUDGED = {"HEALTHY", "DEGRADED"}
 
 
 def service_findings(config: Config) -> Iterator[Finding]:
@@ -90,13 +90,13 @@ def mode_findings(config: Config, has_samples: frozenset[str], tallies: Iterable
     """Say which mode the evidence supports. `has_samples`: services whose every metric was seen."""
     rows = list(tallies or ())
     for name, service in config.services.items():
-        mine = [row for row in rows if row.service == name and row.verdict in _JUDGED]
+        mine = [row for row in rows if row.service == name and row.verdict in JUDGED]
         judged = sum(row.count for row in mine)
         wrong = sum(row.count for row in mine if row.label is LabelKind.FALSE_ALARM)
         judge = config.judge_for(name)
         proven = judge.placebo_rate is not None and judge.placebo_rate <= judge.budget
         supported, lack = _supported(config, name, judged=judged, wrong=wrong, proven=proven, seen=name in has_samples)
-        record = f"{judged} deploys judged, {wrong} labelled false alarm"
+        record = f"{_deploys(judged)} judged, {wrong} labelled false alarm"
         rate = "not measured" if judge.placebo_rate is None else f"{judge.placebo_rate:g}"
         said = f"the evidence supports {supported.value} ({record}; placebo_rate {rate})"
         about = f"services.{name}.mode"
@@ -104,6 +104,10 @@ def mode_findings(config: Config, has_samples: frozenset[str], tallies: Iterable
             yield Finding("warning", about, f"is {service.mode.value}, and {said}", lack)
         else:
             yield Finding("ok", about, f"{said}{f'; for more: {lack}' if lack else ''}")
+
+
+def _deploys(number: int) -> str:
+    return "1 deploy" if number == 1 else f"{number} deploys"
 
 
 def _supported(config: Config, name: str, *, judged: int, wrong: int, proven: bool, seen: bool) -> tuple[Mode, str]:
@@ -118,13 +122,13 @@ def _supported(config: Config, name: str, *, judged: int, wrong: int, proven: bo
     if hook is None:
         return Mode.NOTIFY, "name a rollback_hook"
     if wrong:
-        return Mode.NOTIFY, f"see why {wrong} deploys were called bad that were not; {calibrate}"
+        return Mode.NOTIFY, f"see why {_deploys(wrong)} labelled false alarm came to be called bad; {calibrate}"
     if judged < APPROVE_DEPLOYS and not proven:
-        return Mode.NOTIFY, f"watch {APPROVE_DEPLOYS - judged} deploys more, or {calibrate}"
+        return Mode.NOTIFY, f"watch {_deploys(APPROVE_DEPLOYS - judged)} more, or {calibrate}"
     if probes and not any(probes):
         return Mode.APPROVE, "give the rollback hook a probe"
     if service.strategy in (Strategy.DIRECT, Strategy.BLUE_GREEN) and not proven:
         return Mode.APPROVE, calibrate
     if judged < AUTO_DEPLOYS and not proven:
-        return Mode.APPROVE, f"watch {AUTO_DEPLOYS - judged} deploys more, or {calibrate}"
+        return Mode.APPROVE, f"watch {_deploys(AUTO_DEPLOYS - judged)} more, or {calibrate}"
     return Mode.AUTO, ""

@@ -79,7 +79,7 @@ def quality(
     """Show how good verdicts were, by their labels.
 
     Precision, recall and false-rollback rate with exact 95 % intervals, by service and over time, against the promised
-    budget. A deploy that was not called DEGRADED counts as healthy until somebody labels it missed.
+    budget. A deploy that was called HEALTHY counts as healthy until somebody labels it missed.
     """
     if ledger is not None:
         from watchdog.cli.ledger_file import read_quality
@@ -102,7 +102,10 @@ def _row(name: str, told: Mapping[str, Any]) -> list[str]:
     alarms = f"{told['alarms']}"
     if told["unlabelled_alarms"]:
         alarms += f" ({told['unlabelled_alarms']} without a label)"
-    counted = [str(told["judged"]), alarms, str(told["labelled"])]
+    judged = f"{told['judged']}"
+    if told.get("inconclusive"):  # an older daemon does not tell
+        judged += f" (and {told['inconclusive']} inconclusive)"
+    counted = [judged, alarms, str(told["labelled"])]
     shares = ("precision", "recall", "false_alarm_rate", "false_rollback_rate")
     budget = "-" if told["budget"] is None else f"{told['budget']:.2%}"
     return [name, *counted, *(share_words(told[key]) for key in shares), budget, str(told["standing"])]

@@ -216,14 +216,15 @@ class ShareBody(Body):
 
 
 class QualityCounts(Body):
-    judged: int
+    judged: int = Field(description="Called HEALTHY or DEGRADED.")
+    inconclusive: int = Field(description="Over, and nobody can tell; in no share unless labelled.")
     alarms: int
     labelled: int
     true_alarms: int
     false_alarms: int
     false_rollbacks: int
     missed: int
-    healthy: int = Field(description="Labelled so, or never called DEGRADED and without a label.")
+    healthy: int = Field(description="Labelled so, or called HEALTHY and without a label.")
     unlabelled_alarms: int
     unlabelled_rollbacks: int
     precision: ShareBody

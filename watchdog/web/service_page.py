@@ -53,8 +53,8 @@ def service_model(name: str, caller: Caller, reading: Reading, ledger: Ledger, c
 
 
 def _months(tallies: Sequence[Tally]) -> list[tuple[str, Quality]]:
-    """The last months in which anything was judged, newest first."""
-    judged = [(start[:7], found) for start, found in over_time(tallies).items() if found.judged]
+    """The last months in which anything was watched to its end, newest first."""
+    judged = [(start[:7], q) for start, q in over_time(tallies).items() if q.judged or q.inconclusive]
     return judged[: -_MONTHS_SHOWN - 1 : -1]
 
 
