@@ -204,6 +204,14 @@ def test_what_was_worse_is_marked_where_it_ended_otherwise(
     assert "held by" not in said
 
 
+def test_requests_are_counted_as_the_sentences_do(capsys: pytest.CaptureFixture[str]) -> None:
+    """With thin spaces between the thousands."""
+    hit = {"exposed_requests": 600, "affected_requests": 36, "total_requests": 2560}
+    with standing((200, "application/json", json.dumps({**ROWS[0], **hit}))) as stand:
+        assert command_line(["show", "d", "--url", stand.url]) == 0
+    assert "600 exposed, 36 affected, 2\u202f560 in total" in capsys.readouterr().out
+
+
 def test_a_deploy_can_be_named_by_the_beginning_of_its_id(run: Run, daemon: Daemon) -> None:
     """Of an id that the daemon gave; one that somebody chose must be whole, for the next may begin alike."""
     shop = ("--service", "shop", "--previous-version", "v1", "--environment", "short")

@@ -21,6 +21,7 @@ from watchdog.demo.scenarios import SCENARIOS
 from watchdog.demo.scene import Rates, RollingRates, Scene
 from watchdog.demo.slack_desk import SlackDesk
 from watchdog.demo.weights import RefusedError, Request, load
+from watchdog.demo.world import decision_sentences
 
 PROMISED: dict[str, tuple[str, str | None]] = {
     "bad-canary": ("rolled_back", "METRICS"),
@@ -195,7 +196,14 @@ def test_ending_is_as_expected_only_with_the_expected_reason() -> None:
     held = replace(ending(outcome="held", hold="MIGRATION"), scenario=SCENARIOS["irreversible-migration"])
     assert held.as_expected
     assert not replace(held, watch={**held.watch, "hold": "COOL_DOWN"}).as_expected
-    assert "251 requests exposed, 16 failed, of 2520" in as_text(ending())
+    assert "251 requests exposed, 16 failed, of 2\u202f520 in total" in as_text(ending())
+    assert "2\u202f500 in total (up to its last scrape)" in as_text(ending())
+
+
+def test_the_end_says_how_long_the_page_is_there() -> None:
+    """Its address stands in the messages, and leads nowhere once the daemon is gone."""
+    assert "`deploy-watchdog demo --stay` leaves it up" in as_text(ending())
+    assert "--stay" not in as_text(ending(), stays=True)
 
 
 def test_slack_desk_shows_what_the_slack_client_sends() -> None:
@@ -244,6 +252,27 @@ def test_plain_view_says_each_thing_once() -> None:
     assert sum("went live" in line for line in lines) == 1
     assert "back" in lines[-1]
     assert "v1 90 %: 1.0 % errors · v2 10 %" in lines[-1]
+
+
+def test_the_sentence_that_decided_is_always_told() -> None:
+    """The watch's own is soon another: the audit keeps it, and it is told once, with the turn that it brought."""
+    audit = [
+        {"at": 1004.0, "event": "decision.roll_back", "before": "WATCHING", "after": "INTENT", "details": {
+            "sentence": "errors 6.0 % vs 1.0 %, evidence 120 of 100"}, "why": "going back to v1"},
+        {"at": 1004.2, "event": "action.claimed", "before": "INTENT", "after": "RUNNING", "why": "", "details": None},
+    ]  # fmt: skip
+    told = decision_sentences(audit)
+    assert list(told) == [(1004.0, "decision.roll_back")]
+    out = io.StringIO()
+    view = PlainView(out)
+    (decided,) = told.values()
+    for sentence in ("shop v2: errors 6.0 % vs 1.0 %, evidence 120 of 100; going back to v1", "shop v2: the hook runs"):
+        timeline = [*WATCH["timeline"], {"at": 1004.0, "event": "decision.roll_back", "text": decided}]
+        view.show(scene(5.0, state=sentence[-4:], sentence=sentence, timeline=timeline))
+    said = out.getvalue()
+    assert said.count("WATCHING → INTENT: errors 6.0 % vs 1.0 %, evidence 120 of 100; going back to v1") == 1
+    assert said.count("going back to v1") == 1
+    assert "the hook runs" in said
 
 
 def test_scene_reads_the_evidence_out_of_the_sentence() -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from analysis.sentence import count
 from watchdog.cli.client import ApiClient, ClientError, deploy_path
 from watchdog.cli.options import DEFAULT_URL, DeployId, Json, LedgerFile, TokenFile, Url
 from watchdog.cli.output import (
@@ -41,6 +42,7 @@ _POLL_S = 30.0
 _RETRY_S = 2.0
 _ARMS = ("baseline", "candidate")
 _COLUMNS = ("ID", "SERVICE", "VERSION", "BEFORE", "STRATEGY", "OUTCOME", "DEPLOYED", "SENTENCE")
+_HIT = {"exposed": "exposed", "affected": "affected", "total": "in total"}
 _KEPT = ("ID", "OUTCOME", "DEPLOYED")  # the sentence names service and version, the other commands need the id
 
 
@@ -244,8 +246,7 @@ def _told(watch: dict[str, Any]) -> list[str]:
         "held by": watch.get("hold") if word(watch).lower() == "held" else None,  # who held it once is over with it
         "seen after": _seconds(watch.get("time_to_detect_s")),
         "recovered in": _seconds(watch.get("time_to_recover_s")),
-        "requests": f"{watch.get('exposed_requests')} exposed, {watch.get('affected_requests')} affected, "
-        f"{watch.get('total_requests')} in total",
+        "requests": ", ".join(f"{count(watch.get(f'{key}_requests') or 0)} {told}" for key, told in _HIT.items()),
     }
     lines = [sentence_of(watch), ""]
     lines += [f"  {name:<13}{value}" for name, value in pairs.items() if value]

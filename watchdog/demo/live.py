@@ -50,7 +50,7 @@ class PlainView:
 
     def _show_sentence(self, scene: Scene) -> None:
         now_s = scene.since_deploy_s or 0.0
-        if scene.sentence == self._sentence:
+        if scene.sentence == self._sentence or any(_is_told_by(text, scene.sentence) for _, text in scene.timeline):
             return
         if scene.state == self._state and now_s - self._sentence_at_s < PLAIN_EVERY_S:
             return
@@ -63,3 +63,9 @@ class PlainView:
 
     def close(self) -> None:
         self._out.flush()
+
+
+def _is_told_by(text: str, sentence: str) -> bool:
+    """A decision in the timeline says all that the sentence after its title says."""
+    _, _, said = sentence.partition(": ")
+    return bool(said) and text.endswith(f": {said}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.sentence import count
 from watchdog.demo.scenario import Scenario
 from watchdog.demo.scene import clock
 from watchdog.demo.slack_desk import Post
@@ -65,14 +66,14 @@ def _hook_delay_s(watch: Mapping[str, Any]) -> float | None:
     return None if verdict_at is None or hook_at is None else round(hook_at - verdict_at, 2)
 
 
-def as_text(ending: Ending) -> str:
-    """The same for people."""
+def as_text(ending: Ending, *, stays: bool = False) -> str:
+    """The same for people. stays: whether the pages do, after the report."""
     parts = [
         _verdict(ending),
         _section("What happened", _timeline(ending.watch)),
         _section("Who was hit", _blast_radius(ending)),
         _section("What the team was told", _messages(ending.posts)),
-        _section("Where to look further", _where(ending)),
+        _section("Where to look further", _where(ending, stays=stays)),
     ]
     return "\n".join(parts)
 
@@ -96,19 +97,20 @@ def _timeline(watch: Mapping[str, Any]) -> list[str]:
 
 def _blast_radius(ending: Ending) -> list[str]:
     watch, front = ending.watch, ending.front
-    exposed, affected, total = (watch[f"{word}_requests"] for word in ("exposed", "affected", "total"))
+    exposed, affected, total = (count(watch[f"{word}_requests"]) for word in ("exposed", "affected", "total"))
+    served, failed, all_ = map(count, (front.exposed, front.errors, front.total))
     lines = [
-        f"by the daemon: {exposed} requests exposed, {affected} affected, of {total} in total",
-        f"by the front:  {front.exposed} requests exposed, {front.errors} failed, of {front.total} in total",
+        f"by the daemon: {exposed} requests exposed, {affected} affected, of {total} in total (up to its last scrape)",
+        f"by the front:  {served} requests exposed, {failed} failed, of {all_} in total",
     ]
     if watch["metric"] == "orders":
-        lines.append(f"by the front's count of orders, {front.missing_orders} are missing")
+        lines.append(f"by the front's count of orders, {count(front.missing_orders)} are missing")
     if watch["time_to_detect_s"] is not None:
         lines.append(f"time to detect:  {watch['time_to_detect_s']:.1f} s after the new version took traffic")
     if watch["time_to_recover_s"] is not None:
         lines.append(f"time to recover: {watch['time_to_recover_s']:.1f} s after the verdict")
     if watch["outcome"] == "rolled_back":
-        lines.append(f"the new version got {front.after_end} requests after the end")
+        lines.append(f"the new version got {count(front.after_end)} requests after the end")
     return lines
 
 
@@ -125,10 +127,13 @@ def _messages(posts: Sequence[Post] | None) -> list[str]:
     return lines[:-1] if posts else [*lines, "(none)"]
 
 
-def _where(ending: Ending) -> list[str]:
+def _where(ending: Ending, *, stays: bool) -> list[str]:
+    page = [] if stays else ["The page's address above ends with the demo; `deploy-watchdog demo --stay` leaves it up."]
     if ending.kept is None:
-        return ["Nothing was kept. `deploy-watchdog demo --keep DIR` leaves ledger, configuration and logs in DIR."]
+        kept = "Nothing was kept. `deploy-watchdog demo --keep DIR` leaves ledger, configuration and logs in DIR."
+        return [*page, kept]
     return [
+        *page,
         f"ledger:   {ending.kept / 'watchdog.db'}",
         f"show:     deploy-watchdog show {ending.watch['id']} --ledger {ending.kept / 'watchdog.db'}",
         f"notebook: notebooks/01_review_a_verdict.ipynb, with DEPLOY_WATCHDOG_LEDGER={ending.kept / 'watchdog.db'}",

@@ -17,7 +17,7 @@ from watchdog.demo.scenario import NEW, OLD
 from watchdog.demo.scenarios import scenario_named
 from watchdog.demo.scene import Rates, RollingRates, Scene
 from watchdog.demo.tape import Tape, counted
-from watchdog.demo.world import World
+from watchdog.demo.world import DECISION, World
 
 GLANCE_S = 0.4  # between two scenes
 AFTER_S = 2.0  # how long the front is watched after the end
@@ -43,7 +43,7 @@ def run(scenario: str, *, json_output: bool = False, keep: Path | None = None, s
         with _stoppable(), World(asked, folder, keep=keep is not None) as world:
             with _shown(json_output) as view:
                 ending = play(world, view, folder if keep is not None else None)
-            sys.stdout.write((json.dumps(as_json(ending)) if json_output else as_text(ending)) + "\n")
+            sys.stdout.write((json.dumps(as_json(ending)) if json_output else as_text(ending, stays=stay)) + "\n")
             if stay:
                 _stay(world)
     except KeyboardInterrupt:
@@ -118,12 +118,13 @@ class Camera:
         self._rates = RollingRates()
         self._says = ""
         self.tape = Tape()
+        self._decisions: Mapping[tuple[float, str], str] = {}
 
     def scene(self, says: str | None = None) -> Mapping[str, Any] | None:
         """Show the present moment; returns the watch as it stands."""
         self._says = says if says is not None else self._says
         deployed = self._world.deployed_at is not None
-        watch = self._world.watch() if deployed else None
+        watch = self._decided(self._world.watch()) if deployed else None
         shares, rates = self._front()
         self._view.show(
             Scene(
@@ -136,6 +137,19 @@ class Camera:
             )
         )
         return watch
+
+    def _decided(self, watch: dict[str, Any] | None) -> dict[str, Any] | None:
+        """The watch with the sentence of each look that decided in its timeline: as the watch's own it is soon gone."""
+        if watch is None:
+            return None
+        known = [(float(entry["at"]), str(entry["event"])) for entry in watch["timeline"]]
+        if any(event.startswith(DECISION) and (at, event) not in self._decisions for at, event in known):
+            self._decisions = self._world.decisions()
+        timeline = [
+            {**entry, "text": self._decisions.get(key, entry["text"])}
+            for key, entry in zip(known, watch["timeline"], strict=True)
+        ]
+        return {**watch, "timeline": timeline}
 
     def _front(self) -> tuple[Mapping[str, float], Mapping[str, Rates]]:
         try:
