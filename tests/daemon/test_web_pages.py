@@ -127,6 +127,23 @@ def test_what_was_worse_is_marked_where_it_ended_otherwise(world: World) -> None
     assert "mode approve asks first" in page
 
 
+def test_in_mode_observe_nobody_is_asked(world: World) -> None:
+    """There is no rollback to deny: the deploy can only be closed, and it does not wait for anybody."""
+    held = replace(a_watch(state=State.HELD), mode=Mode.OBSERVE, hold=HoldReason.MODE_OBSERVE, hold_until=NOW + 60)
+    world.ledger.put(held)
+    listed = world.get("/").text
+    assert "for somebody" not in listed
+    assert "waiting)" not in listed
+    assert 'href="/deploys/d1"' in listed
+    page = world.get("/deploys/d1").text
+    assert "Close: keep v2" in page
+    assert "Nothing is done in mode observe; it is closed" in page
+    assert "Deny the rollback" not in page
+    assert "Waits for" not in page
+    world.ledger.put(replace(held, hold=HoldReason.MODE_NOTIFY, mode=Mode.NOTIFY))
+    assert "1 waits for somebody" in world.get("/").text
+
+
 def test_an_empty_ledger_tells_the_next_step(world: World) -> None:
     """No empty table."""
     assert "deploy-watchdog trigger" in world.get("/").text

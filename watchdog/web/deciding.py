@@ -38,7 +38,7 @@ class Verb:
     """Something a person may do to a deploy."""
 
     name: str
-    button: str
+    button: Callable[[Watch, Sequence[Action]], str]
     scope: Scope
     is_possible: Callable[[Watch, Sequence[Action]], bool]  # the actions of the watch so far
     says: Callable[[Watch], str]
@@ -71,40 +71,46 @@ def _waits_for_a_step(watch: Watch, done: Iterable[Action]) -> bool:
     return watch.state is State.WATCHING and ActionKind.PROMOTE in held
 
 
+def _always(button: str) -> Callable[[Watch, Sequence[Action]], str]:
+    return lambda watch, done: button
+
+
 VERBS: Mapping[str, Verb] = {
     verb.name: verb
     for verb in (
         Verb(
             name="approve",
-            button="Approve the rollback",
+            button=_always("Approve the rollback"),
             scope=Scope.APPROVE,
             is_possible=lambda w, done: w.state is State.HELD and waits_for_approval(done),
             says=_goes_back,
         ),
         Verb(
             name="deny",
-            button="Deny the rollback",
+            button=lambda w, done: (
+                "Deny the rollback" if waits_for_approval(done) else f"Close: keep {w.deploy.version}"
+            ),
             scope=Scope.APPROVE,
             is_possible=lambda w, done: w.state is State.HELD,
-            says=lambda w: f"{w.deploy.version} stays, the rollback is refused, and this deploy is watched no longer.",
+            says=lambda w: f"{w.deploy.version} stays, nothing is rolled back, and this deploy is watched no longer.",
         ),
         Verb(
             name="approve-step",
-            button="Approve the next step",
+            button=_always("Approve the next step"),
             scope=Scope.APPROVE,
             is_possible=_waits_for_a_step,
             says=lambda w: f"{w.deploy.version} gets {100 * (w.next_share or 0):g} % of the traffic now.",
         ),
         Verb(
             name="deny-step",
-            button="Deny the next step",
+            button=_always("Deny the next step"),
             scope=Scope.APPROVE,
             is_possible=_waits_for_a_step,
             says=lambda w: f"{w.deploy.version} keeps its share of the traffic, and is watched to the end.",
         ),
         Verb(
             name="rollback",
-            button="Roll back now",
+            button=_always("Roll back now"),
             scope=Scope.ROLLBACK,
             is_possible=lambda w, done: (
                 _can_go_back(w)
@@ -114,7 +120,7 @@ VERBS: Mapping[str, Verb] = {
         ),
         Verb(
             name="migrate-down",
-            button="Take the migration back",
+            button=_always("Take the migration back"),
             scope=Scope.APPROVE,
             is_possible=_can_migrate_down,
             says=lambda w: (
@@ -125,7 +131,7 @@ VERBS: Mapping[str, Verb] = {
         ),
         Verb(
             name="cancel",
-            button="Stop watching",
+            button=_always("Stop watching"),
             scope=Scope.APPROVE,
             is_possible=lambda w, done: w.state in _CANCELLABLE and w.state is not State.HELD,
             says=lambda w: (
@@ -135,7 +141,7 @@ VERBS: Mapping[str, Verb] = {
         ),
         Verb(
             name="label",
-            button="Label the verdict",
+            button=_always("Label the verdict"),
             scope=Scope.LABEL,
             is_possible=lambda w, done: w.state in FINAL or w.state is State.HELD,
             says=lambda w: "Your word counts in the precision, recall and false-rollback rate of this service.",
@@ -152,7 +158,7 @@ def waits_for_approval(actions: Iterable[Action]) -> bool:
 def buttons(watch: Watch, caller: Caller, done: Sequence[Action]) -> list[dict[str, Any]]:
     """What may be done to a watch as it stands, and whether this caller may do it."""
     return [
-        {"name": v.name, "button": v.button, "allowed": caller.may(v.scope), "scope": v.scope.value}
+        {"name": v.name, "button": v.button(watch, done), "allowed": caller.may(v.scope), "scope": v.scope.value}
         for v in VERBS.values()
         if v.is_possible(watch, done)
     ]
@@ -172,12 +178,14 @@ def deciding_routes(
             if pages.door.seal_for(request) is None:
                 raise ApiError(401, "Sign in first.")
             caller.require(chosen.scope)
-            if not chosen.is_possible(watch, ledger.actions(watch_id=watch.id)):
+            done = ledger.actions(watch_id=watch.id)
+            if not chosen.is_possible(watch, done):
                 raise too_late(ledger, watch)
             said = ledger.labels([watch.id]).get(watch.id)
             return {
                 "watch": watch,
                 "verb": chosen,
+                "button": chosen.button(watch, done),
                 "says": chosen.says(watch),
                 "paused": desk.paused(),
                 "choices": [(kind.value, _LABEL_MEANS[kind]) for kind in possible_labels(watch.verdict)],

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from fastapi import Request
 
-from watchdog.model import FINAL, ActionKind, ActionState, State, Watch
+from watchdog.model import FINAL, ActionKind, ActionState, HoldReason, State, Watch
 from watchdog.ports import Ledger
 from watchdog.web.auth import Caller
 from watchdog.web.errors import ApiError
@@ -31,7 +31,8 @@ def list_model(
     now: list[Watch] = []
     if is_front:
         still = Sought(service=sought.service, environment=sought.environment, states=OPEN)
-        now, _ = reading.page(caller, still, limit=2 * SHOWN)
+        found, _ = reading.page(caller, still, limit=2 * SHOWN)
+        now = [watch for watch in found if not is_only_observed(watch)]
     found, following = reading.page(caller, sought, limit=SHOWN, before=position)
     above = {watch.id for watch in now}
     asking = _asking(ledger) if now else frozenset()
@@ -55,6 +56,11 @@ def list_model(
         "older": _older(asked, following),
         "newest": "/?" + urlencode({k: v for k, v in asked.items() if v}) if position != NEWEST else None,
     }
+
+
+def is_only_observed(watch: Watch) -> bool:
+    """It was worse in mode observe: it is said what would have been done, and nobody is asked."""
+    return watch.state is State.HELD and watch.hold is HoldReason.MODE_OBSERVE
 
 
 def _asking(ledger: Ledger) -> frozenset[str]:
