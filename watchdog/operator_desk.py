@@ -21,7 +21,7 @@ from watchdog.model import (
 from watchdog.other_rollbacks import BY_HAND
 from watchdog.ports import Clock, Ledger
 from watchdog.rollout import is_paused
-from watchdog.telling import and_paused, ending, message, title
+from watchdog.telling import and_paused, ending, message, title, who
 from watchdog.trains import ALONE
 
 _OVERRIDES = {  # what an approval does not ask again
@@ -136,7 +136,7 @@ class OperatorDesk:
         """What leaves the watch where it is: a new action, or a word about one that waits."""
         now = self.clock.now()
         deed = verb if of is None else f"{verb} the {of.deed}"
-        said = f"{title(watch)}: {deed}, by {_who(actor)}" + (f": {why}" if why else "")
+        said = f"{title(watch)}: {deed}, by {who(actor)}" + (f": {why}" if why else "")
         about = new_action.id if new_action is not None else f"{now:.3f}"
         told = message(watch, MessageKind.ACTION, Severity.WARNING, said, key=f"asked:{about}")
         entry = _audit(watch, watch.state, verb, actor, why, now)
@@ -201,7 +201,7 @@ class OperatorDesk:
         new_action: Action | None = None,
     ) -> Watch:
         now = self.clock.now()
-        said = f"{_DONE[verb]} by {_who(actor)}" + (f": {why}" if why else "")
+        said = f"{_DONE[verb]} by {who(actor)}" + (f": {why}" if why else "")
         paused = to_state is State.CANCELLED and is_paused(self.ledger.actions(watch_id=watch.id))
         degraded_at = watch.degraded_at
         if to_state is State.INTENT and degraded_at is None:
@@ -228,11 +228,6 @@ class OperatorDesk:
         if not moved:
             raise ConflictError(f"{title(watch)} changed in the same moment; look again")
         return self._find(watch.id)
-
-
-def _who(actor: str) -> str:
-    """How a person is called in a sentence; the audit has the whole of it."""
-    return actor.removeprefix("token:")
 
 
 def _said_of(step: Action, to: ActionState) -> ActionUpdate:

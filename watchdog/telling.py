@@ -52,6 +52,11 @@ def title(watch: Watch) -> str:
     return f"{name} ({deploy.strategy.value.replace('_', '-')} {watch.share * 100:g} %)"
 
 
+def who(actor: str) -> str:
+    """How a person is called in a sentence; the audit has the whole of it."""
+    return "somebody on this machine" if actor == "loopback" else actor.removeprefix("token:")
+
+
 def utc(at: float) -> str:
     """A moment for people, to the second."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -125,7 +125,7 @@ def test_trigger_sends_everything_it_is_told(run: Run) -> None:
     [
         (["--service", "shp"], "did you mean 'shop'?"),
         (["--service", "shop", "--strategy", "canry"], "strategy"),
-        (["--service", "shop", "--share", "3"], "share"),
+        (["--service", "shop", "--share", "23"], "(0.23 means 23 %). See `deploy-watchdog trigger --help`"),
         (["--service", "shop", "--version", "$(touch x)"], "version"),
         (["--service", "shop", "--version", '"} or vector(1)'], "version"),
         (["--service", "shop", "--instance", "candidate"], "ARM=NAME"),

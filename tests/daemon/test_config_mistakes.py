@@ -325,6 +325,7 @@ def test_mistakes_of_all_kinds_come_together(tmp_path: Path) -> None:
         ("[daemon\n", "config.toml:1: is not TOML: Expected ']'"),
         ("a = 1\na = 2\n", "config.toml:2: is not TOML: Cannot overwrite a value"),
         ("[daemon]\n\ntick_s = \n", "config.toml:3: is not TOML: Invalid value"),
+        ("[daemon]\n\nledger = watchdog.db\n", "config.toml:3: is not TOML: Invalid value; text needs quotes"),
         ("[daemon]\nx = [1,\n", "config.toml:3: is not TOML: "),
         (b"[daemon]\nx = '\xff'\n", "config.toml:2: is not UTF-8 text"),
         ("x = " + "[" * 3000 + "]" * 3000, "config.toml: is nested too deeply"),

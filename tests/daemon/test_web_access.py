@@ -127,7 +127,7 @@ def test_a_token_sees_and_touches_only_its_services() -> None:
         assert world.get("/api/v1/deploys/d1", as_="mine").status_code == 200
         hidden = world.get("/api/v1/deploys/d2", as_="mine")
         missing = world.get("/api/v1/deploys/d3", as_="mine")
-        assert (hidden.status_code, hidden.content) == (404, missing.content)
+        assert (hidden.status_code, hidden.text.replace("d2", "d3")) == (404, missing.text)
         assert world.post("/api/v1/deploys/d2/rollback", as_="mine").status_code == 404
         assert world.ledger.stored["d2"].state is State.WATCHING
         assert world.post("/api/v1/deploys", EVENT.replace(b"shop", b"pay"), as_="mine").status_code == 403
@@ -258,6 +258,9 @@ def test_without_any_credential_this_machine_may_do_everything(open_world: World
     assert open_world.post("/api/v1/pause", as_=None).status_code == 200
     assert open_world.get("/", as_=None).status_code == 200
     assert open_world.ledger.stored["new-0"].deploy.triggered_by == "loopback"
+    stopped = open_world.post("/api/v1/deploys/new-0/cancel", as_=None).json()
+    assert stopped["sentence"].endswith("stopped by somebody on this machine")
+    assert stopped["timeline"][-1]["text"].endswith("(by somebody on this machine)")
 
 
 @pytest.mark.parametrize("host", ["localhost:8811", "127.0.0.1", "[::1]:8811", "127.1.2.3:1"])

@@ -93,7 +93,7 @@ def test_a_deploy_that_cannot_be_watched_is_refused_with_the_reason(world: World
         (b'{"service": "shop", "version": "v7", "verison": "v6"}', "verison: extra inputs are not permitted"),
         (b'{"service": "shop", "version": 7}', "version: input should be a valid string"),
         (b'{"service": "shop", "version": "v7", "share": "0.1"}', "share: input should be a valid number"),
-        (b'{"service": "shop", "version": "v7", "share": 2}', "share: input should be less than or equal to 1"),
+        (b'{"service": "shop", "version": "v7", "share": 2}', "equal to 1 (0.23 means 23 %)"),
         (b'{"service": "shop"}', "version: field required"),
         (b"", "not JSON"),
         (b"{'service': 'shop'}", "not JSON"),

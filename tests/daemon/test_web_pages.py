@@ -144,6 +144,17 @@ def test_in_mode_observe_nobody_is_asked(world: World) -> None:
     assert "1 waits for somebody" in world.get("/").text
 
 
+def test_an_address_without_a_page_is_told_as_a_page(world: World) -> None:
+    """To a browser; a program gets the JSON that it knows, and so does everybody below /api."""
+    for path in ("/nope", "/static/nope.css"):
+        answer = world.get(path, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+        assert (answer.status_code, answer.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+        assert "There is nothing at this address." in answer.text
+        assert world.get(path).json()["error"]["code"] == "not_found"
+    below = world.get("/api/v1/nope", headers={"Accept": "text/html"})
+    assert below.json()["error"]["code"] == "not_found"
+
+
 def test_an_empty_ledger_tells_the_next_step(world: World) -> None:
     """No empty table."""
     assert "deploy-watchdog trigger" in world.get("/").text

@@ -110,9 +110,9 @@ class ApiClient:
                 f"{self._base} answered {response.status_code} with something that is not this API; check --url"
             )
         if response.status_code >= 400:
-            raise ClientError(
-                _refusal(response.status_code, body, sent_token=bool(self._token)), status=response.status_code
-            )
+            is_event = response.request.method == "POST" and str(response.url).endswith("/api/v1/deploys")
+            told = _refusal(response.status_code, body, sent_token=bool(self._token), is_event=is_event)
+            raise ClientError(told, status=response.status_code)
         answer = Answer(body)
         answer.took_s = response.elapsed.total_seconds()
         return answer
@@ -168,7 +168,7 @@ def _token(file: Path | None) -> str | None:
     return secret.get_secret_value() if secret is not None else None
 
 
-def _refusal(status: int, body: Mapping[str, Any], *, sent_token: bool) -> str:
+def _refusal(status: int, body: Mapping[str, Any], *, sent_token: bool, is_event: bool) -> str:
     error = body.get("error")
     if not isinstance(error, dict):
         return f"the daemon refused with status {status}; see its log"
@@ -176,6 +176,9 @@ def _refusal(status: int, body: Mapping[str, Any], *, sent_token: bool) -> str:
     remedy = str(error.get("remedy", "")).rstrip(".")
     if status == 401:
         remedy = _ANOTHER_TOKEN if sent_token else f"Set {TOKEN_VARIABLE}, or give --token-file"
+    if "/openapi.json" in remedy:  # for those who write requests by hand
+        command = " trigger" if is_event else ""
+        remedy = f"See `deploy-watchdog{command} --help`" if status == 422 else "Check --url"
     end = "" if message.endswith((".", "?")) else "."
     return f"{message}{end} {remedy}" if remedy else message.rstrip(".")
 

@@ -1,11 +1,13 @@
 """Reads a TOML file into plain tables; what is no TOML is told with its line."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from watchdog.errors import ConfigError, Problem
 
+_PLACE = re.compile(r"line (\d+), column (\d+)\)")
 _LARGEST_FILE = 4 * 1024 * 1024
 
 
@@ -41,9 +43,18 @@ def _syntax(message: str, text: str) -> tuple[str, int | None]:
     what, at, where = message.rpartition(" (at ")
     if not at:
         return f"is not TOML: {message}", None
-    if where.startswith("line "):
-        return f"is not TOML: {what}", int(where.removeprefix("line ").partition(",")[0])
+    if found := _PLACE.fullmatch(where):
+        line, column = map(int, found.groups())
+        is_a_word = what == "Invalid value" and _is_word(text, line, column)
+        return f"is not TOML: {what}" + ("; text needs quotes" if is_a_word else ""), line
     return f"is not TOML: {what}; the file ends too early, is a bracket or quote left open?", text.count("\n") + 1
+
+
+def _is_word(text: str, line: int, column: int) -> bool:
+    """Whether a bare word stands there, and no True or False: a text without its quotes."""
+    lines = text.split("\n")
+    rest = lines[line - 1][column - 1 :] if line <= len(lines) else ""
+    return rest[:1].isalpha() and not rest.startswith(("True", "False"))
 
 
 def _one_problem(file: str, line: int | None, message: str) -> ConfigError:

@@ -25,6 +25,7 @@ from watchdog.web.pages import page_routes
 from watchdog.web.probe_routes import Vitals, probe_routes
 from watchdog.web.rate_limit import Limits, TokenBuckets
 from watchdog.web.reading import Reading
+from watchdog.web.rendering import Pages
 from watchdog.web.sender_routes import sender_routes
 
 
@@ -72,6 +73,6 @@ def create_api(
         page_routes(ledger=ledger, door=door, reading=reading, desk=desk, labels=labels, clock=clock, is_https=is_https)
     )
     app.add_middleware(Guard, telemetry=telemetry)
-    errors.install(app)
+    errors.install(app, Pages(door).refused)
     documented.complete(app, DeployRequest, WhyBody, LabelBody)
     return app

@@ -1,11 +1,11 @@
 """Every refusal in the one shape: {"error": {"code", "message", "remedy"}}."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
@@ -14,6 +14,7 @@ from watchdog.strict_json import printable
 
 _log = logging.getLogger(__name__)
 _MAX_PROBLEMS = 10
+_HINTS = {("share", "less_than_equal"): " (0.23 means 23 %)"}
 NO_SUCH_DEPLOY = "See `deploy-watchdog list`, or GET /api/v1/deploys: they show every deploy that this token may see."
 
 REMEDIES: Mapping[int, tuple[str, str]] = {
@@ -73,16 +74,26 @@ def problems_of(error: ValidationError | RequestValidationError) -> str:
     for problem in error.errors()[:_MAX_PROBLEMS]:
         where = ".".join(printable(str(part)) for part in problem["loc"] if part not in ("query", "path", "body"))
         said = str(problem["msg"]).removeprefix("Value error, ")
-        found.append(f"{where}: {said[:1].lower()}{said[1:]}")
+        hint = _HINTS.get((where, str(problem["type"])), "")
+        found.append(f"{where}: {said[:1].lower()}{said[1:]}{hint}")
     return "; ".join(found)
 
 
-def install(app: FastAPI) -> None:
-    """Have everything that can be raised end in the one shape, FastAPI's own refusals too."""
+def install(app: FastAPI, page: Callable[[Request, ApiError], Response]) -> None:
+    """Have everything that can be raised end in the one shape, FastAPI's own refusals too.
+
+    page: the same refusal for a person who looks for a page.
+    """
+
+    def answered(request: Request, error: ApiError) -> Response:
+        is_for_people = request.method == "GET" and not request.url.path.startswith(("/api/", "/-/"))
+        if is_for_people and "text/html" in request.headers.get("accept", ""):
+            return page(request, error)
+        return error_response(error)
 
     @app.exception_handler(ApiError)
-    async def refused(_: Request, error: ApiError) -> JSONResponse:
-        return error_response(error)
+    async def refused(request: Request, error: ApiError) -> Response:
+        return answered(request, error)
 
     @app.exception_handler(NotFoundError)
     async def unknown(_: Request, error: NotFoundError) -> JSONResponse:
@@ -104,8 +115,7 @@ def install(app: FastAPI) -> None:
         return error_response(ApiError(422, problems_of(error)))
 
     @app.exception_handler(HTTPException)
-    async def no_route(_: Request, error: HTTPException) -> JSONResponse:
+    async def no_route(request: Request, error: HTTPException) -> Response:
         said = {404: "There is nothing at this address.", 405: "This address does not take this method."}
-        return error_response(
-            ApiError(error.status_code, said.get(error.status_code, "Refused."), headers=error.headers)
-        )
+        message = said.get(error.status_code, "Refused.")
+        return answered(request, ApiError(error.status_code, message, headers=error.headers))

@@ -8,6 +8,7 @@ from watchdog.clean_text import clean
 from watchdog.model import RESTING, Action, ActionKind, AuditEntry, Label, Watch
 from watchdog.ports import Ledger, StoredVerdict
 from watchdog.recovery_steps import recovery_steps
+from watchdog.telling import who
 
 
 def recorded_json(ledger: Ledger, watch: Watch) -> dict[str, Any]:
@@ -156,4 +157,5 @@ def _text(entry: AuditEntry) -> str:
         else entry.after
     )
     said = f"{turn}: {entry.why}" if turn and entry.why else turn or entry.why
-    return said if entry.actor == "daemon" else f"{said} (by {entry.actor})"
+    by = who(entry.actor) if entry.actor == "loopback" else entry.actor
+    return said if by == "daemon" else f"{said} (by {by})"
