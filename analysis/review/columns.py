@@ -18,7 +18,7 @@ DEPLOYS = {
     "degraded_after_s": "from the deploy to the verdict, s",
     "recovered_after_s": "from the deploy to the proof that traffic is back on the old version, s",
     "exposed_requests": "requests that the candidate served",
-    "affected_requests": "of these, bad by the metric that decided",
+    "affected_requests": "of these, bad by the metric that decided; of one that should not fall, what is missing",
     "total_requests": "requests of both versions",
     "step_s": "length of an interval, s",
     "planned_looks": "looks that were planned",

@@ -87,7 +87,7 @@ def test_a_watch_that_goes_on_always_has_a_next_look(watch: Watch) -> None:
     planned = watch.plan.judge.planned_looks
     for looks in (0, planned - 1, planned, planned + 1, planned + 99):
         had = replace(watch, looks=looks)
-        assert [one.interval for one in requests_for(had, next_due(had, NOW), False)] == [looks]
+        assert [one.interval for one in requests_for(had, next_due(had, NOW), lambda _: False)] == [looks]
 
 
 def test_at_its_last_look_no_roll_out_is_paused_or_let_go_on() -> None:

@@ -1,17 +1,13 @@
 """What the daemon speaks of: its nouns, and the words that may be said of them."""
 
+from watchdog.model.changes import ActionUpdate, Beginning, Change, Claim, Follow
 from watchdog.model.limits import DEFAULT_LIMITS, Limits
 from watchdog.model.nouns import (
     Action,
-    ActionUpdate,
     AuditEntry,
     Bake,
-    Beginning,
-    Change,
-    Claim,
     Decision,
     Deploy,
-    Follow,
     Label,
     Message,
     Metric,

@@ -9,9 +9,9 @@ from starlette.concurrency import run_in_threadpool
 
 from watchdog.model import RESTING, State, Watch
 from watchdog.ports import Clock, Ledger
+from watchdog.strict_json import printable
 from watchdog.web.auth import Caller
 from watchdog.web.errors import NO_SUCH_DEPLOY, ApiError
-from watchdog.web.strict_json import printable
 
 IDENTIFIER = r"^[A-Za-z0-9._:/@+][A-Za-z0-9._:/@+-]{0,127}$"
 MAX_WAIT_S = 120.0
