@@ -254,7 +254,7 @@ def test_a_secret_that_is_none_is_found(check: Check, monkeypatch: pytest.Monkey
     monkeypatch.setenv("TOKEN", "hidden")
     sink = '[sinks.out]\nkind = "slack"\nwebhook_url_env = "ADDRESS"\n[sinks.log]'
     code, findings, said = check({"[sinks.log]": sink})
-    assert (code, of(findings, "problem")[0][0]) == (4, "sinks.out.webhook_url")
+    assert (code, of(findings, "problem")[0][0]) == (4, "config.toml: sinks.out.webhook_url")
     token = '[[auth.tokens]]\nname = "ci"\nscopes = ["read"]\ntoken_env = "TOKEN"\n[sinks.log]'
     code, findings, more = check({"[sinks.log]": token})
     assert code == 4
