@@ -77,4 +77,4 @@ def an_orphaned_attempt_is_forgotten(ground: Ground) -> None:
 
 @FOUND.breaks("P2", 99, needs=(Fault.HOOK_LIES,))
 def recovered_without_having_looked(ground: Ground) -> None:
-    ground.put(recovery, "_first_proof", lambda watch, looks, applied_at: looks[-1])
+    ground.put(recovery, "_is_proven", lambda watch, looks, applied_at, newer: True)
