@@ -42,6 +42,7 @@ __all__ = ["DeployRequest", "Intake"]
 _TRIES = 5
 _FUTURE_S = 60.0  # clocks differ a little; a deploy from tomorrow is a mistake
 _PAST_S = 3600.0
+_YEAR_S = 365 * 86_400.0  # nobody's clock is off by so much
 _LATEST = 20  # watches of a place that are looked through for what was live before
 _ACTIVE = frozenset(TRANSITIONS) - {State.RUNNING, State.RETRY_WAIT, State.VERIFYING, State.UNKNOWN}
 _ROLLED_BACK = frozenset({State.ROLLED_BACK, State.VERIFYING, State.RUNNING, State.NOT_RECOVERED})
@@ -245,13 +246,17 @@ class Intake:
             return now
         if request.deployed_at > now + _FUTURE_S:
             ahead = request.deployed_at - now
-            raise RefusedError(f"deployed_at lies {ahead:.0f} s in the future; check the clocks", permanent=True)
-        if request.deployed_at < now - _PAST_S:
-            raise RefusedError(
-                f"deployed_at lies {(now - request.deployed_at) / 3600:.1f} h in the past; a watch begins at most "
-                "an hour after the deploy",
-                permanent=True,
+            lies = (
+                f"{ahead:.0f} s in the future; check the clocks"
+                if ahead < _YEAR_S
+                else ("years in the future: are these milliseconds? Unix seconds are wanted")
             )
+            raise RefusedError(f"deployed_at lies {lies}", permanent=True)
+        if request.deployed_at < now - _PAST_S:
+            ago = now - request.deployed_at
+            lies = f"{ago / 3600:.1f} h" if ago < _YEAR_S else "years (a placeholder?)"
+            said = f"deployed_at lies {lies} in the past; a watch begins at most an hour after the deploy"
+            raise RefusedError(said, permanent=True)
         return request.deployed_at
 
     def _last_live(self, request: DeployRequest, environment: str, deploy_id: str) -> str | None:

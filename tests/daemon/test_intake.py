@@ -272,8 +272,10 @@ def test_a_version_comes_back_after_it_had_gone(intake: Intake, ledger: Ledger, 
     [
         ({"previous_version": None}, "previous_version"),
         ({"previous_version": "v2"}, "nothing was deployed"),
-        ({"deployed_at": DEPLOYED_AT + 61}, "future"),
-        ({"deployed_at": DEPLOYED_AT - 3601}, "past"),
+        ({"deployed_at": DEPLOYED_AT + 61}, "61 s in the future"),
+        ({"deployed_at": DEPLOYED_AT * 1000}, "are these milliseconds"),
+        ({"deployed_at": DEPLOYED_AT - 3601}, "1.0 h in the past"),
+        ({"deployed_at": 1.0}, "a placeholder"),
     ],
 )
 def test_an_event_that_cannot_be_watched_is_refused_with_the_reason(
