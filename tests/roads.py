@@ -38,7 +38,7 @@ def a_road(
 def called_worse(ledger: Ledger, version: str, *, at: float, verdict: str = "DEGRADED", ended_by: str = "") -> Watch:
     """An older watch of the shop that a brake held at that time, and that ended so, without a rollback."""
     watch = a_watch(deploy_id=f"of-{version}")
-    deploy = replace(watch.deploy, version=version, previous_version="v0")
+    deploy = replace(watch.deploy, version=version, previous_version="v0", deployed_at=at)
     watch = replace(watch, deploy=deploy, created_at=at, verdict=verdict)
     ledger.record_deploy(watch, [], [])
     held: dict[str, object] = {"hold": HoldReason.COOL_DOWN, "hold_until": at + 60, "degraded_at": at}

@@ -1,0 +1,60 @@
+"""Times before a deploy in which the place was known to be worse: what they show is no measure for a new version.
+
+Where one goes back, mends, and deploys again, the time before the new version is the incident. Compared with that,
+twenty times the usual errors were healthy.
+"""
+
+from collections.abc import Sequence
+
+from analysis.result import Design, Reason, VerdictKind
+from watchdog.last_live import may_stay
+from watchdog.model import Watch
+from watchdog.ports import Ledger
+from watchdog.strategies.window import interval_bounds
+
+_MANY = 20  # deploys of one place that are looked through, newest first
+_LAST_WORDS = 50  # entries of an audit; a denial is among the last, for it ends the watch
+_GOT_WORSE = frozenset({Reason.UNCALIBRATED.value, Reason.SHARED_CAUSE.value})
+
+Span = tuple[float, float]
+
+
+def incidents(ledger: Ledger, watch: Watch) -> list[Span]:
+    """From when to when earlier deploys of the place were worse, as far as that lies in the time before this one.
+
+    Only for a comparison of before and after: side by side, what hit another version is no part of the old one. A human
+    who let a version stay said that it is no incident.
+    """
+    if watch.plan.design is not Design.BEFORE_AFTER:
+        return []
+    since = interval_bounds(watch, -watch.plan.baseline_looks)[0]
+    deploy, until = watch.deploy, watch.live_at
+    found = []
+    for other in ledger.watches(service=deploy.service, environment=deploy.environment, limit=_MANY):
+        if other.id == watch.id or other.awaits_switch or other.live_at >= watch.live_at:
+            continue
+        ended = until if other.recovered_at is None else min(until, other.recovered_at)
+        if ended <= since:
+            break
+        if _got_worse(ledger, other):
+            found.append((_began(ledger, other), ended))
+        until = until if other.plan.bakes else other.live_at
+    return found
+
+
+def falls_into(watch: Watch, interval: int, spans: Sequence[Span]) -> bool:
+    """Whether an interval has a part in one of some spans."""
+    start, end = interval_bounds(watch, interval)
+    return any(start < ended and began < end for began, ended in spans)
+
+
+def _got_worse(ledger: Ledger, other: Watch) -> bool:
+    worse = other.verdict == VerdictKind.DEGRADED.value or other.reason in _GOT_WORSE
+    return other.degraded_at is not None and worse and not may_stay(ledger.audit(other.id, limit=_LAST_WORDS))
+
+
+def _began(ledger: Ledger, other: Watch) -> float:
+    """The look at which it most likely began; where nothing says that, its deploy."""
+    last = next(iter(ledger.verdicts(other.id, last=1)), None)
+    look = None if last is None else last.payload.get("since_look")
+    return other.live_at if look is None else interval_bounds(other, look)[0]
