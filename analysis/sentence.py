@@ -86,27 +86,40 @@ def percent(share: float) -> str:
 def evidence_of(log_evidence: float, log_threshold: float) -> str:
     """The e-value against what decides.
 
-    >>> evidence_of(math.log(61), math.log(100))
-    'evidence 61 of 100'
+    >>> evidence_of(math.log(61), math.log(100)), evidence_of(math.log(325), math.log(100))
+    ('evidence 61 of 100', 'evidence 325 (100 is enough)')
     """
     limit = count(math.exp(log_threshold))
     if log_evidence > math.log(_MOST):
-        return f"evidence > {count(_MOST)} of {limit}"
-    if log_evidence < math.log(_LEAST):
-        return f"evidence < {_LEAST} of {limit}"
-    value = math.exp(log_evidence)
-    return f"evidence {count(value) if value >= 10 else significant(value)} of {limit}"
+        said = f"> {count(_MOST)}"
+    elif log_evidence < math.log(_LEAST):
+        said = f"< {_LEAST}"
+    else:
+        value = math.exp(log_evidence)
+        said = count(value) if value >= 10 else significant(value)
+    return f"evidence {said} ({limit} is enough)" if log_evidence >= log_threshold else f"evidence {said} of {limit}"
 
 
-def after_deploy(seconds: float) -> str:
-    """A time after the deploy as minutes and seconds.
+def span(seconds: float) -> str:
+    """A stretch of time as people say it.
 
-    >>> after_deploy(5), after_deploy(3725)
-    ('00:05', '1:02:05')
+    >>> span(5), span(80), span(400), span(3725)
+    ('5 s', '80 s', '6 min 40 s', '1 h 2 min')
     """
     minutes, rest = divmod(int(seconds), 60)
+    if minutes < 2:
+        return f"{int(seconds)} s"
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if rest else f"{minutes} min"
+
+
+def since_deploy(seconds: float) -> str:
+    """When something began that lasts.
+
+    >>> since_deploy(0), since_deploy(400)
+    ('since the deploy', 'since 6 min 40 s after the deploy')
+    """
+    return f"since {span(seconds)} after the deploy" if seconds >= 1 else "since the deploy"
 
 
 def comparison(spec: MetricSpec, evidence: Evidence, label: str = "") -> str:
@@ -136,7 +149,7 @@ def climb(spec: MetricSpec, evidence: Evidence, tolerated: float, to_limit: floa
     )
     if to_limit is None:
         return words
-    when = f"in {after_deploy(to_limit)}" if to_limit > 0 else "now"
+    when = f"in {span(to_limit)}" if to_limit > 0 else "now"
     return f"{words}, at its limit of {significant(spec.limit or 0.0, 3)}{unit} {when}"
 
 
@@ -213,7 +226,7 @@ def seen(spec: MetricSpec, evidence: Evidence) -> str:
 
 
 def degraded(words: str, since_s: float | None, log_evidence: float, log_threshold: float, *, tail: str = "") -> str:
-    since = f", since {after_deploy(since_s)} after the deploy" if since_s is not None else ""
+    since = f", {since_deploy(since_s)}" if since_s is not None else ""
     return f"{words}{since}, {evidence_of(log_evidence, log_threshold)}{tail}"
 
 
@@ -221,7 +234,7 @@ def absent(since_s: float, looks: int, down: int | None, expected: int | None) -
     of = f" of {expected}" if expected else ""
     who = f"{down}{of} instances fail" if down else "its announced instances report nothing"
     return (
-        f"the new version does not serve: {who} since {after_deploy(since_s)} after the deploy, "
+        f"the new version does not serve: {who} {since_deploy(since_s)}, "
         f"{looks} looks in a row, while the old one goes on reporting"
     )
 
@@ -245,10 +258,10 @@ def missing(reason: Reason, names: Sequence[str], which: str = "") -> str:
 def unheard_of(since_s: float, looks: int) -> str:
     """No request reaches the candidate, though its numbers are there.
 
-    >>> unheard_of(400.0, 20)
-    'no request has reached the new version since 06:40 after the deploy (20 looks): does it hang, or get no traffic?'
+    >>> unheard_of(60.0, 20)
+    'no request has reached the new version since 60 s after the deploy (20 looks): does it hang, or get no traffic?'
     """
-    since = f"since {after_deploy(since_s)} after the deploy ({looks} looks)"
+    since = f"{since_deploy(since_s)} ({looks} looks)"
     return f"no request has reached the new version {since}: does it hang, or get no traffic?"
 
 
