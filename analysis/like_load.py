@@ -12,7 +12,7 @@ import numpy as np
 
 from analysis.decode import COUNTS, Arrays, Decoded, Floats
 from analysis.few_requests import UNITS
-from analysis.result import Arm, Design, Direction, Kind
+from analysis.result import Arm, Design, Kind
 
 _COUNT_REQUESTS = COUNTS | {Kind.LATENCY}
 
@@ -31,12 +31,7 @@ def with_like_load(watch: Decoded, metric: Arrays, margin: float) -> tuple[Array
         return metric, 0
     arms = (Arm.CANDIDATE, Arm.BASELINE)
     new, old = (_aligned(_of_an_instance(counting, arm), counting.first, metric) for arm in arms)
-    direction, most = metric.spec.direction, 1.0 + margin
-    unlike = np.zeros(len(new), dtype=bool)
-    if direction is not Direction.DOWN_IS_BAD:
-        unlike |= new > most * old
-    if direction is not Direction.UP_IS_BAD:
-        unlike |= new < old / most
+    unlike = new > (1.0 + margin) * old
     seen = unlike & ~np.isnan(candidate.value).all(axis=(0, 1, 2))
     if not seen.any():
         return metric, 0

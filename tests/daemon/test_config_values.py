@@ -123,12 +123,13 @@ def test_a_service_overrides_single_keys_of_the_judge(tmp_path: Path) -> None:
 def test_the_judge_starts_from_the_core_s_own_defaults(tmp_path: Path) -> None:
     """What is shipped in config.py is what analysis/result.py says."""
     config = read(tmp_path, SERVICE)
-    assert config.judge_for("shop").settings(planned_looks=90) == JudgeSettings(planned_looks=90)
+    assert config.judge_for("shop").settings(planned_looks=90) == JudgeSettings(planned_looks=90, guess_absence=False)
 
 
 def test_every_judge_setting_can_be_configured_or_is_known_to_come_from_elsewhere(tmp_path: Path) -> None:
     """A setting added to the core is not forgotten here."""
     offered = set(type(read(tmp_path, SERVICE).judge).model_fields) | {"planned_looks", "act_uncalibrated"}
+    offered |= {"guess_absence"}  # for recorded cases: the daemon never guesses
     assert offered == set(JudgeSettings.__dataclass_fields__)
 
 

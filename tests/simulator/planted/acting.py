@@ -24,7 +24,7 @@ def no_probe_before_a_retry(ground: Ground) -> None:
     )
 
 
-@FOUND.breaks("I1 P2", 418, needs=(Fault.HOOK_FAILS,))
+@FOUND.breaks("I1 P2", 389, needs=(Fault.HOOK_FAILS,))
 def a_failed_hook_is_not_asked_what_it_did(ground: Ground) -> None:
     def believe(edge: ActionEdge, found: object, hook: object, result: object, after: object) -> Outcome:
         if result.outcome is HookOutcome.OK:  # type: ignore[attr-defined]
