@@ -7,7 +7,7 @@ from functools import partial
 
 from analysis.result import Reason, SourceStatus
 from watchdog.answers import down, worst
-from watchdog.incidents import falls_into, incidents
+from watchdog.incidents import without_incidents
 from watchdog.intervals import is_turn_of_the_past, kept, requests_for
 from watchdog.memory import Memory
 from watchdog.model import ActionKind, ActionState, State, StoredLook, Watch
@@ -88,12 +88,7 @@ class Collecting:
         return {watch_id: kept(looks) for watch_id, looks in fetched.items()}
 
     def _requests(self, watch: Watch, now: float) -> list[LookRequest]:
-        """What is asked of a watch; of the time before the deploy not the incident that it may be the way out of."""
-        asked = requests_for(watch, now, partial(self._wants_past, watch))
-        if not asked or asked[0].interval >= 0:
-            return asked
-        bad = incidents(self.ledger, watch)
-        return [one for one in asked if one.interval >= 0 or not falls_into(watch, one.interval, bad)]
+        return without_incidents(self.ledger, watch, requests_for(watch, now, partial(self._wants_past, watch)))
 
     def _promoting(self) -> frozenset[str]:
         """Watches whose candidate is being given another share of the traffic right now."""

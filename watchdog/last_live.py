@@ -33,7 +33,7 @@ def before(newest_first: Sequence[Watch], version: str) -> str | None:
     for watch in newest_first:
         if watch.deploy.version == version:
             continue
-        if watch.state in _LIVE:
+        if watch.state in _LIVE and not _never_went_live(watch):
             return watch.deploy.version
         if watch.state in (State.ROLLED_BACK, State.NOT_RECOVERED):
             return watch.deploy.previous_version
@@ -46,7 +46,9 @@ def standing(newest_first: Sequence[Watch], version: str) -> Watch | None:
     newest = next(iter(came), None)
     if newest is None or newest.deploy.version != version or newest.state not in _STANDS:
         return None
-    return None if newest.state is State.CANCELLED and _never_went_live(newest) else newest
+    if newest.plan.bakes:  # the deploy that bakes knows with which share and train it came
+        return next((one for one in came[1:] if one.deploy.version == version and not one.plan.bakes), newest)
+    return None if newest.state in (State.CANCELLED, State.HELD) and _never_went_live(newest) else newest
 
 
 def adds_nothing(request: DeployRequest, deploy: Deploy) -> bool:

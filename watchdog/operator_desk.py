@@ -1,5 +1,6 @@
 """What a human may do to a watch: approve, deny, cancel, roll back, and pull the brake for everything."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from watchdog.errors import ConflictError, NotFoundError, RefusedError
@@ -19,6 +20,7 @@ from watchdog.model import (
     Watch,
 )
 from watchdog.other_rollbacks import BY_HAND
+from watchdog.policy import no_longer_safe
 from watchdog.ports import Clock, Ledger
 from watchdog.rollout import is_paused
 from watchdog.telling import and_paused, ending, message, title, who
@@ -48,11 +50,9 @@ class OperatorDesk:
         watch = self._find(deploy_id)
         if self._proposed(watch) is not None:
             return self.approve_step(deploy_id, actor=actor, why=why)
-        held = self._held_action(watch)
-        override = _OVERRIDES.get(watch.hold, {}) if watch.hold is not None else {}
-        params = {**held.params, BY_HAND: True, **override}
-        update = _to(held, ActionState.INTENT, params=params)
-        return self._move(watch, State.INTENT, "approve", actor, why, update=update)
+        # whoever approves has read in the hold that it was no longer safe, if it was not
+        told = no_longer_safe(watch, watch.degraded_at or watch.created_at)
+        return self._approve_rollback(watch, actor, why, {UNTIL_KNOWN: True} if told else {})
 
     def deny(self, deploy_id: str, *, actor: str, why: str = "") -> Watch:
         """Refuse a held rollback, and the new version stays; or the next step, and its share stays."""
@@ -86,7 +86,7 @@ class OperatorDesk:
         """Roll back now, whatever the metrics say: a human asked."""
         watch = self._find(deploy_id)
         if watch.state is State.HELD and self._open(watch):
-            return self.approve(deploy_id, actor=actor, why=why)
+            return self._approve_rollback(watch, actor, why, {UNTIL_KNOWN: True})
         if watch.state not in (State.WATCHING, State.HELD):
             raise RefusedError(f"{title(watch)} is {watch.state.value}; a rollback can no longer be started from here")
         intended = rollback_action(watch, ActionState.INTENT, self.clock.now())
@@ -154,6 +154,15 @@ class OperatorDesk:
         if not moved:
             raise ConflictError(f"{title(watch)} changed in the same moment; look again")
         return self._find(watch.id)
+
+    def _approve_rollback(self, watch: Watch, actor: str, why: str, known: Mapping[str, bool]) -> Watch:
+        """known: what the rollback is not asked about again, beside what it was held for."""
+        held = self._held_action(watch)
+        override = _OVERRIDES.get(watch.hold, {}) if watch.hold is not None else {}
+        params = {**held.params, BY_HAND: True, **override, **known}
+        return self._move(
+            watch, State.INTENT, "approve", actor, why, update=_to(held, ActionState.INTENT, params=params)
+        )
 
     def _decide_step(self, deploy_id: str, verb: str, to: ActionState, actor: str, why: str) -> Watch:
         watch = self._find(deploy_id)

@@ -25,7 +25,13 @@ _ENDINGS: Mapping[State, tuple[Severity, str]] = {
 
 _QUIET_MODES = {Mode.OBSERVE: Severity.INFO, Mode.NOTIFY: Severity.WARNING}
 _QUIET_HOLDS = frozenset(  # what an alarm comes to: where a mode only tells, it wakes nobody up
-    {HoldReason.MODE_OBSERVE, HoldReason.MODE_NOTIFY, HoldReason.UNCALIBRATED, HoldReason.SHARED_CAUSE}
+    {
+        HoldReason.MODE_OBSERVE,
+        HoldReason.MODE_NOTIFY,
+        HoldReason.UNCALIBRATED,
+        HoldReason.SHARED_CAUSE,
+        HoldReason.NO_COUNTERPART,
+    }
 )
 _FIRST_WORDS = re.compile(r"[^(;,:]+")
 _SPANS = ((86400, "d"), (3600, "h"), (60, "min"))

@@ -33,7 +33,7 @@ class WayBack:
         watch = self.ledger.watch(action.watch_id)
         if watch is None:
             return None
-        late = no_longer_safe(watch, now) if before is not ProbeAnswer.APPLIED else ""
+        late = no_longer_safe(watch, now) if before not in _LEFT_ALONE else ""
         if late and not action.params.get(UNTIL_KNOWN):
             return HoldReason.MIGRATION, f"{late}; approve to go back all the same"
         # Only where production is known to be elsewhere is nobody asked; a hook without a probe knows nothing, and

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from tests.git_desk import GitDesk
 from tests.hook_calls import promote, rollback
 from watchdog.clock import SystemClock
+from watchdog.hooks.git_repository import _is_local
 from watchdog.hooks.git_revert import GitRevertHook, GitRevertOptions
 from watchdog.ports import HookOutcome, ProbeAnswer
 
@@ -391,3 +392,18 @@ def test_the_token_goes_to_the_server_and_nowhere_else(desk: GitDesk, tmp_path: 
     files = [path for folder in ("state", "other") for path in (desk.folder / folder).rglob("*") if path.is_file()]
     said = [done.output, refused.output, argvs.read_text(), *(path.read_bytes().decode("latin-1") for path in files)]
     assert [text for text in said if TOKEN in text or "wrong-token" in text] == []
+
+
+@pytest.mark.parametrize(
+    ("said", "heals"),
+    [
+        ("error: cannot lock ref 'refs/remotes/deploy/tip': Unable to create 'tip.lock': File exists.", True),
+        ("error: cannot lock ref 'refs/x': Unable to create 'x.lock': No space left on device", False),
+        ("error: cannot lock ref 'refs/x': Unable to create 'x.lock': Permission denied", False),
+        ("error: unable to read askpass response from 'askpass'", False),
+        ("remote: fatal: bad object HEAD", False),
+    ],
+)
+def test_only_what_is_wrong_with_the_clone_itself_costs_the_clone(said: str, heals: bool) -> None:
+    """Rights and a full disk are mended elsewhere, and the clone is good then."""
+    assert _is_local(said) is heals

@@ -75,6 +75,25 @@ def test_an_incident_ends_with_its_recovery_or_with_the_next_deploy(ledger: Ledg
     assert incidents(ledger, watch) == [(whole[0], at)]
 
 
+def test_an_alarm_that_nobody_ended_does_not_make_the_next_deploy_blind(ledger: Ledger, clock: FakeClock) -> None:
+    """It lasts over all of the time before, or nobody knows: the new version is compared with what there is."""
+    watch = direct()
+    called_worse(ledger, "v2", at=watch.live_at - 2 * PAST * watch.plan.step_s)
+    assert incidents(ledger, watch)
+    begin(ledger, watch)
+    pipeline = a_road(ledger, clock, FakeSource(answers), {"back": FakeHook()})  # type: ignore[arg-type]
+    clock.advance(12.0)
+    pipeline.tick()
+    assert [look.interval for look in ledger.looks("d1") if look.interval < 0] == list(range(-PAST, 0))
+
+
+def test_an_alarm_of_days_ago_that_nobody_ended_is_how_the_place_is(ledger: Ledger, clock: FakeClock) -> None:
+    """Most of those are of modes that only tell."""
+    watch = direct()
+    called_worse(ledger, "v2", at=watch.live_at - 2 * 86_400)
+    assert incidents(ledger, watch) == []
+
+
 def test_an_incident_of_long_ago_is_forgotten(ledger: Ledger, clock: FakeClock) -> None:
     """It ended before the time that is asked for."""
     watch = direct()

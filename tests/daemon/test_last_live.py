@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.samples import a_watch
-from watchdog.last_live import may_stay, standing
+from watchdog.last_live import before, may_stay, standing
 from watchdog.model import AuditEntry, State, Watch
 
 
@@ -50,3 +50,24 @@ def test_only_a_denied_rollback_says_that_a_version_may_stay() -> None:
         AuditEntry(at=0.0, watch_id="d1", actor="a", event="operator.cancel", before="HELD", after="CANCELLED"),
     ]
     assert [may_stay([entry]) for entry in entries] == [True, False, False]
+
+
+def test_a_version_that_was_never_switched_to_is_nothing_to_go_back_to() -> None:
+    """Its switch failed, and somebody stopped its watch: the next one comes in place of the version before it."""
+    never, live = a("v2", State.CANCELLED, switches=True), a("v1", State.PASSED)
+    assert before([never, live], "v3") == "v1"
+    assert before([a("v2", State.CANCELLED), live], "v3") == "v2"
+
+
+def test_a_switch_that_failed_leaves_its_version_to_be_deployed_again() -> None:
+    """To run its job once more is the remedy."""
+    assert standing([a("v2", State.HELD, switches=True), a("v1", State.PASSED)], "v2") is None
+
+
+def test_a_version_that_bakes_stands_by_the_deploy_that_came() -> None:
+    """Only that one knows with which share and train it was told."""
+    base = a("v2", State.PASSED)
+    baking = a("v2", State.WATCHING)
+    baking = replace(baking, plan=replace(baking.plan, bakes=True))
+    assert standing([baking, base], "v2") is base
+    assert standing([baking], "v2") is baking

@@ -228,7 +228,7 @@ def test_an_approval_is_asked_for_with_what_else_speaks_against_it(recent: list[
         (Mode.AUTO, Severity.PAGE),
     ],
 )
-@pytest.mark.parametrize("reason", [Reason.UNCALIBRATED, Reason.SHARED_CAUSE])
+@pytest.mark.parametrize("reason", [Reason.UNCALIBRATED, Reason.SHARED_CAUSE, Reason.NO_COUNTERPART])
 def test_an_alarm_that_nobody_may_act_on_is_as_loud_as_its_mode(mode: Mode, severity: Severity, reason: Reason) -> None:
     """Mode observe is the first one, and wakes nobody up for a comparison that was never calibrated."""
     watch = replace(a_watch(), mode=mode)

@@ -159,6 +159,22 @@ def test_a_rollback_that_a_human_asks_for_is_not_asked_about(ledger: Ledger, clo
     assert (standing(ledger).state, back.effects) == (State.ROLLED_BACK, 1)
 
 
+@pytest.mark.parametrize("verb", ["approve", "rollback"])
+def test_who_approves_what_was_held_as_no_longer_safe_is_not_asked_again(
+    verb: str, ledger: Ledger, clock: FakeClock
+) -> None:
+    """The hold said it, whatever it was held for; a rollback that is typed is wanted all the same."""
+    watch = replace(a_watch(), mode=Mode.NOTIFY)
+    back = FakeHook()
+    deploy = replace(watch.deploy, safe_to_rollback_until=DEPLOYED_AT + 5.0)
+    pipeline = walk(ledger, clock, replace(watch, deploy=deploy), Schema(), back)
+    assert standing(ledger).hold is HoldReason.MODE_NOTIFY
+    assert "going back was safe for" in standing(ledger).sentence
+    getattr(OperatorDesk(ledger=ledger, clock=clock), verb)("d1", actor="ann", why="it has to")
+    on(pipeline, ledger, clock)
+    assert (standing(ledger).state, back.effects) == (State.ROLLED_BACK, 1)
+
+
 CONFIG = """
 [sources.pages]
 kind = "scrape"

@@ -32,6 +32,7 @@ _LOCAL = re.compile(
     r"|bad object|loose object|object file|unable to (?:read|resolve reference|find)|did not send all necessary objects"
     r"|missing (?:blob|tree|commit|object)|invalid sha1 pointer|unresolved deltas|packfile|inflate|broken ref"
 )
+_NOT_OF_THE_CLONE = re.compile(r"askpass|No space left|Permission denied|Read-only file system|[Qq]uota")
 _SCP_LIKE = re.compile(r"[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^\s-]\S*")
 _SCHEMES = ("https", "http", "ssh", "file")
 _SETTINGS = ("core.hooksPath=/dev/null", "credential.helper=", "gc.auto=0", "maintenance.auto=false", "core.fsmonitor=")
@@ -264,7 +265,8 @@ class Session:
 
 def _is_local(said: str) -> bool:
     """Whether git speaks of our clone; what the other side says of its own comes after `remote:`."""
-    return any(_LOCAL.search(line) for line in said.splitlines() if not line.startswith("remote:"))
+    ours = [line for line in said.splitlines() if not line.startswith("remote:")]
+    return any(map(_LOCAL.search, ours)) and not any(map(_NOT_OF_THE_CLONE.search, ours))
 
 
 def _is_below(entry: bytes, paths: Sequence[str]) -> bool:
