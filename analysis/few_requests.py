@@ -41,7 +41,7 @@ def _requests(watch: Decoded, metric: Arrays, arm: Arm) -> Floats:
     counted = [_total(own)] if not np.isnan(own).all() else []
     if not counted:
         counted = [
-            _aligned(_total(other.panels[arm].total), other.first, metric)
+            aligned(_total(other.panels[arm].total), other.first, metric)
             for other in watch.metrics
             if other.spec.kind in _COUNT_REQUESTS and not other.spec.configured_share and arm in other.panels
         ]
@@ -55,7 +55,7 @@ def _total(total: Floats) -> Floats:
     return np.where(np.isnan(flat).all(axis=0), np.nan, np.cumsum(np.nan_to_num(flat), axis=0)[-1])
 
 
-def _aligned(series: Floats, first: int, metric: Arrays) -> Floats:
+def aligned(series: Floats, first: int, metric: Arrays) -> Floats:
     """A series that begins at interval `first`, over the intervals of the metric."""
     if first < metric.first:
         return series[metric.first - first :]

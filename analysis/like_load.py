@@ -10,11 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from analysis.decode import COUNTS, Arrays, Decoded, Floats
-from analysis.few_requests import UNITS
+from analysis.conditions import REQUEST_KINDS
+from analysis.decode import Arrays, Decoded, Floats
+from analysis.few_requests import UNITS, aligned
 from analysis.result import Arm, Design, Kind
-
-_COUNT_REQUESTS = COUNTS | {Kind.LATENCY}
 
 
 def with_like_load(watch: Decoded, metric: Arrays, margin: float) -> tuple[Arrays, int]:
@@ -30,7 +29,7 @@ def with_like_load(watch: Decoded, metric: Arrays, margin: float) -> tuple[Array
     if counting is None:
         return metric, 0
     arms = (Arm.CANDIDATE, Arm.BASELINE)
-    new, old = (_aligned(_of_an_instance(counting, arm), counting.first, metric) for arm in arms)
+    new, old = (aligned(_of_an_instance(counting, arm), counting.first, metric) for arm in arms)
     unlike = new > (1.0 + margin) * old
     seen = unlike & ~np.isnan(candidate.value).all(axis=(0, 1, 2))
     if not seen.any():
@@ -44,7 +43,7 @@ def _counting(watch: Decoded) -> Arrays | None:
     found = [
         (float(np.nansum(other.panels[Arm.BASELINE].total)), -i, other)
         for i, other in enumerate(watch.metrics)
-        if other.spec.kind in _COUNT_REQUESTS
+        if other.spec.kind in REQUEST_KINDS
         and not other.spec.configured_share
         and Arm.BASELINE in other.panels
         and Arm.CANDIDATE in other.panels
@@ -59,13 +58,6 @@ def _of_an_instance(counting: Arrays, arm: Arm) -> Floats:
     there = np.count_nonzero(served > 0, axis=0)
     each = np.divide(np.cumsum(served, axis=0)[-1], there, out=np.full(there.shape, np.nan), where=there > 0)
     return np.asarray(each)
-
-
-def _aligned(series: Floats, first: int, metric: Arrays) -> Floats:
-    """A series that begins at interval `first`, over the intervals of the metric."""
-    if first < metric.first:
-        return series[metric.first - first :]
-    return np.concatenate([np.full(first - metric.first, np.nan), series])
 
 
 def words(name: str, left_out: int, margin: float) -> str:

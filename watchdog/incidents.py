@@ -6,14 +6,13 @@ twenty times the usual errors were healthy.
 
 from collections.abc import Sequence
 
-from analysis.result import Design, VerdictKind
-from watchdog.last_live import may_stay
+from analysis.result import Design
+from watchdog.bad_target import was_found_worse
 from watchdog.model import Watch
 from watchdog.ports import Ledger, LookRequest
 from watchdog.strategies.window import interval_bounds
 
 _MANY = 20  # deploys of one place that are looked through, newest first
-_LAST_WORDS = 50  # entries of an audit; a denial is among the last, for it ends the watch
 _STALE_S = 86_400.0  # what nobody ended for a day is how the place is
 _FEWEST = 10  # intervals of a past that is worth having
 
@@ -25,7 +24,7 @@ def without_incidents(ledger: Ledger, watch: Watch, asked: Sequence[LookRequest]
     be left, all of it: an alarm of which nobody knows how it ended makes the next deploy not blind."""
     past = sum(one.interval < 0 for one in asked)
     spans = incidents(ledger, watch) if past else []
-    rest = [one for one in asked if one.interval >= 0 or not falls_into(watch, one.interval, spans)]
+    rest = [one for one in asked if one.interval >= 0 or not _falls_into(watch, one.interval, spans)]
     return rest if sum(one.interval < 0 for one in rest) >= min(past, _FEWEST) else list(asked)
 
 
@@ -48,21 +47,16 @@ def incidents(ledger: Ledger, watch: Watch) -> list[Span]:
             break
         known_at = other.degraded_at if other.degraded_at is not None else other.live_at
         is_old = watch.live_at - known_at > _STALE_S and other.recovered_at is None
-        if not is_old and _got_worse(ledger, other):
+        if not is_old and was_found_worse(ledger, other):
             found.append((_began(ledger, other), ended))
         until = until if other.plan.bakes else other.live_at
     return found
 
 
-def falls_into(watch: Watch, interval: int, spans: Sequence[Span]) -> bool:
+def _falls_into(watch: Watch, interval: int, spans: Sequence[Span]) -> bool:
     """Whether an interval has a part in one of some spans."""
     start, end = interval_bounds(watch, interval)
     return any(start < ended and began < end for began, ended in spans)
-
-
-def _got_worse(ledger: Ledger, other: Watch) -> bool:
-    worse = other.degraded_at is not None and other.verdict == VerdictKind.DEGRADED.value
-    return worse and not may_stay(ledger.audit(other.id, limit=_LAST_WORDS))
 
 
 def _began(ledger: Ledger, other: Watch) -> float:

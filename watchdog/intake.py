@@ -246,11 +246,9 @@ class Intake:
             return now
         if request.deployed_at > now + _FUTURE_S:
             ahead = request.deployed_at - now
-            lies = (
-                f"{ahead:.0f} s in the future; check the clocks"
-                if ahead < _YEAR_S
-                else ("years in the future: are these milliseconds? Unix seconds are wanted")
-            )
+            lies = "years in the future: are these milliseconds? Unix seconds are wanted"
+            if ahead < _YEAR_S:
+                lies = f"{ahead:.0f} s in the future; check the clocks"
             raise RefusedError(f"deployed_at lies {lies}", permanent=True)
         if request.deployed_at < now - _PAST_S:
             ago = now - request.deployed_at

@@ -26,8 +26,6 @@ STEERING = frozenset({ActionKind.PROMOTE, ActionKind.PAUSE, ActionKind.RESUME})
 BESIDE = STEERING | {ActionKind.RESTORE_POINT}
 PENDING = frozenset({ActionState.INTENT, ActionState.RUNNING, ActionState.RETRY_WAIT})
 _DONE = frozenset({ActionState.APPLIED, ActionState.NOT_NEEDED})
-
-
 _MAY_STAND = _DONE | {ActionState.RUNNING, ActionState.RETRY_WAIT, ActionState.UNKNOWN}
 _MAY_NOT_HAVE = frozenset({ActionState.FAILED, ActionState.UNKNOWN, ActionState.CANCELLED})
 

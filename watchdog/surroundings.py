@@ -76,9 +76,8 @@ class Surroundings:
             mates=self._mates(watch) if not degraded else (),
             recalled=recalled,
             beside=self._beside(watch, verdict, now) if verdict.alarm_look is not None else (),
-            mismatch=mismatch(watch, tally)
-            if not promoting
-            else "",  # a hook may take a while from its effect to its end
+            # a hook may take a while from its effect to its end
+            mismatch="" if promoting else mismatch(watch, tally),
         )
 
     def _alerts(self, watch: Watch) -> tuple[str, ...]:

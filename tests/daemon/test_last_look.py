@@ -6,23 +6,14 @@ from dataclasses import replace
 import pytest
 
 from analysis.result import VerdictKind
+from tests.daemon.test_pipeline import walk as to_its_end
 from tests.daemon.test_policy import NOW, verdict
 from tests.daemon.test_rollout import Front, Shop, begin, road, rolling, said, standing, stepped, walk
 from tests.fakes import FakeClock
 from watchdog.intervals import next_due, requests_for
 from watchdog.model import FINAL, ActionKind, DecisionKind, MessageKind, Mode, State, Watch
-from watchdog.pipeline import Pipeline
 from watchdog.policy import Brakes, decide
 from watchdog.ports import HookCall, Ledger
-
-
-def to_its_end(pipeline: Pipeline, ledger: Ledger, clock: FakeClock, *, seconds: int = 400) -> Watch:
-    for _ in range(seconds):
-        clock.advance(1.0)
-        pipeline.tick()
-        if standing(ledger).state in FINAL:
-            break
-    return standing(ledger)
 
 
 @pytest.mark.parametrize(("looks", "state", "share"), [(16, State.INCONCLUSIVE, 0.25), (26, State.PASSED, 1.0)])
